@@ -1,0 +1,163 @@
+# Tidemark. `make help` lists what can be asked of it.
+#
+# MODE   release (default), debug, asan, tsan, cov: each has its own folder under build/, so modes never mix.
+# V=1    shows the commands.
+
+MODE    ?= release
+CC      ?= gcc
+AR      ?= ar
+PREFIX  ?= /usr/local
+VERSION := $(shell sed -n 's/^\#define TIDEMARK_VERSION "\(.*\)"/\1/p' version.h)
+B       := build/$(MODE)
+Q       := $(if $(V),,@)
+
+DEPS := gcc make pkg-config git ca-certificates libmicrohttpd-dev libzstd-dev libsnappy-dev zlib1g-dev libdeflate-dev \
+        libxxhash-dev libroaring-dev libcjson-dev libyaml-dev libcurl4-openssl-dev libssl-dev libsodium-dev libcriterion-dev \
+        python3 curl strace procps
+DEPS_LINT := clang-tidy-14 clang-format-14 cppcheck
+DEPS_FUZZ := clang-14 libclang-rt-14-dev
+DEPS_BENCH := prometheus prometheus-node-exporter victoria-metrics
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wwrite-strings
+CPPFLAGS += -I. -D_GNU_SOURCE
+CFLAGS_ALL := -std=c11 $(WARN) -Werror -fvisibility=hidden -fPIC -fno-strict-aliasing -pthread -g
+CFLAGS_release := -O2 -fno-plt -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+CFLAGS_debug   := -O0 -DKV_DEBUG
+CFLAGS_asan    := -O1 -DKV_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+CFLAGS_tsan    := -O1 -DKV_DEBUG -fsanitize=thread -fno-omit-frame-pointer -Wno-error=tsan
+CFLAGS_cov     := -O0 -DKV_DEBUG --coverage
+CFLAGS  += $(CFLAGS_ALL) $(CFLAGS_$(MODE))
+LDFLAGS += -pthread $(filter -fsanitize=% --coverage,$(CFLAGS_$(MODE)))
+
+KV_LIBS  := -lzstd -lsnappy -lxxhash -lcrypto -lm
+TS_LIBS  := -lroaring $(KV_LIBS)
+ALL_LIBS := -lmicrohttpd -lcjson -lyaml -lcurl -lsodium -ldeflate -lz $(TS_LIBS)
+
+# Every .c of a layer's folders belongs to the layer: a file that should not be built should not be there.
+KV_SRC   := $(wildcard kvcore/base/*.c kvcore/os/*.c kvcore/sst/*.c kvcore/db/*.c)
+TS_SRC   := $(wildcard tsdb/*.c tsdb/chunk/*.c tsdb/query/*.c tsdb/promql/*.c)
+HTTP_SRC := $(wildcard http/*.c http/decode/*.c http/api/*.c)
+SERVER_SRC  := $(filter-out tools/kvtool.c,$(wildcard tools/*.c))
+SUPPORT_SRC := $(wildcard tests/support/*.c)
+
+obj = $(patsubst %.c,$(B)/%.o,$(1))
+KV_OBJ := $(call obj,$(KV_SRC))
+TS_OBJ := $(call obj,$(TS_SRC))
+HTTP_OBJ := $(call obj,$(HTTP_SRC))
+SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
+
+KVTOOL := $(if $(wildcard tools/kvtool.c),$(B)/kvtool)
+SERVER := $(if $(wildcard tools/server_main.c),$(B)/tidemark)
+LIBS   := $(B)/libkvcore.a $(B)/libkvcore.so $(B)/libtidemark.a $(B)/libtidemark.so
+
+.DEFAULT_GOAL := all
+.PHONY: all help deps run test test-unit check-long check-asan check-tsan lint fuzz cov bench-server bench-kv install clean FORCE
+
+all: $(SERVER) $(KVTOOL) $(LIBS) ## build the server, the tools and the libraries (MODE=release: also linked as build/NAME)
+	$(Q)mkdir -p build
+	$(Q)if [ "$(MODE)" = release ]; then for f in $^; do ln -sf release/$${f##*/} build/$${f##*/}; done; fi
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | sort | while IFS='|' read -r t h; do printf '  %-14s %s\n' "$$t" "$$h"; done
+
+# ---- objects, libraries, programs
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC  $<")
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/libkvcore.a: $(KV_OBJ)
+$(B)/libtidemark.a: $(KV_OBJ) $(TS_OBJ)
+%.a:
+	$(if $(V),,@echo "  AR  $@")
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(B)/libkvcore.so: $(KV_OBJ)
+	$(Q)$(CC) -shared -Wl,-soname,libkvcore.so.0 $(LDFLAGS) $^ -o $@ $(KV_LIBS)
+$(B)/libtidemark.so: $(KV_OBJ) $(TS_OBJ)
+	$(Q)$(CC) -shared -Wl,-soname,libtidemark.so.0 $(LDFLAGS) $^ -o $@ $(TS_LIBS)
+
+$(B)/tidemark: $(call obj,$(SERVER_SRC)) $(HTTP_OBJ) $(TS_OBJ) $(KV_OBJ)
+	$(if $(V),,@echo "  LD  $@")
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(ALL_LIBS)
+$(B)/kvtool: $(B)/tools/kvtool.o $(KV_OBJ)
+	$(if $(V),,@echo "  LD  $@")
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(KV_LIBS)
+
+# ---- dependencies, run
+
+deps: ## install the Debian packages; does nothing when they are there
+	$(Q)sh tools/deps.sh $(DEPS)
+deps-%:
+	$(Q)sh tools/deps.sh $(DEPS) $(DEPS_$(shell echo $* | tr a-z A-Z))
+
+run: deps ## deps, build, serve ./data on 127.0.0.1:9430
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)exec build/tidemark serve
+
+# ---- tests. tests/LAYER/*.c is one Criterion program; tests/{crash,stress,fuzz}/*.c are programs of their own.
+
+LAYERS := $(foreach l,kvcore tsdb http tools,$(if $(wildcard tests/$(l)/*.c),$(l)))
+UNIT := $(foreach l,$(LAYERS),$(B)/tests/unit-$(l))
+TEST_OBJ_kvcore := $(KV_OBJ)
+TEST_OBJ_tsdb := $(TS_OBJ) $(KV_OBJ)
+TEST_OBJ_http := $(HTTP_OBJ) $(TS_OBJ) $(KV_OBJ)
+TEST_OBJ_tools := $(filter-out %/server_main.o,$(call obj,$(SERVER_SRC))) $(HTTP_OBJ) $(TS_OBJ) $(KV_OBJ)
+define unit_rule
+$(B)/tests/unit-$(1): $$(call obj,$$(wildcard tests/$(1)/*.c)) $$(SUPPORT_OBJ) $$(TEST_OBJ_$(1))
+	$$(if $$(V),,@echo "  LD  $$@")
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(LDFLAGS) $$^ -o $$@ -lcriterion $$(ALL_LIBS)
+endef
+$(foreach l,$(LAYERS),$(eval $(call unit_rule,$(l))))
+
+PROGRAM_SRC := $(wildcard tests/crash/*.c tests/stress/*.c bench/*.c)
+PROGRAMS := $(patsubst %.c,$(B)/%,$(PROGRAM_SRC))
+$(PROGRAMS): $(B)/%: $(B)/%.o $(SUPPORT_OBJ) $(HTTP_OBJ) $(TS_OBJ) $(KV_OBJ)
+	$(if $(V),,@echo "  LD  $@")
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(ALL_LIBS)
+
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+REPLAY := $(patsubst tests/fuzz/fuzz_%.c,$(B)/tests/fuzz/replay_%,$(FUZZ_SRC))
+$(REPLAY): $(B)/tests/fuzz/replay_%: $(B)/tests/fuzz/fuzz_%.o $(B)/tests/fuzz/replay_main.o $(HTTP_OBJ) $(TS_OBJ) $(KV_OBJ)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(ALL_LIBS)
+
+test: deps ## deps, build and the whole test suite
+	$(Q)$(MAKE) --no-print-directory test-unit
+
+test-unit: all $(UNIT) $(REPLAY) $(PROGRAMS) ## the test suite without installing anything
+	$(Q)sh tests/run.sh $(B)
+
+check-asan: ## the suite under AddressSanitizer and UBSan
+	$(Q)$(MAKE) --no-print-directory MODE=asan test-unit
+check-tsan: ## the concurrent scenarios of tests/stress under ThreadSanitizer
+	$(Q)$(MAKE) --no-print-directory MODE=tsan stress
+stress: $(patsubst %.c,$(B)/%,$(wildcard tests/stress/*.c))
+	$(Q)sh tests/stress/run.sh $(B)
+check-long: all $(PROGRAMS) ## hundreds of kills, long simulations
+	$(Q)sh tests/crash/long.sh $(B)
+
+# Fuzzing needs clang: FUZZ_SECONDS for each target, FUZZ=name for one.
+FUZZ_SECONDS ?= 60
+fuzz: ## libFuzzer on every byte parser (FUZZ=name, FUZZ_SECONDS=60)
+	$(Q)sh tests/fuzz/run.sh "$(FUZZ)" "$(FUZZ_SECONDS)"
+
+cov: ## branch coverage of the suite
+	$(Q)$(MAKE) --no-print-directory MODE=cov test-unit && sh tests/cov.sh build/cov
+
+lint: ## warnings, clang-format, clang-tidy, cppcheck, and the tidy script
+	$(Q)sh tools/tidy.sh
+
+bench-server: all $(PROGRAMS) ## ingest, disk, memory, queries beside VictoriaMetrics and Prometheus
+	$(Q)sh bench/server.sh $(B)
+bench-kv: all $(PROGRAMS) ## the engine alone
+	$(Q)sh bench/kv.sh $(B)
+
+install: all ## DESTDIR= PREFIX=
+	$(Q)sh tools/install.sh "$(B)" "$(DESTDIR)" "$(PREFIX)" "$(VERSION)"
+
+clean: ## remove build/
+	rm -rf build
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

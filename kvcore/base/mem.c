@@ -1,0 +1,49 @@
+#include "kvcore/base/mem.h"
+
+#include <stdlib.h>
+
+bool (*kv_mem_should_fail)(size_t size);
+
+static bool mem_refused(size_t size)
+{
+    return __builtin_expect(kv_mem_should_fail != NULL, 0) && kv_mem_should_fail(size);
+}
+
+void *kv_alloc(size_t size)
+{
+    return mem_refused(size) ? NULL : malloc(size ? size : 1);
+}
+
+void *kv_zalloc(size_t count, size_t size)
+{
+    if (mem_refused(count * size))
+        return NULL;
+    return count && size ? calloc(count, size) : calloc(1, 1);
+}
+
+void *kv_realloc(void *memory, size_t size)
+{
+    return mem_refused(size) ? NULL : realloc(memory, size ? size : 1);
+}
+
+void *kv_alloc_aligned(size_t alignment, size_t size)
+{
+    void *memory = NULL;
+    if (mem_refused(size) || posix_memalign(&memory, alignment, size ? size : 1) != 0)
+        return NULL;
+    return memory;
+}
+
+void kv_free(void *memory)
+{
+    free(memory);
+}
+
+char *kv_dup_str(const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *copy = kv_alloc(size);
+    if (copy)
+        memcpy(copy, text, size);
+    return copy;
+}

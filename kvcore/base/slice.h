@@ -1,0 +1,57 @@
+/*
+ * slice.h - borrowed bytes: never owns, never NUL-terminated, passed by value. Good until the lender's next call.
+ */
+#ifndef KV_SLICE_H
+#define KV_SLICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef struct kv_slice {
+    const uint8_t *data;
+    size_t len;
+} kv_slice;
+
+/* A string literal as a slice, without its NUL. */
+#define KV_STR(literal) ((kv_slice){(const uint8_t *)("" literal), sizeof(literal) - 1})
+/* For printf's "%.*s". */
+#define KV_ARG(slice) (int)(slice).len, (const char *)(slice).data
+
+static inline kv_slice kv_slice_of(const void *data, size_t len)
+{
+    return (kv_slice){(const uint8_t *)data, len};
+}
+
+/* text is NUL-terminated and stays the caller's. */
+static inline kv_slice kv_slice_str(const char *text)
+{
+    return (kv_slice){(const uint8_t *)text, strlen(text)};
+}
+
+static inline bool kv_slice_equal(kv_slice a, kv_slice b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+/* Order as unsigned bytes; a prefix comes before what it is a prefix of. Negative, zero or positive. */
+static inline int kv_slice_compare(kv_slice a, kv_slice b)
+{
+    size_t n = a.len < b.len ? a.len : b.len;
+    int c = n ? memcmp(a.data, b.data, n) : 0;
+    return c ? c : (a.len > b.len) - (a.len < b.len);
+}
+
+static inline bool kv_slice_has_prefix(kv_slice s, kv_slice prefix)
+{
+    return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.data, prefix.data, prefix.len) == 0);
+}
+
+/* The bytes from offset on. offset <= s.len. */
+static inline kv_slice kv_slice_from(kv_slice s, size_t offset)
+{
+    return (kv_slice){s.data + offset, s.len - offset};
+}
+
+#endif
