@@ -1,0 +1,44 @@
+/*
+ * memtable.h - what was committed and is not yet in tables: one ordered tree per space, all in one arena.
+ *
+ * Threads    writers (reserve, add): one at a time, by the commit lock. Readers: any number beside the
+ * writer, no locks. What a reader may see is decided by the version it reads at, which is published after the
+ * adds. Ownership  counted; slices out of it are good while a reference is held. Iterators hold one. Failure
+ * KV_NO_MEMORY from new, reserve, add, iter_open. After kv_memtable_reserve the adds it was made for cannot
+ * fail, so a commit reserves before it logs.
+ */
+#ifndef KV_MEMTABLE_H
+#define KV_MEMTABLE_H
+
+#include "kvcore/sst/entry.h"
+
+struct kv_memtable;
+
+KV_MUST kv_status kv_memtable_new(uint32_t n_spaces, struct kv_memtable **out);
+struct kv_memtable *kv_memtable_ref(struct kv_memtable *memtable);
+void kv_memtable_unref(struct kv_memtable *memtable); /* NULL is fine */
+
+/* Room for `entries` more, whose keys and values have `bytes` bytes together. */
+KV_MUST kv_status kv_memtable_reserve(struct kv_memtable *memtable, size_t entries, size_t bytes);
+/* Copies. The same (key, version) twice (a log replayed twice) changes nothing and is KV_OK. */
+KV_MUST kv_status kv_memtable_add(struct kv_memtable *memtable, uint32_t space, const struct kv_entry *entry);
+
+/* The newest entry at or below version, deletions included: KV_OK and *out (block stays NULL), or
+ * KV_NOT_FOUND. */
+kv_status kv_memtable_get(struct kv_memtable *memtable, uint32_t space, kv_slice key, uint64_t version,
+                          struct kv_found *out);
+/* Over [lower, upper) of a space (empty: unbounded; copied). */
+KV_MUST kv_status kv_memtable_iter_open(struct kv_memtable *memtable, uint32_t space, kv_slice lower,
+                                        kv_slice upper, struct kv_entry_iter **out);
+/* Does it hold any entry with a key in [lower, upper)? Empty: unbounded. */
+bool kv_memtable_touches(struct kv_memtable *memtable, uint32_t space, kv_slice lower, kv_slice upper);
+
+/* Any thread; values may be a moment old. */
+size_t kv_memtable_bytes(const struct kv_memtable *memtable); /* heap bytes */
+uint64_t kv_memtable_entries(const struct kv_memtable *memtable, uint32_t space);
+uint64_t kv_memtable_entries_all(const struct kv_memtable *memtable);
+/* Versions of the entries it holds; oldest is 0 when it is empty: it has no floor. */
+uint64_t kv_memtable_version_oldest(const struct kv_memtable *memtable);
+uint64_t kv_memtable_version_newest(const struct kv_memtable *memtable);
+
+#endif

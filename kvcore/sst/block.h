@@ -1,0 +1,94 @@
+/*
+ * block.h - one block of a table: how its bytes are made, checked once, and searched. Bytes:
+ * kvcore/docs/table.md.
+ *
+ * A stored block is payload, codec, inflated length and a crc32c over (file uid, offset, all of it). Inflated
+ * it is a run of entries in order; every KV_RUN_GROUP'th has its full key, the others share a prefix with the
+ * full key of their group. So each entry can be decoded by itself: kv_block_open checks every entry once and
+ * notes its offset, and a search is a binary search over those offsets. Threads    a kv_block never changes
+ * after kv_block_open: any. A kv_block_build belongs to one. Ownership  a kv_block is counted; slices of it
+ * are good while a reference is held. Failure    KV_CORRUPT: the bytes break a rule of the format;
+ * KV_TOO_NEW: a codec or kind of a newer version; KV_NO_MEMORY.
+ */
+#ifndef KV_BLOCK_H
+#define KV_BLOCK_H
+
+#include "kvcore/base/buf.h"
+#include "kvcore/base/compress.h"
+#include "kvcore/sst/entry.h"
+
+#include <stdatomic.h>
+
+struct kv_cache_slot;
+
+struct kv_block {
+    struct kv_cache_slot *slot; /* holds the count while the block is cached; NULL: refs does */
+    _Atomic uint32_t refs;
+    uint32_t n; /* entries; 0 for a block of plain bytes (a filter) */
+    uint64_t base_version;
+    size_t charge;     /* heap bytes, for the cache */
+    kv_slice bytes;    /* the inflated payload */
+    uint32_t *offsets; /* of each entry in bytes; n of them */
+    uint32_t key_len_max;
+};
+
+/* Where a stored block is: len counts the payload and its trailer. */
+struct kv_block_handle {
+    uint64_t offset, len;
+};
+
+/* ---- reading */
+
+/* Checks and inflates the stored block; stored is a heap block (kv_alloc) that is taken over whatever is
+ * answered. uid_sum: kv_crc32c of the file uid. entries: false for a block of plain bytes. */
+KV_MUST kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, uint64_t offset, bool entries,
+                                struct kv_block **out);
+static inline struct kv_block *kv_block_ref(struct kv_block *block);
+void kv_block_unref(struct kv_block *block); /* NULL is fine */
+
+/* Index of the first entry at or after (key, version); block->n when there is none. */
+uint32_t kv_block_seek(const struct kv_block *block, kv_slice key, uint64_t version);
+/* Decodes entry i: the key into key_buf (block->key_len_max bytes of room) unless it lies whole in the block.
+ */
+void kv_block_entry(const struct kv_block *block, uint32_t i, uint8_t *key_buf, struct kv_entry *out);
+/* Points run at entry i, so that kv_run_take yields it next. */
+void kv_block_run(const struct kv_block *block, uint32_t i, struct kv_run *run);
+
+/* ---- writing */
+
+struct kv_block_build {
+    struct kv_buf payload; /* entries so far, behind room for the head */
+    struct kv_buf leader;  /* full key of the group */
+    uint64_t base_version; /* set by the first entry after a reset */
+    uint32_t n;
+};
+void kv_block_build_release(struct kv_block_build *build); /* {0} and twice are fine */
+void kv_block_build_reset(struct kv_block_build *build);   /* empty, keeps its memory */
+/* Entries come in order. version_min: no entry of this block is older. */
+KV_MUST kv_status kv_block_build_add(struct kv_block_build *build, const struct kv_entry *entry,
+                                     uint64_t version_min);
+static inline size_t kv_block_build_bytes(const struct kv_block_build *build)
+{
+    return build->payload.len;
+}
+/* Appends the stored form (compressed if that saves an eighth) to *out, for a block that will lie at offset.
+ */
+KV_MUST kv_status kv_block_store(kv_slice payload, enum kv_codec codec, uint32_t uid_sum, uint64_t offset,
+                                 struct kv_buf *out);
+/* The payload built so far; good until the next call on build. */
+KV_MUST kv_status kv_block_build_finish(struct kv_block_build *build, kv_slice *payload);
+
+void kv_block_ref_slot(struct kv_cache_slot *slot); /* private to cache.c and kv_block_ref */
+void kv_block_unref_slot(struct kv_cache_slot *slot);
+void kv_block_free(struct kv_block *block); /* private: only for who holds the last reference */
+
+static inline struct kv_block *kv_block_ref(struct kv_block *block)
+{
+    if (block->slot)
+        kv_block_ref_slot(block->slot);
+    else
+        atomic_fetch_add_explicit(&block->refs, 1, memory_order_relaxed);
+    return block;
+}
+
+#endif
