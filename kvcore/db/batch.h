@@ -1,0 +1,36 @@
+/*
+ * batch.h - an atomic set of writes and its bytes, which are the log's bytes too. Bytes: kvcore/docs/log.md.
+ *
+ * The public half (kv_batch_new, put, delete, clear, count, free) is in kv.h. A repeated key replaces its
+ * earlier entry, so a commit has at most one entry per user key and space. Threads    one at a time.
+ * Ownership  kv_batch_bytes lends until the batch is next changed.
+ * Failure    KV_NO_MEMORY, KV_LIMIT, KV_INVALID; the batch is unchanged then.
+ */
+#ifndef KV_BATCH_H
+#define KV_BATCH_H
+
+#include "kvcore/kv.h"
+
+/* entry := space:u8 kind:u8 key_len:varint key [value_len:varint value]   (the value only for a put) */
+struct kv_batch_entry {
+    uint32_t space;
+    uint8_t kind; /* enum kv_kind (kvcore/sst/entry.h): KV_KIND_DELETE, KV_KIND_PUT */
+    kv_slice key, value;
+};
+
+/* The encoded entries, each key once, in the order of each key's last write. Never fails: superseded entries
+ * are squeezed out in place. */
+kv_slice kv_batch_bytes(struct kv_batch *batch);
+/* Sum of key and value lengths, superseded entries excluded. */
+size_t kv_batch_payload(const struct kv_batch *batch);
+/* One above the highest space used; 0 when empty. */
+uint32_t kv_batch_spaces(const struct kv_batch *batch);
+
+/*
+ * Takes the entry at the front of *rest, which begins as kv_batch_bytes or as what the log gave back. KV_END
+ * when none is left. KV_CORRUPT: malformed; KV_TOO_NEW: a kind this version does not know; *rest is then
+ * unchanged.
+ */
+KV_MUST kv_status kv_batch_next(kv_slice *rest, struct kv_batch_entry *entry);
+
+#endif
