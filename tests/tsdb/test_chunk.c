@@ -1,0 +1,249 @@
+#include "kvcore/base/mem.h"
+#include "kvcore/base/prng.h"
+#include "tsdb/chunk/chunk.h"
+#include "tsdb/chunk/pack.h"
+#include "tsdb/ts.h"
+
+#include <criterion/criterion.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+enum { N = TS_CHUNK_SAMPLES_MAX };
+static int64_t times[N], got_times[N];
+static double values[N], got_values[N];
+
+/* ---- kinds of series: each fills n samples */
+
+static double bits_double(uint64_t bits)
+{
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+static void fill_times(struct kv_prng *prng, unsigned kind, size_t n)
+{
+    int64_t at = 1795224223311;
+    for (size_t i = 0; i < n; i++) {
+        times[i] = at;
+        switch (kind % 4) {
+        case 0: at += 10000; break;
+        case 1: at += 14990 + (int64_t)kv_prng_below(prng, 20); break;
+        case 2: at += 1 + (int64_t)(kv_prng_next(prng) >> (kv_prng_below(prng, 40) + 20)); break;
+        default: at += kv_prng_below(prng, 50) ? 15000 : 3600000; break;
+        }
+    }
+}
+
+static double next_value(struct kv_prng *prng, unsigned kind, double last)
+{
+    static const double special[] = {0.0, -0.0, INFINITY, -INFINITY, 5e-324, -5e-324, 1.7976931348623157e308};
+    switch (kind % 10) {
+    case 0: return 42;
+    case 1: return last + (double)kv_prng_below(prng, 3) - 1;
+    case 2: return last + (double)kv_prng_below(prng, 1000);
+    case 3: return (double)kv_prng_below(prng, 100000) / 100;
+    case 4: return 4096.0 * (double)kv_prng_below(prng, 1 << 20);
+    case 5: return kv_prng_unit(prng);
+    case 6: return bits_double(kv_prng_next(prng));
+    case 7: return special[kv_prng_below(prng, 7)];
+    case 8: return kv_prng_below(prng, 60) ? last + 1 : bits_double(TS_STALE_NAN);
+    default: return -9007199254740992.0 + (double)kv_prng_below(prng, 1u << 30) * (double)kv_prng_below(prng, 1u << 24);
+    }
+}
+
+static void fill(struct kv_prng *prng, unsigned kind, size_t n)
+{
+    fill_times(prng, kind / 10, n);
+    double last = 50;
+    for (size_t i = 0; i < n; i++) {
+        values[i] = next_value(prng, kind, last);
+        last = isfinite(values[i]) ? values[i] : last;
+    }
+}
+
+static void assert_same(size_t begin, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        cr_assert(got_times[i] == times[begin + i], "time %zu: %" PRId64 " not %" PRId64, i, got_times[i],
+                  times[begin + i]);
+        cr_assert(memcmp(&got_values[i], &values[begin + i], 8) == 0, "value %zu: %a not %a", i, got_values[i],
+                  values[begin + i]);
+    }
+}
+
+Test(chunk, every_kind_of_series_comes_back_to_the_bit)
+{
+    static const size_t sizes[] = {1, 2, 3, 127, 128, 129, 255, 256, 257, 1000, 4096};
+    struct kv_prng prng;
+    kv_prng_init(&prng, 1);
+    for (unsigned kind = 0; kind < 40; kind++) {
+        for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+            struct kv_buf out = {0};
+            struct ts_chunk_info info;
+            size_t taken, n;
+            fill(&prng, kind, sizes[s]);
+            cr_assert_eq(ts_chunk_encode(times, values, sizes[s], &out, &taken), KV_OK);
+            cr_assert(taken >= 1 && taken <= sizes[s] && out.len <= TS_CHUNK_BYTES_MAX);
+            cr_assert(taken == sizes[s] || out.len > TS_CHUNK_BYTES_MAX / 3, "stopped early for no reason");
+            cr_assert_eq(ts_chunk_info(kv_buf_slice(&out), &info), KV_OK);
+            cr_assert(info.count == taken && info.first_ms == times[0] && info.last_ms == times[taken - 1]);
+            cr_assert_eq(ts_chunk_decode(kv_buf_slice(&out), INT64_MIN, INT64_MAX, got_times, got_values, &n), KV_OK);
+            cr_assert_eq(n, taken);
+            assert_same(0, n);
+            kv_buf_release(&out);
+        }
+    }
+}
+
+Test(chunk, a_range_gives_exactly_its_samples)
+{
+    struct kv_prng prng;
+    kv_prng_init(&prng, 2);
+    for (unsigned round = 0; round < 400; round++) {
+        struct kv_buf out = {0};
+        size_t n = 1 + kv_prng_below(&prng, 700), taken, got;
+        fill(&prng, (unsigned)kv_prng_below(&prng, 40), n);
+        cr_assert_eq(ts_chunk_encode(times, values, n, &out, &taken), KV_OK);
+        cr_assert_eq(taken, n);
+        size_t a = kv_prng_below(&prng, n), b = kv_prng_below(&prng, n);
+        int64_t from = times[a] + (int64_t)kv_prng_below(&prng, 3) - 1, to = times[b] + (int64_t)kv_prng_below(&prng, 3) - 1;
+        size_t begin = 0, end = n;
+        while (begin < n && times[begin] < from)
+            begin++;
+        while (end > 0 && times[end - 1] > to)
+            end--;
+        cr_assert_eq(ts_chunk_decode(kv_buf_slice(&out), from, to, got_times, got_values, &got), KV_OK);
+        cr_assert_eq(got, end > begin ? end - begin : 0);
+        assert_same(begin, got);
+        kv_buf_release(&out);
+    }
+}
+
+Test(chunk, the_codec_suits_the_series)
+{
+    static const struct {
+        unsigned kind;
+        enum ts_value_codec codec;
+        double bytes_max; /* a sample, times included, 4096 samples */
+    } rows[] = {{0, TS_VALUE_CONST, 0.01}, {1, TS_VALUE_INT, 0.40}, {2, TS_VALUE_INT, 1.45}, {3, TS_VALUE_INT, 2.4},
+                {4, TS_VALUE_INT, 2.8},    {8, TS_VALUE_INT, 0.6}, {6, TS_VALUE_RAW, 8.1}};
+    struct kv_prng prng;
+    kv_prng_init(&prng, 3);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct kv_buf out = {0};
+        struct ts_chunk_info info;
+        size_t taken;
+        fill(&prng, rows[i].kind, N);
+        cr_assert_eq(ts_chunk_encode(times, values, N, &out, &taken), KV_OK);
+        cr_assert_eq(ts_chunk_info(kv_buf_slice(&out), &info), KV_OK);
+        cr_assert_eq(info.value_codec, rows[i].codec, "kind %u took %s", rows[i].kind, ts_value_codec_name(info.value_codec));
+        cr_assert((double)out.len / (double)taken <= rows[i].bytes_max, "kind %u: %.3f bytes a sample", rows[i].kind,
+                  (double)out.len / (double)taken);
+        kv_buf_release(&out);
+    }
+}
+
+Test(chunk, damage_is_an_error_or_bounded_samples_and_never_a_crash)
+{
+    struct kv_prng prng;
+    kv_prng_init(&prng, 4);
+    for (unsigned kind = 0; kind < 40; kind++) {
+        struct kv_buf out = {0};
+        size_t taken, n;
+        fill(&prng, kind, 300);
+        cr_assert_eq(ts_chunk_encode(times, values, 300, &out, &taken), KV_OK);
+        for (size_t bit = 0; bit < out.len * 8; bit++) {
+            out.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+            kv_status rc = ts_chunk_decode(kv_buf_slice(&out), INT64_MIN, INT64_MAX, got_times, got_values, &n);
+            cr_assert(rc == KV_OK || rc == KV_CORRUPT || rc == KV_TOO_NEW);
+            for (size_t i = 1; rc == KV_OK && i < n; i++)
+                cr_assert(got_times[i] > got_times[i - 1], "times out of order after damage");
+            out.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        }
+        for (size_t len = 0; len < out.len; len++) {
+            uint8_t *cut = kv_alloc(len);
+            memcpy(cut, out.data, len);
+            cr_assert(ts_chunk_decode(kv_slice_of(cut, len), INT64_MIN, INT64_MAX, got_times, got_values, &n) < 0);
+            kv_free(cut);
+        }
+        kv_buf_release(&out);
+    }
+}
+
+Test(chunk, a_chunk_of_the_first_version_is_still_read)
+{
+    FILE *f = fopen("tests/golden/chunk-v1.bin", "rb");
+    cr_assert(f != NULL);
+    uint8_t bytes[4096];
+    size_t len = fread(bytes, 1, sizeof bytes, f), n;
+    fclose(f);
+    cr_assert_eq(ts_chunk_decode(kv_slice_of(bytes, len), INT64_MIN, INT64_MAX, got_times, got_values, &n), KV_OK);
+    cr_assert_eq(n, 200);
+    for (size_t i = 0; i < n; i++) { /* tests/golden/README.md says what it holds */
+        int64_t t = 1795224000000 + (int64_t)i * 15000 + (int64_t)(i * 7 % 11);
+        double v = i == 150 ? bits_double(TS_STALE_NAN) : (double)(i * i % 997) / 100;
+        cr_assert_eq(got_times[i], t);
+        cr_assert_eq(memcmp(&got_values[i], &v, 8), 0, "value %zu", i);
+    }
+}
+
+Test(chunk, packing_keeps_every_number_and_its_own_length)
+{
+    struct kv_prng prng;
+    kv_prng_init(&prng, 5);
+    for (unsigned round = 0; round < 3000; round++) {
+        uint64_t numbers[TS_CHUNK_BLOCK], back[TS_CHUNK_BLOCK];
+        size_t n = kv_prng_below(&prng, TS_CHUNK_BLOCK + 1);
+        unsigned shift = (unsigned)kv_prng_below(&prng, 64);
+        for (size_t i = 0; i < n; i++)
+            numbers[i] = kv_prng_next(&prng) >> (kv_prng_below(&prng, 30) ? shift : 0);
+        struct kv_buf out = {0};
+        cr_assert_eq(ts_pack(numbers, n, &out), KV_OK);
+        cr_assert_eq(out.len, ts_pack_len(numbers, n));
+        kv_slice in = kv_buf_slice(&out);
+        cr_assert_eq(ts_unpack(&in, back, n), KV_OK);
+        cr_assert_eq(in.len, 0);
+        cr_assert(n == 0 || memcmp(numbers, back, n * sizeof numbers[0]) == 0);
+        kv_buf_release(&out);
+    }
+}
+
+Test(chunk, a_stream_gives_back_what_it_took)
+{
+    struct kv_prng prng;
+    kv_prng_init(&prng, 6);
+    for (unsigned kind = 0; kind < 40; kind++) {
+        struct ts_stream stream = {0};
+        fill(&prng, kind, 1000);
+        for (size_t i = 0; i < 1000; i++) {
+            cr_assert_eq(ts_stream_append(&stream, times[i], values[i]), KV_OK);
+            if (i % 111 == 0 || i == 999) {
+                ts_stream_decode(&stream, got_times, got_values);
+                assert_same(0, i + 1);
+            }
+        }
+        ts_stream_release(&stream);
+    }
+}
+
+static bool refuse(size_t size)
+{
+    (void)size;
+    return true;
+}
+
+Test(chunk, a_stream_without_memory_is_unchanged)
+{
+    struct ts_stream stream = {0};
+    cr_assert_eq(ts_stream_append(&stream, 1, 1.0), KV_OK);
+    kv_mem_should_fail = refuse;
+    cr_assert_eq(ts_stream_append(&stream, 2, 2.0), KV_NO_MEMORY);
+    kv_mem_should_fail = NULL;
+    cr_assert_eq(stream.count, 1);
+    cr_assert_eq(ts_stream_append(&stream, 2, 2.0), KV_OK);
+    ts_stream_decode(&stream, got_times, got_values);
+    cr_assert(got_times[1] == 2 && got_values[1] == 2.0);
+    ts_stream_release(&stream);
+}

@@ -1,0 +1,419 @@
+#include "tsdb/chunk/chunk.h"
+
+#include "kvcore/base/assert.h"
+#include "kvcore/base/coding.h"
+#include "tsdb/chunk/codec.h"
+#include "tsdb/chunk/pack.h"
+
+enum { CHUNK_BLOCKS_MAX = TS_CHUNK_SAMPLES_MAX / TS_CHUNK_BLOCK, CHUNK_EXCEPTIONS_MAX = TS_CHUNK_SAMPLES_MAX / 16 + 1 };
+
+const char *ts_time_codec_name(enum ts_time_codec codec)
+{
+    return codec == TS_TIME_STEP ? "step" : codec == TS_TIME_DELTA ? "delta" : "unknown";
+}
+
+const char *ts_value_codec_name(enum ts_value_codec codec)
+{
+    static const char *const names[] = {"const", "int", "xor", "raw"};
+    return (unsigned)codec < sizeof names / sizeof names[0] ? names[codec] : "unknown";
+}
+
+/* ---- encoding */
+
+struct chunk_plan {
+    const int64_t *times_ms;
+    const double *values;
+    size_t n;
+    enum ts_time_codec time_codec;
+    enum ts_value_codec value_codec;
+    struct ts_int_params params;
+    int64_t q[TS_CHUNK_SAMPLES_MAX];
+    uint16_t exceptions[CHUNK_EXCEPTIONS_MAX];
+};
+
+static bool chunk_same_bits(const double *values, size_t n)
+{
+    for (size_t i = 1; i < n; i++)
+        if (memcmp(&values[i], &values[0], sizeof values[0]) != 0)
+            return false;
+    return true;
+}
+
+static bool chunk_fixed_step(const int64_t *times_ms, size_t n)
+{
+    for (size_t i = 2; i < n; i++)
+        if (times_ms[i] - times_ms[i - 1] != times_ms[1] - times_ms[0])
+            return false;
+    return true;
+}
+
+static kv_status chunk_encode_times(const int64_t *times_ms, size_t n, struct kv_buf *out)
+{
+    uint64_t deltas[TS_CHUNK_BLOCK];
+    for (size_t i = 1; i < n; i++)
+        deltas[i - 1] = (uint64_t)(times_ms[i] - times_ms[i - 1]);
+    return ts_pack(deltas, n - 1, out);
+}
+
+static kv_status chunk_encode_block(const struct chunk_plan *plan, size_t at, size_t n, struct kv_buf *out)
+{
+    kv_status rc = KV_OK;
+    if (plan->time_codec == TS_TIME_DELTA)
+        KV_TRY(chunk_encode_times(plan->times_ms + at, n, out));
+    switch (plan->value_codec) {
+    case TS_VALUE_CONST:
+        break;
+    case TS_VALUE_INT:
+        KV_TRY(ts_int_encode_block(plan->q + at, n, out));
+        break;
+    case TS_VALUE_XOR:
+        KV_TRY(ts_xor_encode_block(plan->values + at, n, out));
+        break;
+    case TS_VALUE_RAW:
+        for (size_t i = at; i < at + n; i++) {
+            uint64_t bits;
+            memcpy(&bits, &plan->values[i], sizeof bits);
+            KV_TRY(kv_buf_append_fixed64(out, bits));
+        }
+        break;
+    }
+out:
+    return rc;
+}
+
+static kv_status chunk_encode_params(const struct chunk_plan *plan, struct kv_buf *out)
+{
+    kv_status rc = KV_OK;
+    uint64_t bits;
+    if (plan->time_codec == TS_TIME_STEP && plan->n > 1)
+        KV_TRY(kv_buf_append_varint(out, (uint64_t)(plan->times_ms[1] - plan->times_ms[0])));
+    if (plan->value_codec == TS_VALUE_CONST) {
+        memcpy(&bits, &plan->values[0], sizeof bits);
+        KV_TRY(kv_buf_append_fixed64(out, bits));
+    } else if (plan->value_codec == TS_VALUE_INT) {
+        KV_TRY(kv_buf_append_byte(out, plan->params.exponent));
+        KV_TRY(kv_buf_append_varint(out, plan->params.factor));
+        KV_TRY(kv_buf_append_varint(out, plan->params.n_exceptions));
+        for (uint32_t i = 0; i < plan->params.n_exceptions; i++) {
+            memcpy(&bits, &plan->values[plan->exceptions[i]], sizeof bits);
+            KV_TRY(kv_buf_append_varint(out, plan->exceptions[i] - (i ? plan->exceptions[i - 1] : 0u)));
+            KV_TRY(kv_buf_append_fixed64(out, bits));
+        }
+    }
+out:
+    return rc;
+}
+
+/* Whether blocks carry any byte at all. */
+static bool chunk_has_blocks(enum ts_time_codec time_codec, enum ts_value_codec value_codec)
+{
+    return time_codec != TS_TIME_STEP || value_codec != TS_VALUE_CONST;
+}
+
+static kv_status chunk_encode_plan(const struct chunk_plan *plan, struct kv_buf *out, struct kv_buf *blocks)
+{
+    size_t n_blocks = (plan->n + TS_CHUNK_BLOCK - 1) / TS_CHUNK_BLOCK, lens[CHUNK_BLOCKS_MAX] = {0};
+    bool has_blocks = chunk_has_blocks(plan->time_codec, plan->value_codec);
+    kv_status rc;
+    kv_buf_clear(blocks);
+    for (size_t b = 0; b < n_blocks && has_blocks; b++) {
+        size_t at = b * TS_CHUNK_BLOCK, before = blocks->len;
+        size_t n = plan->n - at < TS_CHUNK_BLOCK ? plan->n - at : TS_CHUNK_BLOCK;
+        KV_TRY(chunk_encode_block(plan, at, n, blocks));
+        lens[b] = blocks->len - before;
+    }
+    KV_TRY(kv_buf_append_byte(out, (uint8_t)(plan->time_codec | plan->value_codec << 4)));
+    KV_TRY(kv_buf_append_byte(out, 0));
+    KV_TRY(kv_buf_append_varint(out, plan->n));
+    KV_TRY(kv_buf_append_varint(out, kv_zigzag(plan->times_ms[0])));
+    KV_TRY(kv_buf_append_varint(out, (uint64_t)(plan->times_ms[plan->n - 1] - plan->times_ms[0])));
+    KV_TRY(chunk_encode_params(plan, out));
+    for (size_t b = 0; b + 1 < n_blocks && has_blocks; b++) {
+        size_t at = b * TS_CHUNK_BLOCK;
+        KV_TRY(kv_buf_append_varint(out, lens[b]));
+        if (plan->time_codec == TS_TIME_DELTA)
+            KV_TRY(kv_buf_append_varint(out, (uint64_t)(plan->times_ms[at + TS_CHUNK_BLOCK] - plan->times_ms[at])));
+    }
+    KV_TRY(kv_buf_append(out, kv_buf_slice(blocks)));
+out:
+    return rc;
+}
+
+/* Tries what could be smallest and leaves the smallest in *out. A plan that already takes under two bytes a sample is not tried against
+ * XOR: XOR needs more for anything that is a decimal and moves. */
+static kv_status chunk_encode_best(struct chunk_plan *plan, struct kv_buf *out, struct kv_buf *other,
+                                   struct kv_buf *blocks)
+{
+    kv_status rc;
+    plan->time_codec = chunk_fixed_step(plan->times_ms, plan->n) ? TS_TIME_STEP : TS_TIME_DELTA;
+    kv_buf_clear(out);
+    if (chunk_same_bits(plan->values, plan->n)) {
+        plan->value_codec = TS_VALUE_CONST;
+        return chunk_encode_plan(plan, out, blocks);
+    }
+    if (ts_int_analyse(plan->values, plan->n, plan->q, plan->exceptions, &plan->params)) {
+        plan->value_codec = TS_VALUE_INT;
+        KV_TRY(chunk_encode_plan(plan, out, blocks));
+        if (out->len <= 2 * plan->n)
+            return KV_OK;
+    }
+    static const enum ts_value_codec rest[] = {TS_VALUE_XOR, TS_VALUE_RAW};
+    for (size_t i = 0; i < 2; i++) {
+        if (rest[i] == TS_VALUE_RAW && out->len < 7 * plan->n)
+            continue;
+        plan->value_codec = rest[i];
+        kv_buf_clear(other);
+        KV_TRY(chunk_encode_plan(plan, other, blocks));
+        if (out->len == 0 || other->len < out->len) {
+            struct kv_buf swap = *out;
+            *out = *other;
+            *other = swap;
+        }
+    }
+    rc = KV_OK;
+out:
+    return rc;
+}
+
+kv_status ts_chunk_encode(const int64_t *times_ms, const double *values, size_t n, struct kv_buf *out, size_t *taken)
+{
+    KV_ASSERT(n >= 1);
+    struct kv_buf best = {0}, other = {0}, blocks = {0};
+    struct chunk_plan plan = {.times_ms = times_ms, .values = values};
+    plan.n = n < TS_CHUNK_SAMPLES_MAX ? n : TS_CHUNK_SAMPLES_MAX;
+    kv_status rc;
+    KV_TRY(chunk_encode_best(&plan, &best, &other, &blocks));
+    while (best.len > TS_CHUNK_BYTES_MAX) {
+        plan.n = plan.n * 3 / 4; /* ends: a single block always fits */
+        KV_TRY(chunk_encode_best(&plan, &best, &other, &blocks));
+    }
+    KV_TRY(kv_buf_append(out, kv_buf_slice(&best)));
+    *taken = plan.n;
+out:
+    kv_buf_release(&best);
+    kv_buf_release(&other);
+    kv_buf_release(&blocks);
+    return rc;
+}
+
+/* ---- decoding */
+
+struct chunk_reader {
+    struct ts_chunk_info info;
+    int64_t step_ms;
+    uint64_t const_bits;
+    struct ts_int_params params;
+    kv_slice exceptions; /* as stored */
+    size_t n_blocks;
+    uint32_t lens[CHUNK_BLOCKS_MAX];
+    int64_t first_ms[CHUNK_BLOCKS_MAX];
+    kv_slice blocks;
+};
+
+static kv_status chunk_read_head(kv_slice *in, struct ts_chunk_info *info)
+{
+    uint8_t codecs, flags;
+    uint64_t count, first, span;
+    if (kv_take_byte(in, &codecs) < 0 || kv_take_byte(in, &flags) < 0)
+        return KV_CORRUPT;
+    if ((codecs & 15) > TS_TIME_DELTA || codecs >> 4 > TS_VALUE_RAW || flags != 0)
+        return KV_TOO_NEW;
+    if (kv_take_varint(in, &count) < 0 || kv_take_varint(in, &first) < 0 || kv_take_varint(in, &span) < 0)
+        return KV_CORRUPT;
+    int64_t first_ms = kv_unzigzag(first);
+    if (count < 1 || count > TS_CHUNK_SAMPLES_MAX || span >= (uint64_t)1 << 62 || span < count - 1 ||
+        (count == 1 && span != 0) || first_ms > INT64_MAX - (int64_t)span)
+        return KV_CORRUPT;
+    *info = (struct ts_chunk_info){(uint32_t)count, first_ms, first_ms + (int64_t)span,
+                                   (enum ts_time_codec)(codecs & 15), (enum ts_value_codec)(codecs >> 4)};
+    return KV_OK;
+}
+
+kv_status ts_chunk_info(kv_slice chunk, struct ts_chunk_info *out)
+{
+    return chunk_read_head(&chunk, out);
+}
+
+static kv_status chunk_read_int_params(kv_slice *in, struct chunk_reader *r)
+{
+    uint64_t n;
+    if (kv_take_byte(in, &r->params.exponent) < 0 || r->params.exponent > TS_INT_EXPONENT_MAX ||
+        kv_take_varint(in, &r->params.factor) < 0 || r->params.factor == 0 || kv_take_varint(in, &n) < 0 ||
+        n > r->info.count)
+        return KV_CORRUPT;
+    r->params.n_exceptions = (uint32_t)n;
+    const uint8_t *start = in->data;
+    for (uint64_t i = 0, at = 0, delta, bits; i < n; i++) {
+        if (kv_take_varint(in, &delta) < 0 || kv_take_fixed64(in, &bits) < 0 || (i && delta == 0))
+            return KV_CORRUPT;
+        if (delta >= r->info.count || (at += delta) >= r->info.count)
+            return KV_CORRUPT;
+    }
+    r->exceptions = kv_slice_of(start, (size_t)(in->data - start));
+    return KV_OK;
+}
+
+static kv_status chunk_read_params(kv_slice *in, struct chunk_reader *r)
+{
+    uint64_t step = 0;
+    if (r->info.time_codec == TS_TIME_STEP && r->info.count > 1) {
+        uint64_t span = (uint64_t)(r->info.last_ms - r->info.first_ms);
+        if (kv_take_varint(in, &step) < 0 || step == 0 || step > span || step * (r->info.count - 1) != span)
+            return KV_CORRUPT;
+    }
+    r->step_ms = (int64_t)step;
+    if (r->info.value_codec == TS_VALUE_CONST)
+        return kv_take_fixed64(in, &r->const_bits);
+    return r->info.value_codec == TS_VALUE_INT ? chunk_read_int_params(in, r) : KV_OK;
+}
+
+static kv_status chunk_read_directory(kv_slice *in, struct chunk_reader *r)
+{
+    r->n_blocks = (r->info.count + TS_CHUNK_BLOCK - 1) / TS_CHUNK_BLOCK;
+    r->first_ms[0] = r->info.first_ms;
+    bool has_blocks = chunk_has_blocks(r->info.time_codec, r->info.value_codec);
+    size_t sum = 0;
+    for (size_t b = 0; b + 1 < r->n_blocks; b++) {
+        uint64_t len = 0, gap = (uint64_t)r->step_ms * TS_CHUNK_BLOCK;
+        if (has_blocks && (kv_take_varint(in, &len) < 0 || len > TS_CHUNK_BYTES_MAX * 2))
+            return KV_CORRUPT;
+        if (r->info.time_codec == TS_TIME_DELTA &&
+            (kv_take_varint(in, &gap) < 0 || gap == 0 || gap > (uint64_t)(r->info.last_ms - r->first_ms[b])))
+            return KV_CORRUPT;
+        r->lens[b] = (uint32_t)len;
+        sum += (size_t)len;
+        r->first_ms[b + 1] = r->first_ms[b] + (int64_t)gap;
+    }
+    if (sum > in->len || (!has_blocks && in->len))
+        return KV_CORRUPT;
+    r->lens[r->n_blocks - 1] = (uint32_t)(in->len - sum);
+    r->blocks = *in;
+    return KV_OK;
+}
+
+static kv_status chunk_decode_times(const struct chunk_reader *r, size_t block, kv_slice *in, int64_t *times_ms, size_t n)
+{
+    int64_t at = r->first_ms[block];
+    if (r->info.time_codec == TS_TIME_STEP) {
+        for (size_t i = 0; i < n; i++)
+            times_ms[i] = at + (int64_t)i * r->step_ms;
+        return KV_OK;
+    }
+    uint64_t deltas[TS_CHUNK_BLOCK];
+    kv_status rc = ts_unpack(in, deltas, n - 1);
+    if (rc < 0)
+        return rc;
+    /* Room up to the next block's first time (or the chunk's last, inclusive): every time is checked against it. */
+    bool last = block + 1 == r->n_blocks;
+    uint64_t room = (uint64_t)((last ? r->info.last_ms : r->first_ms[block + 1] - 1) - at), sum = 0;
+    times_ms[0] = at;
+    for (size_t i = 1; i < n; i++) {
+        if (deltas[i - 1] == 0 || deltas[i - 1] > room - sum)
+            return KV_CORRUPT;
+        sum += deltas[i - 1];
+        times_ms[i] = at + (int64_t)sum;
+    }
+    return last && sum != room ? KV_CORRUPT : KV_OK;
+}
+
+static kv_status chunk_decode_values(const struct chunk_reader *r, kv_slice *in, double *values, size_t n)
+{
+    switch (r->info.value_codec) {
+    case TS_VALUE_CONST:
+        for (size_t i = 0; i < n; i++)
+            memcpy(&values[i], &r->const_bits, sizeof values[i]);
+        return KV_OK;
+    case TS_VALUE_INT:
+        return ts_int_decode_block(in, &r->params, values, n);
+    case TS_VALUE_XOR:
+        return ts_xor_decode_block(in, values, n);
+    case TS_VALUE_RAW: {
+        kv_slice bytes;
+        if (kv_take_bytes(in, n * 8, &bytes) < 0)
+            return KV_CORRUPT;
+        for (size_t i = 0; i < n; i++) {
+            uint64_t bits = kv_get_fixed64(bytes.data + i * 8);
+            memcpy(&values[i], &bits, sizeof bits);
+        }
+        return KV_OK;
+    }
+    }
+    return KV_TOO_NEW;
+}
+
+/* Puts back the values that are no decimals, for the samples [begin, end) which stand at values[0]. Validated when read. */
+static void chunk_patch_exceptions(const struct chunk_reader *r, size_t begin, size_t end, double *values)
+{
+    kv_slice in = r->exceptions;
+    size_t at = 0;
+    for (uint32_t i = 0; i < r->params.n_exceptions; i++) {
+        uint64_t delta = 0, bits = 0;
+        if (kv_take_varint(&in, &delta) < 0 || kv_take_fixed64(&in, &bits) < 0)
+            return;
+        at += (size_t)delta;
+        if (at >= begin && at < end)
+            memcpy(&values[at - begin], &bits, sizeof bits);
+    }
+}
+
+static size_t chunk_lower_bound(const int64_t *times_ms, size_t n, int64_t target)
+{
+    size_t low = 0;
+    while (n > 0) {
+        size_t half = n / 2;
+        if (times_ms[low + half] < target) {
+            low += half + 1;
+            n -= half + 1;
+        } else {
+            n = half;
+        }
+    }
+    return low;
+}
+
+/* Keeps the samples inside [from_ms, to_ms] of the n decoded, moved to the front; returns how many. */
+static size_t chunk_trim(int64_t from_ms, int64_t to_ms, int64_t *times_ms, double *values, size_t n)
+{
+    size_t begin = n && times_ms[0] < from_ms ? chunk_lower_bound(times_ms, n, from_ms) : 0;
+    size_t end = n;
+    if (n && times_ms[n - 1] > to_ms)
+        end = to_ms == INT64_MAX ? n : chunk_lower_bound(times_ms, n, to_ms + 1);
+    size_t kept = end > begin ? end - begin : 0;
+    if (begin && kept) {
+        memmove(times_ms, times_ms + begin, kept * sizeof times_ms[0]);
+        memmove(values, values + begin, kept * sizeof values[0]);
+    }
+    return kept;
+}
+
+kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_t *times_ms, double *values, size_t *n)
+{
+    struct chunk_reader r = {.n_blocks = 0};
+    kv_status rc;
+    *n = 0;
+    KV_TRY(chunk_read_head(&chunk, &r.info));
+    if (r.info.first_ms > to_ms || r.info.last_ms < from_ms || from_ms > to_ms)
+        return KV_OK;
+    KV_TRY(chunk_read_params(&chunk, &r));
+    KV_TRY(chunk_read_directory(&chunk, &r));
+    size_t done = 0, begin = 0, offset = 0;
+    for (size_t b = 0; b < r.n_blocks && r.first_ms[b] <= to_ms; offset += r.lens[b], b++) {
+        size_t at = b * TS_CHUNK_BLOCK;
+        if (b + 1 < r.n_blocks && r.first_ms[b + 1] <= from_ms) {
+            begin = at + TS_CHUNK_BLOCK;
+            continue;
+        }
+        size_t count = r.info.count - at < TS_CHUNK_BLOCK ? r.info.count - at : TS_CHUNK_BLOCK;
+        kv_slice block = kv_slice_of(r.blocks.data + offset, r.lens[b]);
+        KV_TRY(chunk_decode_times(&r, b, &block, times_ms + done, count));
+        KV_TRY(chunk_decode_values(&r, &block, values + done, count));
+        if (block.len)
+            return KV_CORRUPT;
+        done += count;
+    }
+    chunk_patch_exceptions(&r, begin, begin + done, values);
+    *n = chunk_trim(from_ms, to_ms, times_ms, values, done);
+    rc = KV_OK;
+out:
+    return rc;
+}

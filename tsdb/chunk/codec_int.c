@@ -1,0 +1,199 @@
+#include "tsdb/chunk/codec.h"
+
+#include "kvcore/base/coding.h"
+#include "tsdb/chunk/pack.h"
+
+#include <math.h>
+
+#define INT_MAGNITUDE_MAX 9007199254740992.0 /* 2^53: every integer below is a double */
+
+static const double int_powers[TS_INT_EXPONENT_MAX + 1] = {1e0, 1e1, 1e2, 1e3, 1e4,  1e5,  1e6,
+                                                           1e7, 1e8, 1e9, 1e10, 1e11, 1e12};
+
+/* How a block's integers are turned into small unsigned numbers. */
+enum int_mode { INT_DELTA = 0, INT_DELTA_ZIGZAG = 1, INT_DELTA2 = 2, INT_DELTA2_ZIGZAG = 3, INT_MODES = 4 };
+
+static uint64_t int_bits(double v)
+{
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+/* Whether v is exactly m / 10^exponent for an integer m; -0 and NaN are not. */
+static bool int_exact(double v, unsigned exponent, int64_t *m)
+{
+    double scaled = v * int_powers[exponent];
+    if (!(fabs(scaled) <= INT_MAGNITUDE_MAX))
+        return false;
+    double rounded = nearbyint(scaled);
+    *m = (int64_t)rounded;
+    return int_bits(rounded / int_powers[exponent]) == int_bits(v);
+}
+
+/* The smallest exponent that suits v, not below `from`; past the maximum when none does. */
+static unsigned int_exponent(double v, unsigned from)
+{
+    int64_t m;
+    unsigned e = from;
+    while (e <= TS_INT_EXPONENT_MAX && !int_exact(v, e, &m))
+        e++;
+    return e;
+}
+
+static uint64_t int_gcd(uint64_t a, uint64_t b)
+{
+    while (b) {
+        uint64_t r = a % b;
+        a = b;
+        b = r;
+    }
+    return a;
+}
+
+/* The common factor of all magnitudes, found with one division a value and none once it is 1. */
+static uint64_t int_factor(const int64_t *m, size_t n)
+{
+    uint64_t factor = 0;
+    for (size_t i = 0; i < n && factor != 1; i++) {
+        uint64_t magnitude = (uint64_t)(m[i] < 0 ? -m[i] : m[i]);
+        if (!factor || magnitude % factor)
+            factor = int_gcd(magnitude, factor);
+    }
+    return factor ? factor : 1;
+}
+
+bool ts_int_analyse(const double *values, size_t n, int64_t *q, uint16_t *exceptions, struct ts_int_params *params)
+{
+    size_t allowed = n / 16 + (n > 1);
+    unsigned exponent = 0;
+    size_t misses = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned e = int_exponent(values[i], exponent);
+        if (e <= TS_INT_EXPONENT_MAX)
+            exponent = e;
+        else if (++misses > allowed)
+            return false;
+    }
+    *params = (struct ts_int_params){.exponent = (uint8_t)exponent};
+    int64_t previous = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (int_exact(values[i], exponent, &q[i])) {
+            previous = q[i];
+        } else {
+            if (params->n_exceptions == allowed)
+                return false;
+            exceptions[params->n_exceptions++] = (uint16_t)i;
+            q[i] = previous; /* costs a zero delta */
+        }
+    }
+    params->factor = int_factor(q, n);
+    if (params->factor > 1)
+        for (size_t i = 0; i < n; i++)
+            q[i] /= (int64_t)params->factor;
+    return true;
+}
+
+/* Differences of q, their zero subtracted: *base is added back by the reader. Returns how many. */
+static size_t int_differences(const int64_t *q, size_t n, enum int_mode mode, uint64_t *out, int64_t *base)
+{
+    bool second = mode == INT_DELTA2 || mode == INT_DELTA2_ZIGZAG;
+    size_t skip = second ? 2 : 1;
+    if (n <= skip)
+        return 0;
+    int64_t d[TS_CHUNK_BLOCK], min = INT64_MAX;
+    size_t k = 0;
+    for (size_t i = skip; i < n; i++, k++) {
+        d[k] = q[i] - q[i - 1];
+        if (second)
+            d[k] -= q[i - 1] - q[i - 2];
+        min = d[k] < min ? d[k] : min;
+    }
+    bool zigzag = mode == INT_DELTA_ZIGZAG || mode == INT_DELTA2_ZIGZAG;
+    *base = zigzag ? 0 : min;
+    for (size_t i = 0; i < k; i++)
+        out[i] = zigzag ? kv_zigzag(d[i]) : (uint64_t)d[i] - (uint64_t)min;
+    return k;
+}
+
+kv_status ts_int_encode_block(const int64_t *q, size_t n, struct kv_buf *out)
+{
+    uint64_t numbers[INT_MODES][TS_CHUNK_BLOCK];
+    int64_t base[INT_MODES] = {0};
+    size_t k[INT_MODES], best_len = SIZE_MAX;
+    unsigned best = 0;
+    for (unsigned mode = 0; mode < INT_MODES; mode++) {
+        k[mode] = int_differences(q, n, (enum int_mode)mode, numbers[mode], &base[mode]);
+        size_t len = ts_pack_len(numbers[mode], k[mode]) + kv_varint_len(kv_zigzag(base[mode]));
+        if (mode >= INT_DELTA2 && n > 1)
+            len += kv_varint_len(kv_zigzag(q[1] - q[0]));
+        if (len < best_len) {
+            best_len = len;
+            best = mode;
+        }
+    }
+    kv_status rc;
+    KV_TRY(kv_buf_append_byte(out, (uint8_t)best));
+    KV_TRY(kv_buf_append_varint(out, kv_zigzag(q[0])));
+    if (best >= INT_DELTA2)
+        KV_TRY(kv_buf_append_varint(out, n > 1 ? kv_zigzag(q[1] - q[0]) : 0));
+    KV_TRY(kv_buf_append_varint(out, kv_zigzag(base[best])));
+    KV_TRY(ts_pack(numbers[best], k[best], out));
+out:
+    return rc;
+}
+
+/* Sums differences back to integers and those to values. Unsigned arithmetic: damaged bytes may overflow, defined and harmless. */
+static void int_sum(const uint64_t *numbers, size_t n, unsigned mode, uint64_t start, uint64_t slope, uint64_t base,
+                    uint64_t *q)
+{
+    bool zigzag = mode & 1;
+    uint64_t at = start;
+    q[0] = at;
+    size_t i = 1;
+    if (mode >= INT_DELTA2 && n > 1) {
+        at += slope;
+        q[1] = at;
+        i = 2;
+    }
+    for (size_t k = 0; i < n; i++, k++) {
+        uint64_t d = (zigzag ? (uint64_t)kv_unzigzag(numbers[k]) : numbers[k]) + base;
+        if (mode >= INT_DELTA2) {
+            slope += d;
+            at += slope;
+        } else {
+            at += d;
+        }
+        q[i] = at;
+    }
+}
+
+kv_status ts_int_decode_block(kv_slice *in, const struct ts_int_params *params, double *values, size_t n)
+{
+    uint64_t numbers[TS_CHUNK_BLOCK], q[TS_CHUNK_BLOCK], start, slope = 0, base;
+    uint8_t mode;
+    if (kv_take_byte(in, &mode) < 0 || mode >= INT_MODES || kv_take_varint(in, &start) < 0)
+        return KV_CORRUPT;
+    if (mode >= INT_DELTA2 && kv_take_varint(in, &slope) < 0)
+        return KV_CORRUPT;
+    if (kv_take_varint(in, &base) < 0)
+        return KV_CORRUPT;
+    size_t skip = mode >= INT_DELTA2 ? 2 : 1;
+    kv_status rc = ts_unpack(in, numbers, n > skip ? n - skip : 0);
+    if (rc < 0)
+        return rc;
+    int_sum(numbers, n, mode, (uint64_t)kv_unzigzag(start), (uint64_t)kv_unzigzag(slope),
+            (uint64_t)kv_unzigzag(base), q);
+    if (params->factor != 1)
+        for (size_t i = 0; i < n; i++)
+            q[i] *= params->factor;
+    if (params->exponent == 0) {
+        for (size_t i = 0; i < n; i++)
+            values[i] = (double)(int64_t)q[i];
+    } else {
+        double power = int_powers[params->exponent];
+        for (size_t i = 0; i < n; i++)
+            values[i] = (double)(int64_t)q[i] / power;
+    }
+    return KV_OK;
+}
