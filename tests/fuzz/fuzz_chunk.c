@@ -1,4 +1,5 @@
-/* Decoding arbitrary bytes stays inside the arrays and yields rising times; what decodes encodes back to the same samples. */
+/* Decoding arbitrary bytes stays inside the arrays and yields rising times; what decodes encodes back to the
+ * same samples. */
 #include "kvcore/base/assert.h"
 #include "tsdb/chunk/chunk.h"
 
@@ -15,7 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         KV_ASSERT(times[i] > times[i - 1]);
     struct kv_buf out = {0};
     KV_ASSERT(ts_chunk_encode(times, values, n, &out, &taken) == KV_OK);
-    KV_ASSERT(ts_chunk_decode(kv_buf_slice(&out), INT64_MIN, INT64_MAX, again_times, again_values, &again) == KV_OK);
+    KV_ASSERT(ts_chunk_decode(kv_buf_slice(&out), INT64_MIN, INT64_MAX, again_times, again_values, &again) ==
+              KV_OK);
     KV_ASSERT(again == taken);
     KV_ASSERT(memcmp(times, again_times, again * sizeof times[0]) == 0);
     KV_ASSERT(memcmp(values, again_values, again * sizeof values[0]) == 0);

@@ -28,10 +28,18 @@ static void fill_times(struct kv_prng *prng, unsigned kind, size_t n)
     for (size_t i = 0; i < n; i++) {
         times[i] = at;
         switch (kind % 4) {
-        case 0: at += 10000; break;
-        case 1: at += 14990 + (int64_t)kv_prng_below(prng, 20); break;
-        case 2: at += 1 + (int64_t)(kv_prng_next(prng) >> (kv_prng_below(prng, 40) + 20)); break;
-        default: at += kv_prng_below(prng, 50) ? 15000 : 3600000; break;
+        case 0:
+            at += 10000;
+            break;
+        case 1:
+            at += 14990 + (int64_t)kv_prng_below(prng, 20);
+            break;
+        case 2:
+            at += 1 + (int64_t)(kv_prng_next(prng) >> (kv_prng_below(prng, 40) + 20));
+            break;
+        default:
+            at += kv_prng_below(prng, 50) ? 15000 : 3600000;
+            break;
         }
     }
 }
@@ -40,16 +48,27 @@ static double next_value(struct kv_prng *prng, unsigned kind, double last)
 {
     static const double special[] = {0.0, -0.0, INFINITY, -INFINITY, 5e-324, -5e-324, 1.7976931348623157e308};
     switch (kind % 10) {
-    case 0: return 42;
-    case 1: return last + (double)kv_prng_below(prng, 3) - 1;
-    case 2: return last + (double)kv_prng_below(prng, 1000);
-    case 3: return (double)kv_prng_below(prng, 100000) / 100;
-    case 4: return 4096.0 * (double)kv_prng_below(prng, 1 << 20);
-    case 5: return kv_prng_unit(prng);
-    case 6: return bits_double(kv_prng_next(prng));
-    case 7: return special[kv_prng_below(prng, 7)];
-    case 8: return kv_prng_below(prng, 60) ? last + 1 : bits_double(TS_STALE_NAN);
-    default: return -9007199254740992.0 + (double)kv_prng_below(prng, 1u << 30) * (double)kv_prng_below(prng, 1u << 24);
+    case 0:
+        return 42;
+    case 1:
+        return last + (double)kv_prng_below(prng, 3) - 1;
+    case 2:
+        return last + (double)kv_prng_below(prng, 1000);
+    case 3:
+        return (double)kv_prng_below(prng, 100000) / 100;
+    case 4:
+        return 4096.0 * (double)kv_prng_below(prng, 1 << 20);
+    case 5:
+        return kv_prng_unit(prng);
+    case 6:
+        return bits_double(kv_prng_next(prng));
+    case 7:
+        return special[kv_prng_below(prng, 7)];
+    case 8:
+        return kv_prng_below(prng, 60) ? last + 1 : bits_double(TS_STALE_NAN);
+    default:
+        return -9007199254740992.0 +
+               (double)kv_prng_below(prng, 1u << 30) * (double)kv_prng_below(prng, 1u << 24);
     }
 }
 
@@ -68,8 +87,8 @@ static void assert_same(size_t begin, size_t n)
     for (size_t i = 0; i < n; i++) {
         cr_assert(got_times[i] == times[begin + i], "time %zu: %" PRId64 " not %" PRId64, i, got_times[i],
                   times[begin + i]);
-        cr_assert(memcmp(&got_values[i], &values[begin + i], 8) == 0, "value %zu: %a not %a", i, got_values[i],
-                  values[begin + i]);
+        cr_assert(memcmp(&got_values[i], &values[begin + i], 8) == 0, "value %zu: %a not %a", i,
+                  got_values[i], values[begin + i]);
     }
 }
 
@@ -89,7 +108,8 @@ Test(chunk, every_kind_of_series_comes_back_to_the_bit)
             cr_assert(taken == sizes[s] || out.len > TS_CHUNK_BYTES_MAX / 3, "stopped early for no reason");
             cr_assert_eq(ts_chunk_info(kv_buf_slice(&out), &info), KV_OK);
             cr_assert(info.count == taken && info.first_ms == times[0] && info.last_ms == times[taken - 1]);
-            cr_assert_eq(ts_chunk_decode(kv_buf_slice(&out), INT64_MIN, INT64_MAX, got_times, got_values, &n), KV_OK);
+            cr_assert_eq(ts_chunk_decode(kv_buf_slice(&out), INT64_MIN, INT64_MAX, got_times, got_values, &n),
+                         KV_OK);
             cr_assert_eq(n, taken);
             assert_same(0, n);
             kv_buf_release(&out);
@@ -108,7 +128,8 @@ Test(chunk, a_range_gives_exactly_its_samples)
         cr_assert_eq(ts_chunk_encode(times, values, n, &out, &taken), KV_OK);
         cr_assert_eq(taken, n);
         size_t a = kv_prng_below(&prng, n), b = kv_prng_below(&prng, n);
-        int64_t from = times[a] + (int64_t)kv_prng_below(&prng, 3) - 1, to = times[b] + (int64_t)kv_prng_below(&prng, 3) - 1;
+        int64_t from = times[a] + (int64_t)kv_prng_below(&prng, 3) - 1,
+                to = times[b] + (int64_t)kv_prng_below(&prng, 3) - 1;
         size_t begin = 0, end = n;
         while (begin < n && times[begin] < from)
             begin++;
@@ -127,8 +148,9 @@ Test(chunk, the_codec_suits_the_series)
         unsigned kind;
         enum ts_value_codec codec;
         double bytes_max; /* a sample, times included, 4096 samples */
-    } rows[] = {{0, TS_VALUE_CONST, 0.01}, {1, TS_VALUE_INT, 0.40}, {2, TS_VALUE_INT, 1.45}, {3, TS_VALUE_INT, 2.4},
-                {4, TS_VALUE_INT, 2.8},    {8, TS_VALUE_INT, 0.6}, {6, TS_VALUE_RAW, 8.1}};
+    } rows[] = {{0, TS_VALUE_CONST, 0.01}, {1, TS_VALUE_INT, 0.40}, {2, TS_VALUE_INT, 1.45},
+                {3, TS_VALUE_INT, 2.4},    {4, TS_VALUE_INT, 2.8},  {8, TS_VALUE_INT, 0.6},
+                {6, TS_VALUE_RAW, 8.1}};
     struct kv_prng prng;
     kv_prng_init(&prng, 3);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -138,9 +160,10 @@ Test(chunk, the_codec_suits_the_series)
         fill(&prng, rows[i].kind, N);
         cr_assert_eq(ts_chunk_encode(times, values, N, &out, &taken), KV_OK);
         cr_assert_eq(ts_chunk_info(kv_buf_slice(&out), &info), KV_OK);
-        cr_assert_eq(info.value_codec, rows[i].codec, "kind %u took %s", rows[i].kind, ts_value_codec_name(info.value_codec));
-        cr_assert((double)out.len / (double)taken <= rows[i].bytes_max, "kind %u: %.3f bytes a sample", rows[i].kind,
-                  (double)out.len / (double)taken);
+        cr_assert_eq(info.value_codec, rows[i].codec, "kind %u took %s", rows[i].kind,
+                     ts_value_codec_name(info.value_codec));
+        cr_assert((double)out.len / (double)taken <= rows[i].bytes_max, "kind %u: %.3f bytes a sample",
+                  rows[i].kind, (double)out.len / (double)taken);
         kv_buf_release(&out);
     }
 }
@@ -156,7 +179,8 @@ Test(chunk, damage_is_an_error_or_bounded_samples_and_never_a_crash)
         cr_assert_eq(ts_chunk_encode(times, values, 300, &out, &taken), KV_OK);
         for (size_t bit = 0; bit < out.len * 8; bit++) {
             out.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
-            kv_status rc = ts_chunk_decode(kv_buf_slice(&out), INT64_MIN, INT64_MAX, got_times, got_values, &n);
+            kv_status rc =
+                ts_chunk_decode(kv_buf_slice(&out), INT64_MIN, INT64_MAX, got_times, got_values, &n);
             cr_assert(rc == KV_OK || rc == KV_CORRUPT || rc == KV_TOO_NEW);
             for (size_t i = 1; rc == KV_OK && i < n; i++)
                 cr_assert(got_times[i] > got_times[i - 1], "times out of order after damage");
@@ -165,7 +189,8 @@ Test(chunk, damage_is_an_error_or_bounded_samples_and_never_a_crash)
         for (size_t len = 0; len < out.len; len++) {
             uint8_t *cut = kv_alloc(len);
             memcpy(cut, out.data, len);
-            cr_assert(ts_chunk_decode(kv_slice_of(cut, len), INT64_MIN, INT64_MAX, got_times, got_values, &n) < 0);
+            cr_assert(
+                ts_chunk_decode(kv_slice_of(cut, len), INT64_MIN, INT64_MAX, got_times, got_values, &n) < 0);
             kv_free(cut);
         }
         kv_buf_release(&out);
@@ -179,7 +204,8 @@ Test(chunk, a_chunk_of_the_first_version_is_still_read)
     uint8_t bytes[4096];
     size_t len = fread(bytes, 1, sizeof bytes, f), n;
     fclose(f);
-    cr_assert_eq(ts_chunk_decode(kv_slice_of(bytes, len), INT64_MIN, INT64_MAX, got_times, got_values, &n), KV_OK);
+    cr_assert_eq(ts_chunk_decode(kv_slice_of(bytes, len), INT64_MIN, INT64_MAX, got_times, got_values, &n),
+                 KV_OK);
     cr_assert_eq(n, 200);
     for (size_t i = 0; i < n; i++) { /* tests/golden/README.md says what it holds */
         int64_t t = 1795224000000 + (int64_t)i * 15000 + (int64_t)(i * 7 % 11);
@@ -208,42 +234,4 @@ Test(chunk, packing_keeps_every_number_and_its_own_length)
         cr_assert(n == 0 || memcmp(numbers, back, n * sizeof numbers[0]) == 0);
         kv_buf_release(&out);
     }
-}
-
-Test(chunk, a_stream_gives_back_what_it_took)
-{
-    struct kv_prng prng;
-    kv_prng_init(&prng, 6);
-    for (unsigned kind = 0; kind < 40; kind++) {
-        struct ts_stream stream = {0};
-        fill(&prng, kind, 1000);
-        for (size_t i = 0; i < 1000; i++) {
-            cr_assert_eq(ts_stream_append(&stream, times[i], values[i]), KV_OK);
-            if (i % 111 == 0 || i == 999) {
-                ts_stream_decode(&stream, got_times, got_values);
-                assert_same(0, i + 1);
-            }
-        }
-        ts_stream_release(&stream);
-    }
-}
-
-static bool refuse(size_t size)
-{
-    (void)size;
-    return true;
-}
-
-Test(chunk, a_stream_without_memory_is_unchanged)
-{
-    struct ts_stream stream = {0};
-    cr_assert_eq(ts_stream_append(&stream, 1, 1.0), KV_OK);
-    kv_mem_should_fail = refuse;
-    cr_assert_eq(ts_stream_append(&stream, 2, 2.0), KV_NO_MEMORY);
-    kv_mem_should_fail = NULL;
-    cr_assert_eq(stream.count, 1);
-    cr_assert_eq(ts_stream_append(&stream, 2, 2.0), KV_OK);
-    ts_stream_decode(&stream, got_times, got_values);
-    cr_assert(got_times[1] == 2 && got_values[1] == 2.0);
-    ts_stream_release(&stream);
 }

@@ -1,5 +1,6 @@
 /*
- * bits.h - a bit stream, first bit in the highest bit of the first byte. Writers have room reserved; readers never pass the end.
+ * bits.h - a bit stream, first bit in the highest bit of the first byte. Writers have room reserved; readers
+ * never pass the end.
  */
 #ifndef TS_BITS_H
 #define TS_BITS_H
@@ -25,7 +26,8 @@ struct ts_bits_in {
     size_t at;
 };
 
-/* The next n bits (0 to 64); past the end they read as zero and `at` passes `bits`, which the caller checks once. */
+/* The next n bits (0 to 64); past the end they read as zero and `at` passes `bits`, which the caller checks
+ * once. */
 static inline uint64_t ts_bits_get(struct ts_bits_in *in, unsigned n)
 {
     if (n == 0)

@@ -5,7 +5,10 @@
 #include "tsdb/chunk/codec.h"
 #include "tsdb/chunk/pack.h"
 
-enum { CHUNK_BLOCKS_MAX = TS_CHUNK_SAMPLES_MAX / TS_CHUNK_BLOCK, CHUNK_EXCEPTIONS_MAX = TS_CHUNK_SAMPLES_MAX / 16 + 1 };
+enum {
+    CHUNK_BLOCKS_MAX = TS_CHUNK_SAMPLES_MAX / TS_CHUNK_BLOCK,
+    CHUNK_EXCEPTIONS_MAX = TS_CHUNK_SAMPLES_MAX / 16 + 1
+};
 
 const char *ts_time_codec_name(enum ts_time_codec codec)
 {
@@ -132,15 +135,16 @@ static kv_status chunk_encode_plan(const struct chunk_plan *plan, struct kv_buf 
         size_t at = b * TS_CHUNK_BLOCK;
         KV_TRY(kv_buf_append_varint(out, lens[b]));
         if (plan->time_codec == TS_TIME_DELTA)
-            KV_TRY(kv_buf_append_varint(out, (uint64_t)(plan->times_ms[at + TS_CHUNK_BLOCK] - plan->times_ms[at])));
+            KV_TRY(kv_buf_append_varint(
+                out, (uint64_t)(plan->times_ms[at + TS_CHUNK_BLOCK] - plan->times_ms[at])));
     }
     KV_TRY(kv_buf_append(out, kv_buf_slice(blocks)));
 out:
     return rc;
 }
 
-/* Tries what could be smallest and leaves the smallest in *out. A plan that already takes under two bytes a sample is not tried against
- * XOR: XOR needs more for anything that is a decimal and moves. */
+/* Tries what could be smallest and leaves the smallest in *out. A plan that already takes under two bytes a
+ * sample is not tried against XOR: XOR needs more for anything that is a decimal and moves. */
 static kv_status chunk_encode_best(struct chunk_plan *plan, struct kv_buf *out, struct kv_buf *other,
                                    struct kv_buf *blocks)
 {
@@ -175,7 +179,8 @@ out:
     return rc;
 }
 
-kv_status ts_chunk_encode(const int64_t *times_ms, const double *values, size_t n, struct kv_buf *out, size_t *taken)
+kv_status ts_chunk_encode(const int64_t *times_ms, const double *values, size_t n, struct kv_buf *out,
+                          size_t *taken)
 {
     KV_ASSERT(n >= 1);
     struct kv_buf best = {0}, other = {0}, blocks = {0};
@@ -291,7 +296,8 @@ static kv_status chunk_read_directory(kv_slice *in, struct chunk_reader *r)
     return KV_OK;
 }
 
-static kv_status chunk_decode_times(const struct chunk_reader *r, size_t block, kv_slice *in, int64_t *times_ms, size_t n)
+static kv_status chunk_decode_times(const struct chunk_reader *r, size_t block, kv_slice *in,
+                                    int64_t *times_ms, size_t n)
 {
     int64_t at = r->first_ms[block];
     if (r->info.time_codec == TS_TIME_STEP) {
@@ -303,7 +309,8 @@ static kv_status chunk_decode_times(const struct chunk_reader *r, size_t block, 
     kv_status rc = ts_unpack(in, deltas, n - 1);
     if (rc < 0)
         return rc;
-    /* Room up to the next block's first time (or the chunk's last, inclusive): every time is checked against it. */
+    /* Room up to the next block's first time (or the chunk's last, inclusive): every time is checked against
+     * it. */
     bool last = block + 1 == r->n_blocks;
     uint64_t room = (uint64_t)((last ? r->info.last_ms : r->first_ms[block + 1] - 1) - at), sum = 0;
     times_ms[0] = at;
@@ -341,7 +348,8 @@ static kv_status chunk_decode_values(const struct chunk_reader *r, kv_slice *in,
     return KV_TOO_NEW;
 }
 
-/* Puts back the values that are no decimals, for the samples [begin, end) which stand at values[0]. Validated when read. */
+/* Puts back the values that are no decimals, for the samples [begin, end) which stand at values[0]. Validated
+ * when read. */
 static void chunk_patch_exceptions(const struct chunk_reader *r, size_t begin, size_t end, double *values)
 {
     kv_slice in = r->exceptions;
@@ -386,7 +394,8 @@ static size_t chunk_trim(int64_t from_ms, int64_t to_ms, int64_t *times_ms, doub
     return kept;
 }
 
-kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_t *times_ms, double *values, size_t *n)
+kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_t *times_ms, double *values,
+                          size_t *n)
 {
     struct chunk_reader r = {.n_blocks = 0};
     kv_status rc;

@@ -1,13 +1,16 @@
 /*
- * chunk.h - a run of samples of one series in as few bytes as a small trial finds; lossless to the bit for every double.
+ * chunk.h - a run of samples of one series in as few bytes as a small trial finds; lossless to the bit for
+ * every double.
  *
- * Bytes: tsdb/docs/chunk.md. A chunk holds 1 to TS_CHUNK_SAMPLES_MAX samples at strictly increasing times in blocks of TS_CHUNK_BLOCK,
- * each decodable by itself, so that a query touches only the blocks it needs. How times and values are encoded is chosen per chunk.
+ * Bytes: tsdb/docs/chunk.md. A chunk holds 1 to TS_CHUNK_SAMPLES_MAX samples at strictly increasing times in
+ * blocks of TS_CHUNK_BLOCK, each decodable by itself, so that a query touches only the blocks it needs. How
+ * times and values are encoded is chosen per chunk.
  *
  * Threads    pure functions over the caller's memory; any thread.
- * Failure    encode: KV_NO_MEMORY or KV_LIMIT from the buffer. decode: KV_CORRUPT (bytes come from disk), KV_TOO_NEW (unknown codec).
- * Sources    XOR: Pelkonen et al., "Gorilla", VLDB 2015. Scaled decimals with exceptions: the idea of Afroozeh et al., "ALP", SIGMOD
- *            2024. Patched frame of reference: Zukowski et al., "Super-Scalar RAM-CPU Cache Compression", ICDE 2006.
+ * Failure    encode: KV_NO_MEMORY or KV_LIMIT from the buffer. decode: KV_CORRUPT (bytes come from disk),
+ * KV_TOO_NEW (unknown codec). Sources    XOR: Pelkonen et al., "Gorilla", VLDB 2015. Scaled decimals with
+ * exceptions: the idea of Afroozeh et al., "ALP", SIGMOD 2024. Patched frame of reference: Zukowski et al.,
+ * "Super-Scalar RAM-CPU Cache Compression", ICDE 2006.
  */
 #ifndef TS_CHUNK_H
 #define TS_CHUNK_H
@@ -28,36 +31,19 @@ struct ts_chunk_info {
     enum ts_value_codec value_codec;
 };
 
-/* Appends one chunk of the first samples to *out: as many as fit the two maxima, *taken of n (n >= 1). times_ms strictly increase and
- * span less than 2^62 ms. */
+/* Appends one chunk of the first samples to *out: as many as fit the two maxima, *taken of n (n >= 1).
+ * times_ms strictly increase and span less than 2^62 ms. */
 KV_MUST kv_status ts_chunk_encode(const int64_t *times_ms, const double *values, size_t n, struct kv_buf *out,
                                   size_t *taken);
 /* Reads the header only: the cost of a few varints. */
 KV_MUST kv_status ts_chunk_info(kv_slice chunk, struct ts_chunk_info *out);
-/* Writes the samples with from_ms <= t <= to_ms to times_ms and values, each with room for TS_CHUNK_SAMPLES_MAX, and their number to *n (0 is
- * fine). Decodes only the blocks that overlap the range. After a failure the arrays hold garbage. */
-KV_MUST kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_t *times_ms, double *values,
-                                  size_t *n);
+/* Writes the samples with from_ms <= t <= to_ms to times_ms and values, each with room for
+ * TS_CHUNK_SAMPLES_MAX, and their number to *n (0 is fine). Decodes only the blocks that overlap the range.
+ * After a failure the arrays hold garbage. */
+KV_MUST kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_t *times_ms,
+                                  double *values, size_t *n);
 /* The name of a codec for people: "step", "delta"; "const", "int", "xor", "raw". Static. */
 const char *ts_time_codec_name(enum ts_time_codec codec);
 const char *ts_value_codec_name(enum ts_value_codec codec);
-
-/* ---- streaming: the head's open chunks (Gorilla: delta of delta, XOR) ---------------------------------------------- */
-
-/* {0} is an empty stream. An append costs a few tens of ns; memory grows by half. */
-struct ts_stream {
-    uint8_t *data;
-    uint32_t capacity; /* bytes */
-    uint32_t bits;     /* written */
-    uint32_t count;
-    uint8_t leading, trailing; /* window of the last XOR that carried one; leading 255: none yet */
-    int64_t first_ms, last_ms, last_delta_ms;
-    uint64_t first_bits, last_bits; /* of the values */
-};
-/* time_ms > last_ms unless the stream is empty. KV_NO_MEMORY or KV_LIMIT (2^28 bits): the stream is unchanged. */
-KV_MUST kv_status ts_stream_append(struct ts_stream *stream, int64_t time_ms, double value);
-/* Decodes all of it; both arrays have room for stream->count. The bytes are our own memory and trusted. */
-void ts_stream_decode(const struct ts_stream *stream, int64_t *times_ms, double *values);
-void ts_stream_release(struct ts_stream *stream); /* empty again */
 
 #endif

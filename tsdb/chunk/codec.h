@@ -1,7 +1,9 @@
 /*
- * codec.h - SEAM inside a chunk: how one block of at most TS_CHUNK_BLOCK values becomes bytes, one row per value codec.
+ * codec.h - SEAM inside a chunk: how one block of at most TS_CHUNK_BLOCK values becomes bytes, one row per
+ * value codec.
  *
- * chunk.c owns the header, the directory and the choice; a codec sees one block at a time and, for the whole chunk, its parameters.
+ * chunk.c owns the header, the directory and the choice; a codec sees one block at a time and, for the whole
+ * chunk, its parameters.
  */
 #ifndef TS_CODEC_H
 #define TS_CODEC_H
@@ -12,14 +14,17 @@
 
 enum { TS_INT_EXPONENT_MAX = 12 };
 struct ts_int_params {
-    uint8_t exponent;       /* value = q * factor / 10^exponent */
-    uint64_t factor;        /* >= 1 */
-    uint32_t n_exceptions;  /* values that are no such number: stored by bits in the header */
+    uint8_t exponent;      /* value = q * factor / 10^exponent */
+    uint64_t factor;       /* >= 1 */
+    uint32_t n_exceptions; /* values that are no such number: stored by bits in the header */
 };
-/* Fills q[n] (0 .. n-1) and params if at least 15 of 16 values are decimals; false otherwise. exceptions gets their indexes. */
-bool ts_int_analyse(const double *values, size_t n, int64_t *q, uint16_t *exceptions, struct ts_int_params *params);
+/* Fills q[n] (0 .. n-1) and params if at least 15 of 16 values are decimals; false otherwise. exceptions gets
+ * their indexes. */
+bool ts_int_analyse(const double *values, size_t n, int64_t *q, uint16_t *exceptions,
+                    struct ts_int_params *params);
 KV_MUST kv_status ts_int_encode_block(const int64_t *q, size_t n, struct kv_buf *out);
-KV_MUST kv_status ts_int_decode_block(kv_slice *in, const struct ts_int_params *params, double *values, size_t n);
+KV_MUST kv_status ts_int_decode_block(kv_slice *in, const struct ts_int_params *params, double *values,
+                                      size_t n);
 
 /* ---- xor */
 

@@ -7,7 +7,7 @@
 
 #define INT_MAGNITUDE_MAX 9007199254740992.0 /* 2^53: every integer below is a double */
 
-static const double int_powers[TS_INT_EXPONENT_MAX + 1] = {1e0, 1e1, 1e2, 1e3, 1e4,  1e5,  1e6,
+static const double int_powers[TS_INT_EXPONENT_MAX + 1] = {1e0, 1e1, 1e2, 1e3,  1e4,  1e5, 1e6,
                                                            1e7, 1e8, 1e9, 1e10, 1e11, 1e12};
 
 /* How a block's integers are turned into small unsigned numbers. */
@@ -26,9 +26,8 @@ static bool int_exact(double v, unsigned exponent, int64_t *m)
     double scaled = v * int_powers[exponent];
     if (!(fabs(scaled) <= INT_MAGNITUDE_MAX))
         return false;
-    double rounded = nearbyint(scaled);
-    *m = (int64_t)rounded;
-    return int_bits(rounded / int_powers[exponent]) == int_bits(v);
+    *m = (int64_t)nearbyint(scaled);
+    return int_bits((double)*m / int_powers[exponent]) == int_bits(v);
 }
 
 /* The smallest exponent that suits v, not below `from`; past the maximum when none does. */
@@ -63,7 +62,8 @@ static uint64_t int_factor(const int64_t *m, size_t n)
     return factor ? factor : 1;
 }
 
-bool ts_int_analyse(const double *values, size_t n, int64_t *q, uint16_t *exceptions, struct ts_int_params *params)
+bool ts_int_analyse(const double *values, size_t n, int64_t *q, uint16_t *exceptions,
+                    struct ts_int_params *params)
 {
     size_t allowed = n / 16 + (n > 1);
     unsigned exponent = 0;
@@ -143,9 +143,10 @@ out:
     return rc;
 }
 
-/* Sums differences back to integers and those to values. Unsigned arithmetic: damaged bytes may overflow, defined and harmless. */
-static void int_sum(const uint64_t *numbers, size_t n, unsigned mode, uint64_t start, uint64_t slope, uint64_t base,
-                    uint64_t *q)
+/* Sums differences back to integers and those to values. Unsigned arithmetic: damaged bytes may overflow,
+ * defined and harmless. */
+static void int_sum(const uint64_t *numbers, size_t n, unsigned mode, uint64_t start, uint64_t slope,
+                    uint64_t base, uint64_t *q)
 {
     bool zigzag = mode & 1;
     uint64_t at = start;

@@ -17,7 +17,8 @@ static unsigned pack_bits(uint64_t v)
     return v ? 64 - (unsigned)__builtin_clzll(v) : 0;
 }
 
-/* The width whose packed bits plus patches cost least; a patch is charged its index and its high bits as a varint. */
+/* The width whose packed bits plus patches cost least; a patch is charged its index and its high bits as a
+ * varint. */
 static struct pack_plan pack_plan(const uint64_t *numbers, size_t n)
 {
     struct pack_plan best = {.min = n ? numbers[0] : 0};
@@ -42,7 +43,8 @@ static struct pack_plan pack_plan(const uint64_t *numbers, size_t n)
         }
         if (width == 0)
             break;
-        /* Everything of this width becomes a patch for the widths below. Its high part grows as width shrinks, so it is charged anew. */
+        /* Everything of this width becomes a patch for the widths below. Its high part grows as width
+         * shrinks, so it is charged anew. */
         patches += of_width[width];
         if (patches > n / 4)
             break;
@@ -98,7 +100,8 @@ out:
     return rc;
 }
 
-/* One number of up to 64 bits that may straddle a ninth byte; the slow road for the last bytes and for widths over 56. */
+/* One number of up to 64 bits that may straddle a ninth byte; the slow road for the last bytes and for widths
+ * over 56. */
 static uint64_t unpack_one(const uint8_t *bits, size_t len, size_t at_bit, unsigned width)
 {
     unsigned __int128 word = 0;
@@ -114,7 +117,8 @@ static void unpack_bits(kv_slice bits, unsigned width, uint64_t min, uint64_t *n
     size_t i = 0;
     if (width <= 56 && bits.len >= 8) {
         uint64_t mask = ((uint64_t)1 << width) - 1;
-        size_t quick = ((bits.len - 8) * 8 + 7) / width + 1; /* the numbers whose eight-byte load stays inside */
+        size_t quick =
+            ((bits.len - 8) * 8 + 7) / width + 1; /* the numbers whose eight-byte load stays inside */
         quick = quick < n ? quick : n;
         for (; i < quick; i++) {
             size_t at = i * width;
@@ -142,7 +146,8 @@ kv_status ts_unpack(kv_slice *in, uint64_t *numbers, size_t n)
     for (unsigned p = 0; p < patches; p++) {
         uint8_t index;
         uint64_t high;
-        if (kv_take_byte(&at, &index) < 0 || kv_take_varint(&at, &high) < 0 || index >= n || width == PACK_WIDTH_MAX)
+        if (kv_take_byte(&at, &index) < 0 || kv_take_varint(&at, &high) < 0 || index >= n ||
+            width == PACK_WIDTH_MAX)
             return KV_CORRUPT;
         numbers[index] += high << width;
     }

@@ -1,6 +1,7 @@
 /*
- * pack.h - vectors of up to TS_CHUNK_BLOCK unsigned numbers as a patched frame of reference: the smallest is subtracted, the low `width` bits
- * of each are packed side by side, and the few that need more are patched afterwards.
+ * pack.h - vectors of up to TS_CHUNK_BLOCK unsigned numbers as a patched frame of reference: the smallest is
+ * subtracted, the low `width` bits of each are packed side by side, and the few that need more are patched
+ * afterwards.
  *
  *     vector := min:varint width:u8 patches:u8 bits:byte[ceil(n * width / 8)] (index:u8 high:varint)[patches]
  *
