@@ -149,8 +149,8 @@ cov: ## branch coverage of the suite
 lint: ## warnings, clang-format, clang-tidy, cppcheck, and the tidy script
 	$(Q)sh tools/tidy.sh
 
-bench-server: all $(PROGRAMS) ## ingest, disk, memory, queries beside VictoriaMetrics and Prometheus
-	$(Q)sh bench/server.sh $(B)
+bench-server: deps-bench all $(PROGRAMS) ## ingest, disk, memory, queries beside VictoriaMetrics and Prometheus
+	$(Q)python3 bench/server.py $(B)
 bench-kv: all $(PROGRAMS) ## the engine alone
 	$(Q)sh bench/kv.sh $(B)
 
