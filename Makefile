@@ -146,7 +146,7 @@ fuzz: ## libFuzzer on every byte parser (FUZZ=name, FUZZ_SECONDS=60)
 cov: ## branch coverage of the suite
 	$(Q)$(MAKE) --no-print-directory MODE=cov test-unit && sh tests/cov.sh build/cov
 
-lint: ## warnings, clang-format, clang-tidy, cppcheck, and the tidy script
+lint: deps-lint ## warnings, clang-format, clang-tidy, cppcheck, and the tidy script
 	$(Q)sh tools/tidy.sh
 
 bench-server: deps-bench all $(PROGRAMS) ## ingest, disk, memory, queries beside VictoriaMetrics and Prometheus
