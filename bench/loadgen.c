@@ -1,12 +1,15 @@
 /*
- * loadgen.c - a seeded source of metrics that writes them to any server of the benches: what TSBS's devops generator is to Go tools.
+ * loadgen.c - a seeded source of metrics that writes them to any server of the benches: what TSBS's devops
+ * generator is to Go tools.
  *
- *   loadgen write --url URL --protocol rw|influx --profile cpu|mixed [--hosts 1000] [--start UNIX_S] [--seconds 21600] [--step 10]
+ *   loadgen write --url URL --protocol rw|influx --profile cpu|mixed [--hosts 1000] [--start UNIX_S]
+ * [--seconds 21600] [--step 10]
  *                 [--connections 2] [--samples 10000] [--seed 1]
  *
- * cpu: 10 integer random walks in [0, 100] a host. mixed: 16 a host: counters, gauges with 2 or 3 decimals, byte counts, full-precision
- * latencies, constants, up. Each series has 10 labels besides its name. The same seed gives the same samples whatever the protocol or the number
- * of connections. Prints one line of JSON: samples, bodies, bytes sent, seconds, failures.
+ * cpu: 10 integer random walks in [0, 100] a host. mixed: 16 a host: counters, gauges with 2 or 3 decimals,
+ * byte counts, full-precision latencies, constants, up. Each series has 10 labels besides its name. The same
+ * seed gives the same samples whatever the protocol or the number of connections. Prints one line of JSON:
+ * samples, bodies, bytes sent, seconds, failures.
  */
 #include "kvcore/base/buf.h"
 #include "kvcore/base/coding.h"
@@ -24,7 +27,22 @@
 #include <stdlib.h>
 
 enum { FIELDS_MAX = 16 };
-enum kind { WALK, REQUESTS, ERRORS, SECONDS, RX, TX, TEMPERATURE, LOAD, RATIO, MEMORY, DISK, LATENCY, CONSTANT, UP };
+enum kind {
+    WALK,
+    REQUESTS,
+    ERRORS,
+    SECONDS,
+    RX,
+    TX,
+    TEMPERATURE,
+    LOAD,
+    RATIO,
+    MEMORY,
+    DISK,
+    LATENCY,
+    CONSTANT,
+    UP
+};
 
 struct profile {
     const char *name, *measurement;
@@ -36,14 +54,38 @@ struct profile {
 };
 
 static const struct profile profiles[] = {
-    {"cpu", "cpu", 10,
-     {{"usage_user", WALK}, {"usage_system", WALK}, {"usage_idle", WALK}, {"usage_nice", WALK}, {"usage_iowait", WALK},
-      {"usage_irq", WALK}, {"usage_softirq", WALK}, {"usage_steal", WALK}, {"usage_guest", WALK}, {"usage_guest_nice", WALK}}},
-    {"mixed", "node", 16,
-     {{"requests_total", REQUESTS}, {"errors_total", ERRORS}, {"cpu_seconds_total", SECONDS}, {"rx_bytes_total", RX},
-      {"tx_bytes_total", TX}, {"temperature_celsius", TEMPERATURE}, {"load1", LOAD}, {"load5", LOAD}, {"cache_ratio", RATIO},
-      {"memory_bytes", MEMORY}, {"disk_free_bytes", DISK}, {"latency_p50", LATENCY}, {"latency_p99", LATENCY},
-      {"limit", CONSTANT}, {"version", CONSTANT}, {"up", UP}}},
+    {"cpu",
+     "cpu",
+     10,
+     {{"usage_user", WALK},
+      {"usage_system", WALK},
+      {"usage_idle", WALK},
+      {"usage_nice", WALK},
+      {"usage_iowait", WALK},
+      {"usage_irq", WALK},
+      {"usage_softirq", WALK},
+      {"usage_steal", WALK},
+      {"usage_guest", WALK},
+      {"usage_guest_nice", WALK}}},
+    {"mixed",
+     "node",
+     16,
+     {{"requests_total", REQUESTS},
+      {"errors_total", ERRORS},
+      {"cpu_seconds_total", SECONDS},
+      {"rx_bytes_total", RX},
+      {"tx_bytes_total", TX},
+      {"temperature_celsius", TEMPERATURE},
+      {"load1", LOAD},
+      {"load5", LOAD},
+      {"cache_ratio", RATIO},
+      {"memory_bytes", MEMORY},
+      {"disk_free_bytes", DISK},
+      {"latency_p50", LATENCY},
+      {"latency_p99", LATENCY},
+      {"limit", CONSTANT},
+      {"version", CONSTANT},
+      {"up", UP}}},
 };
 
 struct options {
@@ -58,9 +100,9 @@ struct options {
 struct sender {
     const struct options *options;
     unsigned first_host, hosts;
-    double *state;          /* [hosts][fields] */
-    struct kv_prng *prng;   /* one a host, so that hosts do not depend on who sends them */
-    struct kv_buf *tags;    /* a host's tags, in the protocol's form, without the name */
+    double *state;        /* [hosts][fields] */
+    struct kv_prng *prng; /* one a host, so that hosts do not depend on who sends them */
+    struct kv_buf *tags;  /* a host's tags, in the protocol's form, without the name */
     struct kv_buf body, packed, scratch;
     CURL *curl;
     uint64_t samples, bodies, bytes, failures;
@@ -91,63 +133,107 @@ static double clamp(double v, double low, double high)
 static double start_value(enum kind kind, struct kv_prng *prng)
 {
     switch (kind) {
-    case WALK: return floor(kv_prng_unit(prng) * 101);
-    case TEMPERATURE: return 40 + floor(kv_prng_unit(prng) * 2000) / 100;
-    case RATIO: return floor(kv_prng_unit(prng) * 1000) / 1000;
-    case MEMORY: return 4096 * floor(kv_prng_unit(prng) * 4e6);
-    case DISK: return floor(kv_prng_unit(prng) * 5e11);
-    case LATENCY: return 0.001 + kv_prng_unit(prng);
-    case CONSTANT: return floor(kv_prng_unit(prng) * 64);
-    case UP: return 1;
-    default: return floor(kv_prng_unit(prng) * 1e6);
+    case WALK:
+        return floor(kv_prng_unit(prng) * 101);
+    case TEMPERATURE:
+        return 40 + floor(kv_prng_unit(prng) * 2000) / 100;
+    case RATIO:
+        return floor(kv_prng_unit(prng) * 1000) / 1000;
+    case MEMORY:
+        return 4096 * floor(kv_prng_unit(prng) * 4e6);
+    case DISK:
+        return floor(kv_prng_unit(prng) * 5e11);
+    case LATENCY:
+        return 0.001 + kv_prng_unit(prng);
+    case CONSTANT:
+        return floor(kv_prng_unit(prng) * 64);
+    case UP:
+        return 1;
+    default:
+        return floor(kv_prng_unit(prng) * 1e6);
     }
 }
 
 static double next_value(enum kind kind, double v, struct kv_prng *prng)
 {
     switch (kind) {
-    case WALK: return clamp(nearbyint(v + gauss(prng)), 0, 100);
-    case REQUESTS: return v + floor(kv_prng_unit(prng) * 250);
-    case ERRORS: return v + (kv_prng_below(prng, 50) == 0);
-    case SECONDS: return nearbyint((v + kv_prng_unit(prng) * 10) * 100) / 100;
+    case WALK:
+        return clamp(nearbyint(v + gauss(prng)), 0, 100);
+    case REQUESTS:
+        return v + floor(kv_prng_unit(prng) * 250);
+    case ERRORS:
+        return v + (kv_prng_below(prng, 50) == 0);
+    case SECONDS:
+        return nearbyint((v + kv_prng_unit(prng) * 10) * 100) / 100;
     case RX:
-    case TX: return v + floor(kv_prng_unit(prng) * 4e6);
-    case TEMPERATURE: return clamp(nearbyint((v + gauss(prng) * 0.3) * 100) / 100, 20, 95);
-    case LOAD: return clamp(nearbyint((v > 100 ? 1 : v + gauss(prng) * 0.1) * 100) / 100, 0, 32);
-    case RATIO: return clamp(nearbyint((v + gauss(prng) * 0.01) * 1000) / 1000, 0, 1);
-    case MEMORY: return clamp(v + 4096 * nearbyint(gauss(prng) * 500), 0, 16e9);
-    case DISK: return clamp(v - 4096 * floor(kv_prng_unit(prng) * 100), 0, 5e11);
-    case LATENCY: return fabs(v * 0.9 + kv_prng_unit(prng) * 0.1 + 1e-4);
-    case UP: return kv_prng_below(prng, 2000) ? 1 : 0;
-    case CONSTANT: return v;
+    case TX:
+        return v + floor(kv_prng_unit(prng) * 4e6);
+    case TEMPERATURE:
+        return clamp(nearbyint((v + gauss(prng) * 0.3) * 100) / 100, 20, 95);
+    case LOAD:
+        return clamp(nearbyint((v > 100 ? 1 : v + gauss(prng) * 0.1) * 100) / 100, 0, 32);
+    case RATIO:
+        return clamp(nearbyint((v + gauss(prng) * 0.01) * 1000) / 1000, 0, 1);
+    case MEMORY:
+        return clamp(v + 4096 * nearbyint(gauss(prng) * 500), 0, 16e9);
+    case DISK:
+        return clamp(v - 4096 * floor(kv_prng_unit(prng) * 100), 0, 5e11);
+    case LATENCY:
+        return fabs(v * 0.9 + kv_prng_unit(prng) * 0.1 + 1e-4);
+    case UP:
+        return kv_prng_below(prng, 2000) ? 1 : 0;
+    case CONSTANT:
+        return v;
     }
     return v;
 }
 
 /* ---- labels */
 
-static const char *const label_names[] = {"arch", "datacenter", "hostname", "os", "rack", "region", "service",
-                                          "service_environment", "service_version", "team"};
+static const char *const label_names[] = {
+    "arch",    "datacenter",          "hostname",        "os",  "rack", "region",
+    "service", "service_environment", "service_version", "team"};
 enum { LABELS = sizeof label_names / sizeof label_names[0] };
 
 static void label_value(unsigned host, unsigned label, char *out, size_t size)
 {
-    static const char *const regions[] = {"us-east-1", "us-west-1", "us-west-2", "eu-west-1", "eu-central-1",
-                                          "ap-southeast-1", "ap-southeast-2", "ap-northeast-1", "sa-east-1"};
+    static const char *const regions[] = {"us-east-1",      "us-west-1",      "us-west-2",
+                                          "eu-west-1",      "eu-central-1",   "ap-southeast-1",
+                                          "ap-southeast-2", "ap-northeast-1", "sa-east-1"};
     static const char *const oses[] = {"Ubuntu16.10", "Ubuntu16.04LTS", "Ubuntu15.10"};
     static const char *const teams[] = {"SF", "NYC", "LON", "CHI"};
     unsigned h = host * 2654435761u;
     switch (label) {
-    case 0: snprintf(out, size, "%s", h >> 7 & 1 ? "x64" : "x86"); break;
-    case 1: snprintf(out, size, "%s%c", regions[h % 9], 'a' + (int)(h >> 9) % 3); break;
-    case 2: snprintf(out, size, "host_%u", host); break;
-    case 3: snprintf(out, size, "%s", oses[(h >> 11) % 3]); break;
-    case 4: snprintf(out, size, "%u", (h >> 13) % 100); break;
-    case 5: snprintf(out, size, "%s", regions[h % 9]); break;
-    case 6: snprintf(out, size, "%u", (h >> 15) % 20); break;
-    case 7: snprintf(out, size, "%s", (h >> 17) % 3 ? "production" : "test"); break;
-    case 8: snprintf(out, size, "%u", (h >> 19) % 2); break;
-    default: snprintf(out, size, "%s", teams[(h >> 21) % 4]); break;
+    case 0:
+        snprintf(out, size, "%s", h >> 7 & 1 ? "x64" : "x86");
+        break;
+    case 1:
+        snprintf(out, size, "%s%c", regions[h % 9], 'a' + (int)(h >> 9) % 3);
+        break;
+    case 2:
+        snprintf(out, size, "host_%u", host);
+        break;
+    case 3:
+        snprintf(out, size, "%s", oses[(h >> 11) % 3]);
+        break;
+    case 4:
+        snprintf(out, size, "%u", (h >> 13) % 100);
+        break;
+    case 5:
+        snprintf(out, size, "%s", regions[h % 9]);
+        break;
+    case 6:
+        snprintf(out, size, "%u", (h >> 15) % 20);
+        break;
+    case 7:
+        snprintf(out, size, "%s", (h >> 17) % 3 ? "production" : "test");
+        break;
+    case 8:
+        snprintf(out, size, "%u", (h >> 19) % 2);
+        break;
+    default:
+        snprintf(out, size, "%s", teams[(h >> 21) % 4]);
+        break;
     }
 }
 
@@ -187,8 +273,9 @@ static void add_rw(struct sender *s, unsigned i, size_t field, double value, int
     snprintf(name, sizeof name, "%s_%s", p->measurement, p->fields[field].field);
     pb_label(&series, &s->scratch, "__name__", name);
     memcpy(&bits, &value, sizeof bits);
-    need(kv_buf_append(&series, kv_buf_slice(&s->tags[i])) >= 0 && kv_buf_append_byte(&sample, 1 << 3 | 1) >= 0 &&
-             kv_buf_append_fixed64(&sample, bits) >= 0 && kv_buf_append_byte(&sample, 2 << 3) >= 0 &&
+    need(kv_buf_append(&series, kv_buf_slice(&s->tags[i])) >= 0 &&
+             kv_buf_append_byte(&sample, 1 << 3 | 1) >= 0 && kv_buf_append_fixed64(&sample, bits) >= 0 &&
+             kv_buf_append_byte(&sample, 2 << 3) >= 0 &&
              kv_buf_append_varint(&sample, (uint64_t)time_ms) >= 0,
          "memory");
     pb_bytes(&series, 2, kv_buf_slice(&sample));
@@ -217,7 +304,8 @@ static void add_host(struct sender *s, unsigned i, int64_t time_ms)
     const struct profile *p = s->options->profile;
     double *state = s->state + i * p->n;
     if (s->options->influx)
-        need(kv_buf_printf(&s->body, "%s%.*s", p->measurement, KV_ARG(kv_buf_slice(&s->tags[i]))) >= 0, "memory");
+        need(kv_buf_printf(&s->body, "%s%.*s", p->measurement, KV_ARG(kv_buf_slice(&s->tags[i]))) >= 0,
+             "memory");
     for (size_t f = 0; f < p->n; f++) {
         state[f] = next_value(p->fields[f].kind, state[f], &s->prng[i]);
         if (s->options->influx) {
@@ -247,7 +335,8 @@ static void send_body(struct sender *s, uint64_t samples)
         size_t len = snappy_max_compressed_length(s->body.len);
         kv_buf_clear(&s->packed);
         uint8_t *out = kv_buf_extend(&s->packed, len);
-        need(out && snappy_compress((const char *)s->body.data, s->body.len, (char *)out, &len) == SNAPPY_OK, "snappy");
+        need(out && snappy_compress((const char *)s->body.data, s->body.len, (char *)out, &len) == SNAPPY_OK,
+             "snappy");
         s->packed.len = len;
         body = &s->packed;
     }
@@ -259,7 +348,8 @@ static void send_body(struct sender *s, uint64_t samples)
         curl_easy_getinfo(s->curl, CURLINFO_RESPONSE_CODE, &status);
     if (status < 200 || status > 299) {
         if (s->failures++ == 0)
-            fprintf(stderr, "loadgen: %s answered %ld (%s)\n", s->options->url, status, curl_easy_strerror(code));
+            fprintf(stderr, "loadgen: %s answered %ld (%s)\n", s->options->url, status,
+                    curl_easy_strerror(code));
     } else {
         s->samples += samples;
     }
@@ -328,26 +418,54 @@ static const struct profile *find_profile(const char *name)
 
 static struct options read_options(int argc, char **argv)
 {
-    static const struct option longs[] = {{"url", 1, NULL, 'u'},     {"protocol", 1, NULL, 'p'}, {"profile", 1, NULL, 'f'},
-                                          {"hosts", 1, NULL, 'h'},   {"start", 1, NULL, 's'},    {"seconds", 1, NULL, 'd'},
+    static const struct option longs[] = {{"url", 1, NULL, 'u'},     {"protocol", 1, NULL, 'p'},
+                                          {"profile", 1, NULL, 'f'}, {"hosts", 1, NULL, 'h'},
+                                          {"start", 1, NULL, 's'},   {"seconds", 1, NULL, 'd'},
                                           {"step", 1, NULL, 't'},    {"connections", 1, NULL, 'c'},
-                                          {"samples", 1, NULL, 'n'}, {"seed", 1, NULL, 'r'},     {NULL, 0, NULL, 0}};
-    struct options o = {.profile = &profiles[0], .hosts = 1000, .step_s = 10, .connections = 2, .samples_per_body = 10000,
-                        .seconds = 21600, .seed = 1};
+                                          {"samples", 1, NULL, 'n'}, {"seed", 1, NULL, 'r'},
+                                          {NULL, 0, NULL, 0}};
+    struct options o = {.profile = &profiles[0],
+                        .hosts = 1000,
+                        .step_s = 10,
+                        .connections = 2,
+                        .samples_per_body = 10000,
+                        .seconds = 21600,
+                        .seed = 1};
     o.start_s = kv_clock_wall_ms(kv_clock_system()) / 1000 / 3600 * 3600 - o.seconds;
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
         switch (c) {
-        case 'u': o.url = optarg; break;
-        case 'p': o.influx = strcmp(optarg, "influx") == 0; break;
-        case 'f': o.profile = find_profile(optarg); break;
-        case 'h': o.hosts = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 's': o.start_s = strtoll(optarg, NULL, 10); break;
-        case 'd': o.seconds = strtoll(optarg, NULL, 10); break;
-        case 't': o.step_s = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 'c': o.connections = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 'n': o.samples_per_body = (unsigned)strtoul(optarg, NULL, 10); break;
-        case 'r': o.seed = strtoull(optarg, NULL, 10); break;
-        default: exit(2);
+        case 'u':
+            o.url = optarg;
+            break;
+        case 'p':
+            o.influx = strcmp(optarg, "influx") == 0;
+            break;
+        case 'f':
+            o.profile = find_profile(optarg);
+            break;
+        case 'h':
+            o.hosts = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 's':
+            o.start_s = strtoll(optarg, NULL, 10);
+            break;
+        case 'd':
+            o.seconds = strtoll(optarg, NULL, 10);
+            break;
+        case 't':
+            o.step_s = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'c':
+            o.connections = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'n':
+            o.samples_per_body = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'r':
+            o.seed = strtoull(optarg, NULL, 10);
+            break;
+        default:
+            exit(2);
         }
     }
     need(o.url && o.hosts && o.step_s && o.connections && o.connections <= o.hosts && o.samples_per_body,
@@ -376,8 +494,8 @@ int main(int argc, char **argv)
         failures += senders[i].failures;
     }
     double seconds = (double)(kv_clock_mono_ns(kv_clock_system()) - begin) / 1e9;
-    printf("{\"samples\":%" PRIu64 ",\"bodies\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"seconds\":%.3f,\"failures\":%" PRIu64
-           ",\"start_s\":%" PRId64 ",\"end_s\":%" PRId64 "}\n",
+    printf("{\"samples\":%" PRIu64 ",\"bodies\":%" PRIu64 ",\"bytes\":%" PRIu64
+           ",\"seconds\":%.3f,\"failures\":%" PRIu64 ",\"start_s\":%" PRId64 ",\"end_s\":%" PRId64 "}\n",
            samples, bodies, bytes, seconds, failures, o.start_s, o.start_s + o.seconds);
     return failures ? 1 : 0;
 }

@@ -1,18 +1,18 @@
 /*
  * kv.h - kvcore: an embeddable, ordered, durable key-value store. This is its whole public face.
  *
- * A kv_env owns threads, caches, the memory budget, vfs and clock; one or more databases are opened in it. A database has up to
- * KV_SPACES_MAX named spaces with one log, one version order and atomic commits across them.
+ * A kv_env owns threads, caches, the memory budget, vfs and clock; one or more databases are opened in it. A
+ * database has up to KV_SPACES_MAX named spaces with one log, one version order and atomic commits across
+ * them.
  *
  * Bytes      keys: 1 to KV_KEY_LEN_MAX bytes, ordered as unsigned bytes. values: 0 to KV_VALUE_LEN_MAX.
- * Durability kv_commit answers KV_OK only after an fdatasync that began after the commit's bytes were written and returned 0
- *            (unless the database was opened with a weaker durability).
- * Threads    every function may be called by any thread at once unless it says otherwise; a batch, iterator, cursor or bulk load
- *            belongs to one thread at a time.
- * Ownership  slices passed in are copied or used before return; slices handed out say how long they live.
- * Errors     negative statuses. KV_CORRUPT is damage (file and offset in the log and in *err); KV_READ_ONLY: the database stopped
- *            accepting writes (kv_health says why); KV_UNKNOWN_OUTCOME: a commit whose bytes may or may not survive a crash.
- *            err may be NULL everywhere.
+ * Durability kv_commit answers KV_OK only after an fdatasync that began after the commit's bytes were written
+ * and returned 0 (unless the database was opened with a weaker durability). Threads    every function may be
+ * called by any thread at once unless it says otherwise; a batch, iterator, cursor or bulk load belongs to
+ * one thread at a time. Ownership  slices passed in are copied or used before return; slices handed out say
+ * how long they live. Errors     negative statuses. KV_CORRUPT is damage (file and offset in the log and in
+ * *err); KV_READ_ONLY: the database stopped accepting writes (kv_health says why); KV_UNKNOWN_OUTCOME: a
+ * commit whose bytes may or may not survive a crash. err may be NULL everywhere.
  */
 #ifndef KV_H
 #define KV_H
@@ -25,7 +25,8 @@
 enum {
     KV_SPACES_MAX = 32,
     KV_KEY_LEN_MAX = 4096,
-    KV_VALUE_LEN_MAX = 64 << 20,  /* one value; a commit's whole batch and record together: KV_COMMIT_BYTES_MAX */
+    KV_VALUE_LEN_MAX =
+        64 << 20, /* one value; a commit's whole batch and record together: KV_COMMIT_BYTES_MAX */
     KV_COMMIT_BYTES_MAX = 256 << 20,
     KV_THREADS_NONE = -1,
 };
@@ -39,27 +40,32 @@ struct kv_snapshot;
 struct kv_bulk;
 struct kv_records;
 
-/* ---- environment ------------------------------------------------------------------------------------------------- */
+/* ---- environment
+ * ------------------------------------------------------------------------------------------------- */
 
 /* All zero is the default. */
 struct kv_env_options {
-    struct kv_vfs *vfs;      /* NULL: the operating system */
-    struct kv_clock *clock;  /* NULL: the system clock */
-    struct kv_logger log;    /* sink NULL: silent. Copied; its ctx must outlive the environment */
-    uint64_t cache_bytes;    /* decompressed blocks, filters and indexes of all databases. 0: 64 MiB */
-    int threads;             /* background workers shared by all databases. 0: 1. KV_THREADS_NONE: none; flushes and merges then run
-                                inside kv_work (and inside a commit that finds no room), so that a test decides the order */
+    struct kv_vfs *vfs;     /* NULL: the operating system */
+    struct kv_clock *clock; /* NULL: the system clock */
+    struct kv_logger log;   /* sink NULL: silent. Copied; its ctx must outlive the environment */
+    uint64_t cache_bytes;   /* decompressed blocks, filters and indexes of all databases. 0: 64 MiB */
+    int threads; /* background workers shared by all databases. 0: 1. KV_THREADS_NONE: none; flushes and
+                    merges then run inside kv_work (and inside a commit that finds no room), so that a test
+                    decides the order */
 };
-KV_API KV_MUST kv_status kv_env_open(const struct kv_env_options *options, struct kv_env **out, struct kv_err *err);
+KV_API KV_MUST kv_status kv_env_open(const struct kv_env_options *options, struct kv_env **out,
+                                     struct kv_err *err);
 /* Every database must be closed. NULL is fine. */
 KV_API void kv_env_close(struct kv_env *env);
 KV_API struct kv_clock *kv_env_clock(struct kv_env *env);
 KV_API const struct kv_logger *kv_env_log(struct kv_env *env);
 
-/* ---- database ---------------------------------------------------------------------------------------------------- */
+/* ---- database
+ * ---------------------------------------------------------------------------------------------------- */
 
 enum kv_style {
-    KV_STYLE_RUNS = 0,     /* flushes and bulk loads are kept as overlapping runs; past KV_RUNS_MAX in one cut they become one */
+    KV_STYLE_RUNS = 0,     /* flushes and bulk loads are kept as overlapping runs; past KV_RUNS_MAX in one cut
+                              they become one */
     KV_STYLE_LEVELLED = 1, /* not yet: KV_UNSUPPORTED */
 };
 enum kv_compression { KV_COMPRESSION_ZSTD = 0, KV_COMPRESSION_NONE = 1, KV_COMPRESSION_SNAPPY = 2 };
@@ -81,14 +87,16 @@ struct kv_hook_sink {
     kv_status (*add)(struct kv_hook_sink *sink, kv_slice key, kv_slice value);
 };
 /*
- * What a space's owner does to its entries while they are merged to the bottom. The hook sees whole groups, in key order,
- * newest version of each key only, deletions already applied. It does no I/O and does not call kv_* of the same database.
+ * What a space's owner does to its entries while they are merged to the bottom. The hook sees whole groups,
+ * in key order, newest version of each key only, deletions already applied. It does no I/O and does not call
+ * kv_* of the same database.
  */
 struct kv_hook {
     void *ctx;
     /* The length of the key prefix that makes entries one group: 1 to key.len. */
     size_t (*group_len)(void *ctx, kv_slice key);
-    /* A merge of [lower, upper) (empty slices: unbounded) starts, on the merging thread; *merge is handed to the calls below. */
+    /* A merge of [lower, upper) (empty slices: unbounded) starts, on the merging thread; *merge is handed to
+     * the calls below. */
     kv_status (*begin)(void *ctx, kv_slice lower, kv_slice upper, void **merge);
     kv_status (*group)(void *merge, const struct kv_hook_entry *entries, size_t n, struct kv_hook_sink *sink);
     /* Called once after every successful begin. installed: the result became part of the database. */
@@ -100,52 +108,59 @@ struct kv_space_options {
     const char *name; /* 1 to 32 of [a-z0-9_] */
     enum kv_style style;
     enum kv_compression compression;
-    uint32_t block_bytes;    /* 0: 4096 */
-    bool no_filter;          /* no bloom filter: for spaces that are only scanned */
+    uint32_t block_bytes;       /* 0: 4096 */
+    bool no_filter;             /* no bloom filter: for spaces that are only scanned */
     const struct kv_hook *hook; /* NULL: none. Must outlive the database */
     /* The length of the key prefix that tables never straddle: 0 to key.len. NULL: 0, no cuts. */
     size_t (*cut_len)(kv_slice key);
 };
 
 /*
- * Live application records go to one apply function: in sequence order, after their commit's sync and puts, before the commit's
- * version is visible, one call at a time, on whichever committing thread leads. commit_ctx is the commit's own
- * (kv_commit_options.ctx). It must not call kv_commit. It cannot fail: what could fail is checked before the commit.
+ * Live application records go to one apply function: in sequence order, after their commit's sync and puts,
+ * before the commit's version is visible, one call at a time, on whichever committing thread leads.
+ * commit_ctx is the commit's own (kv_commit_options.ctx). It must not call kv_commit. It cannot fail: what
+ * could fail is checked before the commit.
  */
 typedef void (*kv_apply_fn)(void *ctx, uint64_t seq, kv_slice record, void *commit_ctx);
 
 struct kv_options {
-    const struct kv_space_options *spaces; /* at least one; copied. Every space the database has must be declared, in any order; */
-    size_t n_spaces;                       /* new names are added */
-    uint64_t memtable_bytes;      /* all spaces together, before a flush starts. 0: 32 MiB */
-    uint64_t log_bytes_max;       /* a memtable whose oldest entry is further behind the log's end is flushed. 0: 512 MiB */
-    uint64_t log_file_bytes;      /* a log file is rolled past this. 0: 64 MiB */
+    const struct kv_space_options
+        *spaces;     /* at least one; copied. Every space the database has must be declared, in any order; */
+    size_t n_spaces; /* new names are added */
+    uint64_t memtable_bytes; /* all spaces together, before a flush starts. 0: 32 MiB */
+    uint64_t log_bytes_max;  /* a memtable whose oldest entry is further behind the log's end is flushed. 0:
+                                512 MiB */
+    uint64_t log_file_bytes; /* a log file is rolled past this. 0: 64 MiB */
     enum kv_durability durability;
-    uint32_t sync_interval_ms;    /* KV_DURABILITY_INTERVAL: 10 to 60000 */
-    uint64_t disk_reserve_bytes;  /* writes stop below this much free space (plus the reserve file). 0: 64 MiB */
-    bool read_only;               /* shared lease, replay into memory, writes nothing */
-    bool must_exist;              /* KV_MISSING instead of creating */
-    kv_apply_fn apply;            /* NULL: commits may carry no record */
+    uint32_t sync_interval_ms; /* KV_DURABILITY_INTERVAL: 10 to 60000 */
+    uint64_t
+        disk_reserve_bytes; /* writes stop below this much free space (plus the reserve file). 0: 64 MiB */
+    bool read_only;         /* shared lease, replay into memory, writes nothing */
+    bool must_exist;        /* KV_MISSING instead of creating */
+    kv_apply_fn apply;      /* NULL: commits may carry no record */
     void *apply_ctx;
 };
 /*
- * Opens or creates the database in the directory path: takes its lease, reads the manifest, replays the log's puts, seals older log
- * files. Application records at or above the application floor are not applied: the application reads them with kv_records_open.
- * KV_BUSY: held by another process (err says which); KV_CORRUPT: acknowledged data is damaged (err: file, offset, what to run);
- * KV_TOO_NEW; KV_INVALID: options out of range, or path holds something else.
+ * Opens or creates the database in the directory path: takes its lease, reads the manifest, replays the log's
+ * puts, seals older log files. Application records at or above the application floor are not applied: the
+ * application reads them with kv_records_open. KV_BUSY: held by another process (err says which); KV_CORRUPT:
+ * acknowledged data is damaged (err: file, offset, what to run); KV_TOO_NEW; KV_INVALID: options out of
+ * range, or path holds something else.
  */
 KV_API KV_MUST kv_status kv_open(struct kv_env *env, const char *path, const struct kv_options *options,
                                  struct kv_db **out, struct kv_err *err);
-/* Waits for commits under way, stops background work, seals the log. The database is closed whatever is answered; an error says that
- * the next open will have to recover (nothing answered is lost). Iterators, snapshots, cursors and bulk loads must be gone. */
+/* Waits for commits under way, stops background work, seals the log. The database is closed whatever is
+ * answered; an error says that the next open will have to recover (nothing answered is lost). Iterators,
+ * snapshots, cursors and bulk loads must be gone. */
 KV_API kv_status kv_close(struct kv_db *db, struct kv_err *err);
 
 /* The place of a space: index into kv_options.spaces as given at open. All calls below take it as `space`. */
 
-/* ---- writing ----------------------------------------------------------------------------------------------------- */
+/* ---- writing
+ * ----------------------------------------------------------------------------------------------------- */
 
 KV_API KV_MUST kv_status kv_batch_new(struct kv_batch **out);
-KV_API void kv_batch_free(struct kv_batch *batch); /* NULL is fine */
+KV_API void kv_batch_free(struct kv_batch *batch);  /* NULL is fine */
 KV_API void kv_batch_clear(struct kv_batch *batch); /* keeps its memory for the next use */
 /* A later put or delete of the same key in the same space replaces the earlier one. */
 KV_API KV_MUST kv_status kv_batch_put(struct kv_batch *batch, uint32_t space, kv_slice key, kv_slice value);
@@ -154,54 +169,62 @@ KV_API size_t kv_batch_count(const struct kv_batch *batch);
 
 struct kv_commit_options {
     kv_slice record; /* opaque application record, logged under the commit's sequence and sync; empty: none */
-    /* Called under the commit lock once the sequence is known, in sequence order: may add to the batch and replace *record (bytes must
-     * live until kv_commit returns). Reads made here see everything enqueued before only through the caller's own state, not through
-     * kv_get. A negative answer cancels the commit: nothing is logged, no sequence is used. NULL: none. */
+    /* Called under the commit lock once the sequence is known, in sequence order: may add to the batch and
+     * replace *record (bytes must live until kv_commit returns). Reads made here see everything enqueued
+     * before only through the caller's own state, not through kv_get. A negative answer cancels the commit:
+     * nothing is logged, no sequence is used. NULL: none. */
     kv_status (*prepare)(void *ctx, uint64_t seq, struct kv_batch *batch, kv_slice *record);
-    /* Called under the commit lock if the commit failed after prepare answered KV_OK; newest first. NULL: none. */
+    /* Called under the commit lock if the commit failed after prepare answered KV_OK; newest first. NULL:
+     * none. */
     void (*undo)(void *ctx);
     void *ctx;
 };
 /*
- * Logs, syncs, applies and publishes. batch may be NULL or empty if there is a record. *seq (may be NULL): the commit's version.
- * KV_READ_ONLY, KV_NO_SPACE: nothing stored. KV_UNKNOWN_OUTCOME: the disk failed in between, the database is read-only from now on.
- * KV_LIMIT: over KV_COMMIT_BYTES_MAX.
+ * Logs, syncs, applies and publishes. batch may be NULL or empty if there is a record. *seq (may be NULL):
+ * the commit's version. KV_READ_ONLY, KV_NO_SPACE: nothing stored. KV_UNKNOWN_OUTCOME: the disk failed in
+ * between, the database is read-only from now on. KV_LIMIT: over KV_COMMIT_BYTES_MAX.
  */
-KV_API KV_MUST kv_status kv_commit(struct kv_db *db, struct kv_batch *batch, const struct kv_commit_options *options,
-                                   uint64_t *seq, struct kv_err *err);
+KV_API KV_MUST kv_status kv_commit(struct kv_db *db, struct kv_batch *batch,
+                                   const struct kv_commit_options *options, uint64_t *seq,
+                                   struct kv_err *err);
 /* Makes everything answered so far durable, whatever the durability option. */
 KV_API KV_MUST kv_status kv_sync(struct kv_db *db, struct kv_err *err);
 
-/* ---- reading ----------------------------------------------------------------------------------------------------- */
+/* ---- reading
+ * ----------------------------------------------------------------------------------------------------- */
 
 /* Pins what is visible now; its files stay until it is closed. */
 KV_API KV_MUST kv_status kv_snapshot_open(struct kv_db *db, struct kv_snapshot **out);
 KV_API void kv_snapshot_close(struct kv_snapshot *snapshot); /* NULL is fine */
 KV_API uint64_t kv_snapshot_seq(const struct kv_snapshot *snapshot);
 
-/* A value lent by kv_get: data lives until kv_pinned_release (release before the snapshot or database is closed). */
+/* A value lent by kv_get: data lives until kv_pinned_release (release before the snapshot or database is
+ * closed). */
 struct kv_pinned {
     kv_slice value;
-    void *pin;  /* private */
-    int kind;   /* private */
+    void *pin; /* private */
+    int kind;  /* private */
 };
 /* snapshot NULL: what is visible now. KV_NOT_FOUND (positive) leaves *out empty. */
-KV_API KV_MUST kv_status kv_get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice key,
-                                struct kv_pinned *out, struct kv_err *err);
+KV_API KV_MUST kv_status kv_get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space,
+                                kv_slice key, struct kv_pinned *out, struct kv_err *err);
 KV_API void kv_pinned_release(struct kv_pinned *pinned); /* {0} and twice are fine */
 
-/* key and value are plain fields, so reading them costs no call; they are good until the iterator's next call. */
+/* key and value are plain fields, so reading them costs no call; they are good until the iterator's next
+ * call. */
 struct kv_iter {
     const struct kv_iter_ops *ops;
     kv_slice key, value;
 };
 struct kv_iter_ops {
-    kv_status (*seek)(struct kv_iter *it, kv_slice target); /* first entry >= target: KV_OK, KV_END or negative */
-    kv_status (*next)(struct kv_iter *it);                  /* after KV_OK only */
+    kv_status (*seek)(struct kv_iter *it,
+                      kv_slice target);    /* first entry >= target: KV_OK, KV_END or negative */
+    kv_status (*next)(struct kv_iter *it); /* after KV_OK only */
     void (*close)(struct kv_iter *it);
 };
-/* Forward over [lower, upper) of a space (empty slice: unbounded; bounds are copied). snapshot NULL: one is taken for the iterator's
- * life. Not positioned: call kv_iter_seek first (an empty target: the lower bound). */
+/* Forward over [lower, upper) of a space (empty slice: unbounded; bounds are copied). snapshot NULL: one is
+ * taken for the iterator's life. Not positioned: call kv_iter_seek first (an empty target: the lower bound).
+ */
 KV_API KV_MUST kv_status kv_iter_open(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space,
                                       kv_slice lower, kv_slice upper, struct kv_iter **out);
 static inline KV_MUST kv_status kv_iter_seek(struct kv_iter *it, kv_slice target)
@@ -218,25 +241,30 @@ static inline void kv_iter_close(struct kv_iter *it)
         it->ops->close(it);
 }
 
-/* ---- bulk load, merge, drop -------------------------------------------------------------------------------------- */
+/* ---- bulk load, merge, drop
+ * -------------------------------------------------------------------------------------- */
 
-/* A sorted run that becomes tables without passing the log. Keys strictly increase. Nothing is visible before install. */
-KV_API KV_MUST kv_status kv_bulk_open(struct kv_db *db, uint32_t space, struct kv_bulk **out, struct kv_err *err);
+/* A sorted run that becomes tables without passing the log. Keys strictly increase. Nothing is visible before
+ * install. */
+KV_API KV_MUST kv_status kv_bulk_open(struct kv_db *db, uint32_t space, struct kv_bulk **out,
+                                      struct kv_err *err);
 KV_API KV_MUST kv_status kv_bulk_add(struct kv_bulk *bulk, kv_slice key, kv_slice value, struct kv_err *err);
 /*
- * Finishes, syncs and installs the tables in one manifest edit, with a version assigned under the commit lock (*seq, may be NULL), and
- * moves the application floor to app_floor in the same edit (0: leaves it): application records below it are never asked for again.
- * An empty bulk installs only the floor. On failure nothing is installed. The bulk is freed either way.
+ * Finishes, syncs and installs the tables in one manifest edit, with a version assigned under the commit lock
+ * (*seq, may be NULL), and moves the application floor to app_floor in the same edit (0: leaves it):
+ * application records below it are never asked for again. An empty bulk installs only the floor. On failure
+ * nothing is installed. The bulk is freed either way.
  */
-KV_API KV_MUST kv_status kv_bulk_install(struct kv_bulk *bulk, uint64_t app_floor, uint64_t *seq, struct kv_err *err);
+KV_API KV_MUST kv_status kv_bulk_install(struct kv_bulk *bulk, uint64_t app_floor, uint64_t *seq,
+                                         struct kv_err *err);
 KV_API void kv_bulk_abort(struct kv_bulk *bulk); /* NULL is fine */
 
-/* Merges every run of [lower, upper) (cuts are taken whole; empty: unbounded) into one, through the hook, on this thread. Memtables are
- * flushed first if they hold a key of the range. */
+/* Merges every run of [lower, upper) (cuts are taken whole; empty: unbounded) into one, through the hook, on
+ * this thread. Memtables are flushed first if they hold a key of the range. */
 KV_API KV_MUST kv_status kv_merge_range(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper,
                                         struct kv_err *err);
-/* Drops every table that lies wholly in [lower, upper), by one manifest edit; other entries stay. *bytes (may be NULL): of the files
- * dropped. Snapshots opened before keep theirs. */
+/* Drops every table that lies wholly in [lower, upper), by one manifest edit; other entries stay. *bytes (may
+ * be NULL): of the files dropped. Snapshots opened before keep theirs. */
 KV_API KV_MUST kv_status kv_drop_tables(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper,
                                         uint64_t *bytes, struct kv_err *err);
 /* Moves memtables to tables; returns when they are durable. */
@@ -244,10 +272,11 @@ KV_API KV_MUST kv_status kv_flush(struct kv_db *db, struct kv_err *err);
 /* KV_THREADS_NONE only: does one piece of waiting background work. KV_END when none waits. */
 KV_API KV_MUST kv_status kv_work(struct kv_db *db, struct kv_err *err);
 
-/* ---- application records ----------------------------------------------------------------------------------------- */
+/* ---- application records
+ * ----------------------------------------------------------------------------------------- */
 
-/* Reads the application records from the application floor (at open) to the last one recovered, in sequence order; files they live in stay
- * until the application floor passes them. */
+/* Reads the application records from the application floor (at open) to the last one recovered, in sequence
+ * order; files they live in stay until the application floor passes them. */
 KV_API KV_MUST kv_status kv_records_open(struct kv_db *db, struct kv_records **out, struct kv_err *err);
 /* record is good until the next call. KV_END after the last. */
 KV_API KV_MUST kv_status kv_records_next(struct kv_records *records, uint64_t *seq, kv_slice *record,
@@ -256,22 +285,27 @@ KV_API void kv_records_close(struct kv_records *records);
 /* Sum of record bytes still to read, for progress. */
 KV_API uint64_t kv_records_bytes_left(const struct kv_records *records);
 
-/* ---- insight ----------------------------------------------------------------------------------------------------- */
+/* ---- insight
+ * ----------------------------------------------------------------------------------------------------- */
 
 /* The version of the newest visible commit. */
 KV_API uint64_t kv_seq(struct kv_db *db);
 /* 16 random bytes made when the database was created. */
 KV_API void kv_uuid(struct kv_db *db, uint8_t uuid[16]);
-/* The retention clock (unix ms): stored in the manifest; at open it advances to the wall clock if that is ahead by at most 7 days; while
- * running it follows the monotonic clock, slewed to the wall clock. A larger or backward step is reported in the log and changes nothing
- * until kv_retention_clock_accept takes the wall clock over. */
+/* The retention clock (unix ms): stored in the manifest; at open it advances to the wall clock if that is
+ * ahead by at most 7 days; while running it follows the monotonic clock, slewed to the wall clock. A larger
+ * or backward step is reported in the log and changes nothing until kv_retention_clock_accept takes the wall
+ * clock over. */
 KV_API int64_t kv_retention_clock_ms(struct kv_db *db);
 KV_API KV_MUST kv_status kv_retention_clock_accept(struct kv_db *db, struct kv_err *err);
 /* KV_OK while writes are accepted, else the code of what stopped them and its text in *err. */
 KV_API kv_status kv_health(struct kv_db *db, struct kv_err *err);
-/* Calls each for every counter and gauge, e.g. ("kv_log_syncs_total", "fdatasync calls on log files", true, 42). */
+/* Calls each for every counter and gauge, e.g. ("kv_log_syncs_total", "fdatasync calls on log files", true,
+ * 42). */
 KV_API void kv_metrics(struct kv_db *db,
-                       void (*each)(void *ctx, const char *name, const char *help, bool counter, double value), void *ctx);
+                       void (*each)(void *ctx, const char *name, const char *help, bool counter,
+                                    double value),
+                       void *ctx);
 struct kv_space_stats {
     uint64_t tables, table_bytes, entries, runs_max; /* runs_max: over all cuts */
 };
@@ -279,11 +313,11 @@ KV_API KV_MUST kv_status kv_space_stats(struct kv_db *db, uint32_t space, struct
 /* Bytes of all files the database holds, by the manifest and the log. */
 KV_API uint64_t kv_disk_bytes(struct kv_db *db);
 
-/* A consistent copy of the database as it is now in a new sibling directory (must not exist): hard links to tables and sealed log files,
- * valid once its manifest is published. Writers are not stopped. */
+/* A consistent copy of the database as it is now in a new sibling directory (must not exist): hard links to
+ * tables and sealed log files, valid once its manifest is published. Writers are not stopped. */
 KV_API KV_MUST kv_status kv_checkpoint(struct kv_db *db, const char *path, struct kv_err *err);
-/* Reads every file of a closed database and checks every checksum, order and reference. each (may be NULL) gets a line per finding and per
- * file. KV_OK: sound. KV_CORRUPT: findings. */
+/* Reads every file of a closed database and checks every checksum, order and reference. each (may be NULL)
+ * gets a line per finding and per file. KV_OK: sound. KV_CORRUPT: findings. */
 KV_API KV_MUST kv_status kv_check(struct kv_env *env, const char *path,
                                   void (*each)(void *ctx, kv_status severity, const char *line), void *ctx,
                                   struct kv_err *err);

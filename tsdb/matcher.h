@@ -1,6 +1,6 @@
 /*
- * matcher.h - = != =~ !~ on one label. Regular expressions are RE2 syntax, anchored at both ends, '.' matches newlines (Prometheus 3), in
- * linear time (tsdb/regex.h).
+ * matcher.h - = != =~ !~ on one label. Regular expressions are RE2 syntax, anchored at both ends, '.' matches
+ * newlines (Prometheus 3), in linear time (tsdb/regex.h).
  */
 #ifndef TS_MATCHER_H
 #define TS_MATCHER_H
@@ -15,7 +15,8 @@ struct ts_matcher {
     struct ts_regex *regex; /* RE and NRE only; owned */
 };
 
-/* Compiles. name and value are borrowed and must outlive *out. KV_INVALID with Prometheus's text for a bad pattern
+/* Compiles. name and value are borrowed and must outlive *out. KV_INVALID with Prometheus's text for a bad
+ * pattern
  * ("error parsing regexp: missing closing ): `(`"). */
 KV_MUST kv_status ts_matcher_init(struct ts_matcher *out, enum ts_match_op op, kv_slice name, kv_slice value,
                                   struct kv_err *err);

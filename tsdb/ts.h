@@ -1,19 +1,20 @@
 /*
- * ts.h - tsdb: labelled samples over kvcore. This is its whole public face; libtidemark exports it beside kv.h.
+ * ts.h - tsdb: labelled samples over kvcore. This is its whole public face; libtidemark exports it beside
+ * kv.h.
  *
- * Times are int64 unix milliseconds; values are doubles, kept to the bit (NaN payloads too). A series is a set of labels, sorted by name,
- * among them "__name__". The stale marker is the NaN with bits TS_STALE_NAN.
+ * Times are int64 unix milliseconds; values are doubles, kept to the bit (NaN payloads too). A series is a
+ * set of labels, sorted by name, among them "__name__". The stale marker is the NaN with bits TS_STALE_NAN.
  *
- * Durability ts_commit answers KV_OK only once every sample it did not reject is covered by a later fdatasync that returned 0.
- * Threads    every function may be called by any thread unless it says otherwise; an appender or result belongs to one at a time.
- * Errors     negative statuses; err may be NULL.
+ * Durability ts_commit answers KV_OK only once every sample it did not reject is covered by a later fdatasync
+ * that returned 0. Threads    every function may be called by any thread unless it says otherwise; an
+ * appender or result belongs to one at a time. Errors     negative statuses; err may be NULL.
  */
 #ifndef TS_H
 #define TS_H
 
 #include "kvcore/kv.h"
 
-#define TS_API KV_API
+#define TS_API       KV_API
 #define TS_STALE_NAN UINT64_C(0x7ff0000000000002)
 
 enum {
@@ -22,7 +23,8 @@ enum {
     TS_LABELS_MAX_DEFAULT = 64, /* a series, __name__ included */
     TS_REJECTS_KEPT = 10,       /* details kept of one commit's rejected samples */
 };
-#define TS_TIME_MIN (-((int64_t)1 << 46)) /* the oldest time accepted (about -260 BC); retention usually decides earlier */
+#define TS_TIME_MIN                                                                                          \
+    (-((int64_t)1 << 46)) /* the oldest time accepted (about -260 BC); retention usually decides earlier */
 
 struct ts_db;
 struct ts_appender;
@@ -33,40 +35,45 @@ struct ts_label {
     kv_slice name, value;
 };
 
-/* ---- database ---------------------------------------------------------------------------------------------------- */
+/* ---- database
+ * ---------------------------------------------------------------------------------------------------- */
 
 /* All zero is the default. */
 struct ts_options {
-    int64_t retention_ms;        /* 0: 30 days; INT64_MAX: for ever */
+    int64_t retention_ms; /* 0: 30 days; INT64_MAX: for ever */
     enum kv_durability durability;
     uint32_t sync_interval_ms;
-    int64_t future_ms;           /* samples newer than this past the newer of wall and retention clock are rejected. 0: 1 h */
-    uint64_t series_max;         /* live series. 0: 20 million */
-    uint32_t labels_max;         /* 0: TS_LABELS_MAX_DEFAULT; likewise the two below */
+    int64_t future_ms; /* samples newer than this past the newer of wall and retention clock are rejected. 0:
+                          1 h */
+    uint64_t series_max; /* live series. 0: 20 million */
+    uint32_t labels_max; /* 0: TS_LABELS_MAX_DEFAULT; likewise the two below */
     uint32_t label_name_len_max;
     uint32_t label_value_len_max;
-    uint64_t head_bytes_max;     /* memory of samples not yet in tables; reaching it flushes early. 0: 256 MiB */
+    uint64_t head_bytes_max; /* memory of samples not yet in tables; reaching it flushes early. 0: 256 MiB */
     uint64_t head_log_bytes_max; /* a head generation is flushed past this much log. 0: 256 MiB */
     uint64_t series_cache_bytes; /* 0: 256 MiB */
     bool read_only;
     bool must_exist;
-    bool replay_in_background;   /* accept writes while older generations are read back; queries wait for them */
-    uint64_t memtable_bytes;     /* as kv_options */
+    bool
+        replay_in_background; /* accept writes while older generations are read back; queries wait for them */
+    uint64_t memtable_bytes;  /* as kv_options */
 };
 /* Opens or creates the store in the directory path (which is the kvcore database). */
-TS_API KV_MUST kv_status ts_open(struct kv_env *env, const char *path, const struct ts_options *options, struct ts_db **out,
-                                 struct kv_err *err);
-/* Flushes the head to tables, then closes. The store is closed whatever is answered. Appenders and results must be gone. */
+TS_API KV_MUST kv_status ts_open(struct kv_env *env, const char *path, const struct ts_options *options,
+                                 struct ts_db **out, struct kv_err *err);
+/* Flushes the head to tables, then closes. The store is closed whatever is answered. Appenders and results
+ * must be gone. */
 TS_API kv_status ts_close(struct ts_db *db, struct kv_err *err);
 /* As ts_close without the flush: the next open replays the log. For tests and emergencies. */
 TS_API kv_status ts_close_fast(struct ts_db *db, struct kv_err *err);
 /* The kvcore database underneath, for metrics and health only. */
 TS_API struct kv_db *ts_kv(struct ts_db *db);
 
-/* ---- writing ----------------------------------------------------------------------------------------------------- */
+/* ---- writing
+ * ----------------------------------------------------------------------------------------------------- */
 
-/* Collects labels of one series. Names need not be sorted; empty values are dropped. Returns KV_OK, or KV_INVALID / KV_LIMIT with
- * the reason kept for the row. */
+/* Collects labels of one series. Names need not be sorted; empty values are dropped. Returns KV_OK, or
+ * KV_INVALID / KV_LIMIT with the reason kept for the row. */
 struct ts_label_sink {
     kv_status (*add)(struct ts_label_sink *sink, kv_slice name, kv_slice value);
 };
@@ -74,10 +81,11 @@ struct ts_label_sink {
 /*
  * One series with its samples, as a protocol carries it. All pointers are borrowed for the call.
  *
- * identity: the raw bytes which, under this protocol, determine the label set: two rows of one protocol with equal identity
- *           bytes have equal labels. One or two pieces (line protocol: "measurement,tags" and the field key); a first piece with the same data
- *           pointer and length as the row before it is hashed once. Known series are found by a keyed hash of it, without parsing.
- * labels:   called only when the series is not in the cache; hands the labels to the sink.
+ * identity: the raw bytes which, under this protocol, determine the label set: two rows of one protocol with
+ * equal identity bytes have equal labels. One or two pieces (line protocol: "measurement,tags" and the field
+ * key); a first piece with the same data pointer and length as the row before it is hashed once. Known series
+ * are found by a keyed hash of it, without parsing. labels:   called only when the series is not in the
+ * cache; hands the labels to the sink.
  */
 struct ts_row {
     uint32_t protocol; /* enum ts_protocol */
@@ -115,49 +123,61 @@ struct ts_reject {
     uint32_t position; /* of the row */
     enum ts_reject_reason reason;
     uint64_t samples;
-    char text[240];    /* what, where, which limit */
+    char text[240]; /* what, where, which limit */
 };
 struct ts_append_result {
-    uint64_t accepted, rejected;           /* samples */
+    uint64_t accepted, rejected; /* samples */
     uint64_t series_created;
-    uint64_t seq;                          /* version of the commit; 0 if nothing was stored */
-    size_t n_rejects;                      /* details kept, at most TS_REJECTS_KEPT, in row order */
+    uint64_t seq;     /* version of the commit; 0 if nothing was stored */
+    size_t n_rejects; /* details kept, at most TS_REJECTS_KEPT, in row order */
     struct ts_reject rejects[TS_REJECTS_KEPT];
 };
 
 /* An appender collects one request and commits it atomically; reuse it, its buffers stay warm. */
 TS_API KV_MUST kv_status ts_appender_new(struct ts_db *db, struct ts_appender **out);
 TS_API void ts_appender_free(struct ts_appender *appender); /* NULL is fine */
-/* Adds a row. Per-row faults are counted in the result, not returned; negative means the whole request cannot go on
- * (KV_NO_MEMORY, KV_LIMIT: the record grew past its bound, KV_READ_ONLY, KV_IO, KV_CORRUPT). */
-TS_API KV_MUST kv_status ts_append_row(struct ts_appender *appender, const struct ts_row *row, struct kv_err *err);
+/* Adds a row. Per-row faults are counted in the result, not returned; negative means the whole request cannot
+ * go on (KV_NO_MEMORY, KV_LIMIT: the record grew past its bound, KV_READ_ONLY, KV_IO, KV_CORRUPT). */
+TS_API KV_MUST kv_status ts_append_row(struct ts_appender *appender, const struct ts_row *row,
+                                       struct kv_err *err);
 /* For what a decoder refused by itself before a row existed, so that one result holds all. */
 TS_API void ts_append_reject(struct ts_appender *appender, uint32_t position, enum ts_reject_reason reason,
                              uint64_t samples, const char *text);
 /* Convenience for programs: one sample of one labelled series. */
-TS_API KV_MUST kv_status ts_append(struct ts_appender *appender, const struct ts_label *labels, size_t n_labels,
-                                   int64_t time_ms, double value, struct kv_err *err);
-/* Commits everything added and empties the appender; *result is filled on KV_OK. An appender without accepted samples commits nothing. On
- * failure nothing was stored, except KV_UNKNOWN_OUTCOME. */
-TS_API KV_MUST kv_status ts_commit(struct ts_appender *appender, struct ts_append_result *result, struct kv_err *err);
+TS_API KV_MUST kv_status ts_append(struct ts_appender *appender, const struct ts_label *labels,
+                                   size_t n_labels, int64_t time_ms, double value, struct kv_err *err);
+/* Commits everything added and empties the appender; *result is filled on KV_OK. An appender without accepted
+ * samples commits nothing. On failure nothing was stored, except KV_UNKNOWN_OUTCOME. */
+TS_API KV_MUST kv_status ts_commit(struct ts_appender *appender, struct ts_append_result *result,
+                                   struct kv_err *err);
 TS_API void ts_append_abort(struct ts_appender *appender); /* empties the appender */
 
-/* Deletes the samples of every series that a selector matches with from_ms <= t <= to_ms: what was written before this call,
- * nothing after. selectors: PromQL, e.g. "up{job=\"x\"}". Durable on KV_OK. KV_INVALID: a selector does not parse (err). */
+/* Deletes the samples of every series that a selector matches with from_ms <= t <= to_ms: what was written
+ * before this call, nothing after. selectors: PromQL, e.g. "up{job=\"x\"}". Durable on KV_OK. KV_INVALID: a
+ * selector does not parse (err). */
 TS_API KV_MUST kv_status ts_delete(struct ts_db *db, const kv_slice *selectors, size_t n, int64_t from_ms,
                                    int64_t to_ms, struct kv_err *err);
 
-/* Type, help and unit of a metric family as senders report them; kept in memory, bounded, last one wins. type: "counter", "gauge", ... */
-TS_API KV_MUST kv_status ts_metadata_set(struct ts_db *db, kv_slice family, kv_slice type, kv_slice help, kv_slice unit);
+/* Type, help and unit of a metric family as senders report them; kept in memory, bounded, last one wins.
+ * type: "counter", "gauge", ... */
+TS_API KV_MUST kv_status ts_metadata_set(struct ts_db *db, kv_slice family, kv_slice type, kv_slice help,
+                                         kv_slice unit);
 /* each returning negative stops. family empty: all, by name. */
 TS_API KV_MUST kv_status ts_metadata_each(struct ts_db *db, kv_slice family,
-                                          kv_status (*each)(void *ctx, kv_slice family, kv_slice type, kv_slice help,
-                                                            kv_slice unit),
+                                          kv_status (*each)(void *ctx, kv_slice family, kv_slice type,
+                                                            kv_slice help, kv_slice unit),
                                           void *ctx);
 
-/* ---- asking ------------------------------------------------------------------------------------------------------ */
+/* ---- asking
+ * ------------------------------------------------------------------------------------------------------ */
 
-enum ts_query_errtype { TS_QUERY_BAD_DATA = 1, TS_QUERY_EXECUTION, TS_QUERY_TIMEOUT, TS_QUERY_CANCELED, TS_QUERY_INTERNAL };
+enum ts_query_errtype {
+    TS_QUERY_BAD_DATA = 1,
+    TS_QUERY_EXECUTION,
+    TS_QUERY_TIMEOUT,
+    TS_QUERY_CANCELED,
+    TS_QUERY_INTERNAL
+};
 struct ts_query_err {
     enum ts_query_errtype type;
     kv_status code;
@@ -168,13 +188,13 @@ enum { TS_PROMQL_DELAYED_NAME_REMOVAL = 1, TS_PROMQL_EXPERIMENTAL_FUNCTIONS = 2,
 
 /* All zero but times is the default. */
 struct ts_query_options {
-    bool range;             /* false: instant, at end_ms */
+    bool range; /* false: instant, at end_ms */
     int64_t start_ms, end_ms, step_ms;
-    int64_t lookback_ms;    /* 0: 5 min */
-    int64_t timeout_ms;     /* 0: 2 min */
-    uint64_t samples_max;   /* 0: 50 million */
-    uint64_t memory_max;    /* bytes. 0: 512 MiB */
-    uint32_t points_max;    /* steps of a range query. 0: 11000 */
+    int64_t lookback_ms;       /* 0: 5 min */
+    int64_t timeout_ms;        /* 0: 2 min */
+    uint64_t samples_max;      /* 0: 50 million */
+    uint64_t memory_max;       /* bytes. 0: 512 MiB */
+    uint32_t points_max;       /* steps of a range query. 0: 11000 */
     uint32_t subquery_step_ms; /* default step of [range:]. 0: 60000 */
     uint32_t features;
     bool (*canceled)(void *ctx); /* asked now and then; true stops the query. NULL: never */
@@ -186,9 +206,10 @@ struct ts_series_points {
     size_t n_labels;
     const int64_t *times_ms;
     const double *values;
-    size_t n;                      /* vector, scalar: 1 */
+    size_t n; /* vector, scalar: 1 */
 };
-/* Evaluates expr. KV_OK: *out is the caller's, freed by ts_result_free; it borrows nothing from the database. */
+/* Evaluates expr. KV_OK: *out is the caller's, freed by ts_result_free; it borrows nothing from the database.
+ */
 TS_API KV_MUST kv_status ts_query(struct ts_db *db, kv_slice expr, const struct ts_query_options *options,
                                   struct ts_result **out, struct ts_query_err *err);
 TS_API void ts_result_free(struct ts_result *result); /* NULL is fine */
@@ -209,15 +230,17 @@ TS_API void ts_result_stats(const struct ts_result *result, struct ts_result_sta
 /* Parses and prints expr in Prometheus's canonical form into *out (appended). */
 TS_API KV_MUST kv_status ts_format(kv_slice expr, struct kv_buf *out, struct ts_query_err *err);
 
-/* Series with data in [from_ms, to_ms] that any of the selectors matches (n 0: all), each once, sorted by labels; at most limit (0: all).
- * *truncated (may be NULL). labels are borrowed for the call; a negative answer of each stops. */
-TS_API KV_MUST kv_status ts_series(struct ts_db *db, const kv_slice *selectors, size_t n, int64_t from_ms, int64_t to_ms,
-                                   size_t limit, bool *truncated,
-                                   kv_status (*each)(void *ctx, const struct ts_label *labels, size_t n_labels),
+/* Series with data in [from_ms, to_ms] that any of the selectors matches (n 0: all), each once, sorted by
+ * labels; at most limit (0: all). *truncated (may be NULL). labels are borrowed for the call; a negative
+ * answer of each stops. */
+TS_API KV_MUST kv_status ts_series(struct ts_db *db, const kv_slice *selectors, size_t n, int64_t from_ms,
+                                   int64_t to_ms, size_t limit, bool *truncated,
+                                   kv_status (*each)(void *ctx, const struct ts_label *labels,
+                                                     size_t n_labels),
                                    void *ctx, struct ts_query_err *err);
 /* Label names; sorted. */
-TS_API KV_MUST kv_status ts_label_names(struct ts_db *db, const kv_slice *selectors, size_t n, int64_t from_ms,
-                                        int64_t to_ms, size_t limit, bool *truncated,
+TS_API KV_MUST kv_status ts_label_names(struct ts_db *db, const kv_slice *selectors, size_t n,
+                                        int64_t from_ms, int64_t to_ms, size_t limit, bool *truncated,
                                         kv_status (*each)(void *ctx, kv_slice name), void *ctx,
                                         struct ts_query_err *err);
 /* Values of one label; sorted. */
@@ -226,19 +249,21 @@ TS_API KV_MUST kv_status ts_label_values(struct ts_db *db, kv_slice name, const 
                                          kv_status (*each)(void *ctx, kv_slice value), void *ctx,
                                          struct ts_query_err *err);
 
-/* ---- care -------------------------------------------------------------------------------------------------------- */
+/* ---- care
+ * -------------------------------------------------------------------------------------------------------- */
 
 /* Head to tables; answers when durable. settle: also merges every window as if it were finished. */
 TS_API KV_MUST kv_status ts_flush(struct ts_db *db, bool settle, struct kv_err *err);
-/* One round of what the maintenance thread does: flush what is due, merge finished windows, drop expired ones. With KV_THREADS_NONE the
- * caller calls it. */
+/* One round of what the maintenance thread does: flush what is due, merge finished windows, drop expired
+ * ones. With KV_THREADS_NONE the caller calls it. */
 TS_API KV_MUST kv_status ts_maintain(struct ts_db *db, struct kv_err *err);
 /* Hard-linked copy in the new sibling directory path; the head is flushed first unless skip_head. */
 TS_API KV_MUST kv_status ts_snapshot(struct ts_db *db, const char *path, bool skip_head, struct kv_err *err);
 /* KV_OK once old log generations are read back; KV_BUSY with progress (0 to 1) before. */
 TS_API kv_status ts_ready(struct ts_db *db, double *progress);
 struct ts_stats {
-    uint64_t series, series_created, head_samples, head_bytes, head_series, samples_appended, samples_rejected[TS_REJECT_REASONS];
+    uint64_t series, series_created, head_samples, head_bytes, head_series, samples_appended,
+        samples_rejected[TS_REJECT_REASONS];
     uint64_t chunks, disk_bytes, flushes, merges, queries, cache_bytes, cache_series;
     int64_t time_min_ms, time_max_ms; /* of what is stored; min > max when nothing is */
 };

@@ -1,9 +1,9 @@
 /*
  * assert.h - our own invariants, checked in every build.
  *
- * KV_ASSERT(cond)  false means a bug in this program: stop now, before wrong bytes spread. It stays on in release.
- *                  Bytes from disk, network or users never reach one; those get a status.
- * KV_VERIFY(cond)  whole-structure checks (levels disjoint, postings sorted): compiled in MODE=debug, asan and tsan only.
+ * KV_ASSERT(cond)  false means a bug in this program: stop now, before wrong bytes spread. It stays on in
+ * release. Bytes from disk, network or users never reach one; those get a status. KV_VERIFY(cond)
+ * whole-structure checks (levels disjoint, postings sorted): compiled in MODE=debug, asan and tsan only.
  */
 #ifndef KV_ASSERT_H
 #define KV_ASSERT_H
@@ -19,7 +19,7 @@ _Noreturn void kv_assert_failed(const char *condition, const char *file, int lin
 #define KV_VERIFY(cond) ((void)0)
 #endif
 
-#define KV_LIKELY(cond) __builtin_expect(!!(cond), 1)
+#define KV_LIKELY(cond)   __builtin_expect(!!(cond), 1)
 #define KV_UNLIKELY(cond) __builtin_expect(!!(cond), 0)
 
 #endif

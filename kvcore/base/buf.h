@@ -2,7 +2,8 @@
  * buf.h - owned, growing bytes with a maximum set at birth, so no input can grow one without end.
  *
  * {0} is a valid empty buffer with the default maximum (KV_BUF_MAX_DEFAULT).
- * Threads    one at a time. Failure  KV_NO_MEMORY, or KV_LIMIT past the maximum; the buffer is unchanged then.
+ * Threads    one at a time. Failure  KV_NO_MEMORY, or KV_LIMIT past the maximum; the buffer is unchanged
+ * then.
  */
 #ifndef KV_BUF_H
 #define KV_BUF_H
@@ -25,7 +26,8 @@ static inline void kv_buf_init(struct kv_buf *buf, size_t max)
 {
     *buf = (struct kv_buf){.max = max};
 }
-void kv_buf_release(struct kv_buf *buf); /* frees; leaves an empty buffer with the same maximum; twice is fine */
+void kv_buf_release(
+    struct kv_buf *buf); /* frees; leaves an empty buffer with the same maximum; twice is fine */
 static inline void kv_buf_clear(struct kv_buf *buf)
 {
     buf->len = 0; /* keeps the memory */
@@ -37,7 +39,8 @@ static inline kv_slice kv_buf_slice(const struct kv_buf *buf)
 
 /* Room for `extra` more bytes behind len. */
 KV_MUST kv_status kv_buf_reserve(struct kv_buf *buf, size_t extra);
-/* Makes room for n bytes, counts them in len and returns where they begin (uninitialised); NULL on failure. */
+/* Makes room for n bytes, counts them in len and returns where they begin (uninitialised); NULL on failure.
+ */
 KV_MUST uint8_t *kv_buf_extend(struct kv_buf *buf, size_t n);
 KV_MUST kv_status kv_buf_append(struct kv_buf *buf, kv_slice bytes);
 KV_MUST kv_status kv_buf_append_byte(struct kv_buf *buf, uint8_t byte);

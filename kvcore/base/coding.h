@@ -1,6 +1,7 @@
 /*
- * coding.h - integers to bytes and back. Fixed ones are little-endian, `be` ones big-endian so that byte order is value
- * order (keys). Varints are LEB128 (as in protobuf), at most 10 bytes. Nothing here allocates; any thread.
+ * coding.h - integers to bytes and back. Fixed ones are little-endian, `be` ones big-endian so that byte
+ * order is value order (keys). Varints are LEB128 (as in protobuf), at most 10 bytes. Nothing here allocates;
+ * any thread.
  */
 #ifndef KV_CODING_H
 #define KV_CODING_H
@@ -61,7 +62,7 @@ static inline uint64_t kv_get_be64(const uint8_t *p)
 /* Zigzag: small magnitudes of either sign become small unsigned numbers. */
 static inline uint64_t kv_zigzag(int64_t v)
 {
-    return ((uint64_t)v << 1) ^ (uint64_t)(v >> 63);
+    return ((uint64_t)v << 1) ^ -(uint64_t)(v < 0);
 }
 static inline int64_t kv_unzigzag(uint64_t v)
 {
@@ -84,8 +85,8 @@ static inline size_t kv_varint_len(uint64_t v)
     return (size_t)(70 - __builtin_clzll(v | 1)) / 7;
 }
 
-/* Each reader takes its value off the front of *in. KV_CORRUPT and *in unchanged when the bytes end early, or, for
- * varints, when the value would need more than 64 bits. */
+/* Each reader takes its value off the front of *in. KV_CORRUPT and *in unchanged when the bytes end early,
+ * or, for varints, when the value would need more than 64 bits. */
 static inline KV_MUST kv_status kv_take_varint(kv_slice *in, uint64_t *v)
 {
     uint64_t value = 0;

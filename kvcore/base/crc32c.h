@@ -1,6 +1,6 @@
 /*
- * crc32c.h - CRC-32C (Castagnoli, polynomial 0x1EDC6F41; RFC 3720 appendix B.4), by the CPU's instruction where it has one.
- * Any thread.
+ * crc32c.h - CRC-32C (Castagnoli, polynomial 0x1EDC6F41; RFC 3720 appendix B.4), by the CPU's instruction
+ * where it has one. Any thread.
  */
 #ifndef KV_CRC32C_H
 #define KV_CRC32C_H

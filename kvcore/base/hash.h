@@ -1,6 +1,7 @@
 /*
- * hash.h - XXH3 (xxHash 0.8) behind our names: 64 and 128 bits, seeded or keyed by a secret. Not cryptographic by
- * itself; keyed by a secret of the database it resists crafted collisions well enough for tables. Any thread.
+ * hash.h - XXH3 (xxHash 0.8) behind our names: 64 and 128 bits, seeded or keyed by a secret. Not
+ * cryptographic by itself; keyed by a secret of the database it resists crafted collisions well enough for
+ * tables. Any thread.
  */
 #ifndef KV_HASH_H
 #define KV_HASH_H

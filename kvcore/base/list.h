@@ -1,6 +1,6 @@
 /*
- * list.h - an intrusive, circular, doubly linked list. A list is a kv_list whose two ends point at itself when empty;
- * a link not in a list is undefined. No allocation, no failure; the owner's lock guards it.
+ * list.h - an intrusive, circular, doubly linked list. A list is a kv_list whose two ends point at itself
+ * when empty; a link not in a list is undefined. No allocation, no failure; the owner's lock guards it.
  */
 #ifndef KV_LIST_H
 #define KV_LIST_H
@@ -13,7 +13,7 @@ struct kv_list {
 };
 
 /* The struct that holds `link` as its member. */
-#define KV_CONTAINER(link, type, member) ((type *)(void *)((char *)(link) - offsetof(type, member)))
+#define KV_CONTAINER(link, type, member) ((type *)(void *)((char *)(link)-offsetof(type, member)))
 
 static inline void kv_list_init(struct kv_list *list)
 {

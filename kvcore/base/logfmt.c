@@ -32,7 +32,8 @@ const char *kv_log_quote(kv_slice text, char *out, size_t out_size)
     return out;
 }
 
-void kv_logf(const struct kv_logger *logger, enum kv_log_level level, const char *event, const char *format, ...)
+void kv_logf(const struct kv_logger *logger, enum kv_log_level level, const char *event, const char *format,
+             ...)
 {
     static const char *const names[] = {"debug", "info", "warn", "error"};
     if (!logger || !logger->sink || level < logger->level)
@@ -44,8 +45,8 @@ void kv_logf(const struct kv_logger *logger, enum kv_log_level level, const char
         time_t seconds = (time_t)(ms / 1000);
         struct tm tm;
         gmtime_r(&seconds, &tm);
-        n = snprintf(line, sizeof line, "ts=%04d-%02d-%02dT%02d:%02d:%02d.%03dZ ", tm.tm_year + 1900, tm.tm_mon + 1,
-                     tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(ms % 1000));
+        n = snprintf(line, sizeof line, "ts=%04d-%02d-%02dT%02d:%02d:%02d.%03dZ ", tm.tm_year + 1900,
+                     tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(ms % 1000));
     }
     n += snprintf(line + n, sizeof line - (size_t)n, "level=%s event=%s%s", names[level], event,
                   format[0] ? " " : "");

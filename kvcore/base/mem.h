@@ -9,14 +9,15 @@
 
 #include "kvcore/base/slice.h"
 
-void *kv_alloc(size_t size);               /* size 0 gives a valid unique pointer; contents undefined */
-void *kv_zalloc(size_t count, size_t size); /* zeroed array; an overflowing product fails */
+void *kv_alloc(size_t size);                 /* size 0 gives a valid unique pointer; contents undefined */
+void *kv_zalloc(size_t count, size_t size);  /* zeroed array; an overflowing product fails */
 void *kv_realloc(void *memory, size_t size); /* memory may be NULL; on failure the old block is untouched */
 void *kv_alloc_aligned(size_t alignment, size_t size); /* alignment: a power of two >= sizeof(void *) */
-void kv_free(void *memory);                /* NULL is fine; takes kv_alloc_aligned's too */
-char *kv_dup_str(const char *text);        /* a NUL-terminated copy */
+void kv_free(void *memory);                            /* NULL is fine; takes kv_alloc_aligned's too */
+char *kv_dup_str(const char *text);                    /* a NUL-terminated copy */
 
-/* Tests: when set, asked before each allocation; true makes that allocation fail. Set while no other thread runs. */
+/* Tests: when set, asked before each allocation; true makes that allocation fail. Set while no other thread
+ * runs. */
 extern bool (*kv_mem_should_fail)(size_t size);
 
 #endif

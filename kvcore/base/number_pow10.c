@@ -1,6 +1,7 @@
 /*
- * number_pow10.c - the powers of ten 10^-292 to 10^324 as 128-bit numbers with the top bit set, rounded up: {high, low} of
- * ceil(10^k * 2^(127 - floor(log2(10^k)))). Made by exact integer arithmetic; tests/kvcore/test_number.c holds them to strtod.
+ * number_pow10.c - the powers of ten 10^-292 to 10^324 as 128-bit numbers with the top bit set, rounded up:
+ * {high, low} of ceil(10^k * 2^(127 - floor(log2(10^k)))). Made by exact integer arithmetic;
+ * tests/kvcore/test_number.c holds them to strtod.
  */
 #include "kvcore/base/number_pow10.h"
 

@@ -1,6 +1,6 @@
 /*
- * prng.h - seeded randomness (xoshiro256**, Blackman and Vigna 2018; seeded by splitmix64), so that a failing seed
- * replays exactly. Not for secrets: those come from kv_clock's entropy. One thread at a time.
+ * prng.h - seeded randomness (xoshiro256**, Blackman and Vigna 2018; seeded by splitmix64), so that a failing
+ * seed replays exactly. Not for secrets: those come from kv_clock's entropy. One thread at a time.
  */
 #ifndef KV_PRNG_H
 #define KV_PRNG_H

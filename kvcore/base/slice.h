@@ -1,5 +1,6 @@
 /*
- * slice.h - borrowed bytes: never owns, never NUL-terminated, passed by value. Good until the lender's next call.
+ * slice.h - borrowed bytes: never owns, never NUL-terminated, passed by value. Good until the lender's next
+ * call.
  */
 #ifndef KV_SLICE_H
 #define KV_SLICE_H

@@ -47,7 +47,8 @@ kv_status kv_fail(struct kv_err *err, kv_status code, int sys, const char *forma
 
 void kv_assert_failed(const char *condition, const char *file, int line)
 {
-    fprintf(stderr, "level=fatal event=assert_failed condition=\"%s\" file=%s line=%d\n", condition, file, line);
+    fprintf(stderr, "level=fatal event=assert_failed condition=\"%s\" file=%s line=%d\n", condition, file,
+            line);
     fflush(stderr);
     abort();
 }

@@ -1,7 +1,9 @@
 /*
- * status.h - how every call answers. Negative: it failed. Zero: done. Positive: an answer that is not an error.
+ * status.h - how every call answers. Negative: it failed. Zero: done. Positive: an answer that is not an
+ * error.
  *
- * One list makes the codes, the names and the texts, so none can be forgotten. Codes are stable: add, never renumber.
+ * One list makes the codes, the names and the texts, so none can be forgotten. Codes are stable: add, never
+ * renumber.
  */
 #ifndef KV_STATUS_H
 #define KV_STATUS_H
@@ -11,7 +13,7 @@
 #endif
 
 /* An answer that must be looked at. */
-#define KV_MUST __attribute__((warn_unused_result))
+#define KV_MUST                       __attribute__((warn_unused_result))
 #define KV_PRINTF(format_at, args_at) __attribute__((format(printf, format_at, args_at)))
 
 #define KV_STATUS_LIST(X)                                                                                    \
@@ -42,8 +44,9 @@ typedef enum kv_status {
 #undef X
 } kv_status;
 
-/* Detail for people, where people wait (open, restore, config, query parse). The caller's fixed buffer; NULL is accepted
- * wherever a function takes one. text is NUL-terminated, one line, says what failed, where, and what to do. */
+/* Detail for people, where people wait (open, restore, config, query parse). The caller's fixed buffer; NULL
+ * is accepted wherever a function takes one. text is NUL-terminated, one line, says what failed, where, and
+ * what to do. */
 struct kv_err {
     kv_status code;
     int sys; /* errno of the system call behind it, or 0 */
@@ -55,8 +58,8 @@ KV_API const char *kv_status_text(kv_status code);
 /* The name of a code, e.g. "KV_NO_MEMORY". Static; any thread. */
 KV_API const char *kv_status_name(kv_status code);
 
-/* Fills *err (unless NULL) and returns code, so that a failure is one statement: return kv_fail(err, KV_IO, errno, ...).
- * The text is cut at 239 bytes; control bytes in it are replaced by '?'. */
+/* Fills *err (unless NULL) and returns code, so that a failure is one statement: return kv_fail(err, KV_IO,
+ * errno, ...). The text is cut at 239 bytes; control bytes in it are replaced by '?'. */
 kv_status kv_fail(struct kv_err *err, kv_status code, int sys, const char *format, ...) KV_PRINTF(4, 5);
 
 /* The only macro that hides a jump: needs a local `kv_status rc` and a label `out`. */

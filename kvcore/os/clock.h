@@ -1,6 +1,6 @@
 /*
- * clock.h - SEAM: time, sleep and entropy. The system's (kv_clock_system) and, in tests, a manual one (tests/support).
- * Any thread.
+ * clock.h - SEAM: time, sleep and entropy. The system's (kv_clock_system) and, in tests, a manual one
+ * (tests/support). Any thread.
  */
 #ifndef KV_CLOCK_H
 #define KV_CLOCK_H
@@ -10,10 +10,11 @@
 
 struct kv_clock;
 struct kv_clock_ops {
-    int64_t (*wall_ms)(struct kv_clock *clock);   /* unix time; may step */
-    uint64_t (*mono_ns)(struct kv_clock *clock);  /* never goes back; origin undefined */
+    int64_t (*wall_ms)(struct kv_clock *clock);  /* unix time; may step */
+    uint64_t (*mono_ns)(struct kv_clock *clock); /* never goes back; origin undefined */
     void (*sleep_ns)(struct kv_clock *clock, uint64_t ns);
-    void (*entropy)(struct kv_clock *clock, void *out, size_t len); /* unpredictable bytes; a manual clock's are seeded */
+    void (*entropy)(struct kv_clock *clock, void *out,
+                    size_t len); /* unpredictable bytes; a manual clock's are seeded */
 };
 struct kv_clock {
     const struct kv_clock_ops *ops;

@@ -25,7 +25,10 @@ typedef struct kv_thread {
     bool started;
 } kv_thread;
 
-#define KV_MUTEX_INIT {PTHREAD_MUTEX_INITIALIZER}
+#define KV_MUTEX_INIT                                                                                        \
+    {                                                                                                        \
+        PTHREAD_MUTEX_INITIALIZER                                                                            \
+    }
 
 void kv_mutex_init(kv_mutex *mutex);
 void kv_mutex_release(kv_mutex *mutex);
@@ -48,9 +51,10 @@ void kv_rwlock_read(kv_rwlock *lock);
 void kv_rwlock_write(kv_rwlock *lock);
 void kv_rwlock_unlock(kv_rwlock *lock);
 
-/* name: at most 15 bytes, seen in ps and gdb. stack_bytes 0: 512 KiB. KV_NO_MEMORY or KV_LIMIT when the system refuses. */
-KV_MUST kv_status kv_thread_start(kv_thread *thread, const char *name, size_t stack_bytes, void (*run)(void *ctx),
-                                  void *ctx);
+/* name: at most 15 bytes, seen in ps and gdb. stack_bytes 0: 512 KiB. KV_NO_MEMORY or KV_LIMIT when the
+ * system refuses. */
+KV_MUST kv_status kv_thread_start(kv_thread *thread, const char *name, size_t stack_bytes,
+                                  void (*run)(void *ctx), void *ctx);
 /* Waits until run returned. A thread never started is fine; twice is fine. */
 void kv_thread_join(kv_thread *thread);
 

@@ -34,10 +34,17 @@ struct chunk_plan {
     uint16_t exceptions[CHUNK_EXCEPTIONS_MAX];
 };
 
+static uint64_t chunk_bits(double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
 static bool chunk_same_bits(const double *values, size_t n)
 {
     for (size_t i = 1; i < n; i++)
-        if (memcmp(&values[i], &values[0], sizeof values[0]) != 0)
+        if (chunk_bits(values[i]) != chunk_bits(values[0]))
             return false;
     return true;
 }

@@ -1,5 +1,6 @@
 /*
- * limits.h - what one query may use, checked as it runs: samples, bytes, time, and whether its client is still there.
+ * limits.h - what one query may use, checked as it runs: samples, bytes, time, and whether its client is
+ * still there.
  *
  * Threads    one query, one thread at a time.
  */
@@ -20,7 +21,8 @@ struct ts_budget {
     kv_status failed;     /* the first limit hit; sticky */
 };
 
-/* Counts n samples; every 4096 asks the clock and the client. KV_LIMIT (samples), KV_TIMEOUT or KV_CANCELED, sticky. */
+/* Counts n samples; every 4096 asks the clock and the client. KV_LIMIT (samples), KV_TIMEOUT or KV_CANCELED,
+ * sticky. */
 KV_MUST kv_status ts_budget_samples(struct ts_budget *budget, uint64_t n);
 /* Counts bytes taken (+) or given back (-). KV_LIMIT past bytes_max. */
 KV_MUST kv_status ts_budget_bytes(struct ts_budget *budget, int64_t delta);

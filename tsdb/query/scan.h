@@ -1,9 +1,11 @@
 /*
- * scan.h - the leaf of every query: the samples of the series that matchers choose, one series at a time, in columns.
+ * scan.h - the leaf of every query: the samples of the series that matchers choose, one series at a time, in
+ * columns.
  *
- * A scan pins head generations first, then the kvcore snapshot, so it sees one consistent state. Late samples, overwrites, deletions,
- * retention and duplicate chunks are resolved here: what comes out has strictly increasing times and is what the store holds.
- * Stale markers are samples like any other; range functions and look-back skip them.
+ * A scan pins head generations first, then the kvcore snapshot, so it sees one consistent state. Late
+ * samples, overwrites, deletions, retention and duplicate chunks are resolved here: what comes out has
+ * strictly increasing times and is what the store holds. Stale markers are samples like any other; range
+ * functions and look-back skip them.
  *
  * Threads    a scan belongs to one thread at a time; several scans may run at once.
  * Ownership  ts_scan_next lends; good until the next call or close. Labels live until close.
@@ -21,7 +23,8 @@ struct ts_scan_options {
     const struct ts_matcher *matchers; /* compiled; borrowed until close */
     size_t n_matchers;
     int64_t from_ms, to_ms; /* both inclusive */
-    bool labels_only;       /* series with data (or a chunk that may hold some) in the range; no samples are decoded */
+    bool labels_only; /* series with data (or a chunk that may hold some) in the range; no samples are decoded
+                       */
 };
 struct ts_scan_series {
     const struct ts_label *labels; /* sorted by name, "__name__" included */
@@ -29,11 +32,11 @@ struct ts_scan_series {
     uint64_t ref;
     const int64_t *times_ms; /* strictly increasing */
     const double *values;
-    size_t n;                /* 0 is possible: the series is in the index but has no sample in the range */
+    size_t n; /* 0 is possible: the series is in the index but has no sample in the range */
 };
 /* Finds the series. budget is borrowed until close; samples are counted as they are decoded. */
-KV_MUST kv_status ts_scan_open(struct ts_db *db, const struct ts_scan_options *options, struct ts_budget *budget,
-                               struct ts_scan **out, struct kv_err *err);
+KV_MUST kv_status ts_scan_open(struct ts_db *db, const struct ts_scan_options *options,
+                               struct ts_budget *budget, struct ts_scan **out, struct kv_err *err);
 /* How many series it will yield (those without samples included). */
 size_t ts_scan_count(const struct ts_scan *scan);
 /* The next series, in ref order (metric by metric). KV_OK, KV_END or negative. */
