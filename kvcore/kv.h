@@ -40,8 +40,7 @@ struct kv_snapshot;
 struct kv_bulk;
 struct kv_records;
 
-/* ---- environment
- * ------------------------------------------------------------------------------------------------- */
+/* ---- environment */
 
 /* All zero is the default. */
 struct kv_env_options {
@@ -60,8 +59,7 @@ KV_API void kv_env_close(struct kv_env *env);
 KV_API struct kv_clock *kv_env_clock(struct kv_env *env);
 KV_API const struct kv_logger *kv_env_log(struct kv_env *env);
 
-/* ---- database
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- database */
 
 enum kv_style {
     KV_STYLE_RUNS = 0,     /* flushes and bulk loads are kept as overlapping runs; past KV_RUNS_MAX in one cut
@@ -156,8 +154,7 @@ KV_API kv_status kv_close(struct kv_db *db, struct kv_err *err);
 
 /* The place of a space: index into kv_options.spaces as given at open. All calls below take it as `space`. */
 
-/* ---- writing
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- writing */
 
 KV_API KV_MUST kv_status kv_batch_new(struct kv_batch **out);
 KV_API void kv_batch_free(struct kv_batch *batch);  /* NULL is fine */
@@ -190,8 +187,7 @@ KV_API KV_MUST kv_status kv_commit(struct kv_db *db, struct kv_batch *batch,
 /* Makes everything answered so far durable, whatever the durability option. */
 KV_API KV_MUST kv_status kv_sync(struct kv_db *db, struct kv_err *err);
 
-/* ---- reading
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- reading */
 
 /* Pins what is visible now; its files stay until it is closed. */
 KV_API KV_MUST kv_status kv_snapshot_open(struct kv_db *db, struct kv_snapshot **out);
@@ -241,8 +237,7 @@ static inline void kv_iter_close(struct kv_iter *it)
         it->ops->close(it);
 }
 
-/* ---- bulk load, merge, drop
- * -------------------------------------------------------------------------------------- */
+/* ---- bulk load, merge, drop */
 
 /* A sorted run that becomes tables without passing the log. Keys strictly increase. Nothing is visible before
  * install. */
@@ -272,8 +267,7 @@ KV_API KV_MUST kv_status kv_flush(struct kv_db *db, struct kv_err *err);
 /* KV_THREADS_NONE only: does one piece of waiting background work. KV_END when none waits. */
 KV_API KV_MUST kv_status kv_work(struct kv_db *db, struct kv_err *err);
 
-/* ---- application records
- * ----------------------------------------------------------------------------------------- */
+/* ---- application records */
 
 /* Reads the application records from the application floor (at open) to the last one recovered, in sequence
  * order; files they live in stay until the application floor passes them. */
@@ -285,8 +279,7 @@ KV_API void kv_records_close(struct kv_records *records);
 /* Sum of record bytes still to read, for progress. */
 KV_API uint64_t kv_records_bytes_left(const struct kv_records *records);
 
-/* ---- insight
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- insight */
 
 /* The version of the newest visible commit. */
 KV_API uint64_t kv_seq(struct kv_db *db);

@@ -55,8 +55,7 @@ static inline kv_slice ts_key_slice(const struct ts_key *key)
     return (kv_slice){key->bytes, key->len};
 }
 
-/* ---- refs and windows
- * -------------------------------------------------------------------------------------------- */
+/* ---- refs and windows */
 
 /* A ref is metric << 32 | series. Metric 0 is never handed out, so 0 is no ref. */
 static inline uint64_t ts_ref_of(uint32_t metric, uint32_t series)
@@ -85,8 +84,7 @@ static inline int64_t ts_window_start_ms(int32_t window)
     return window * TS_WINDOW_MS;
 }
 
-/* ---- pieces
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- pieces */
 
 static inline void ts_key_add_u8(struct ts_key *key, uint8_t v)
 {
@@ -199,8 +197,7 @@ static inline bool ts_key_successor(struct ts_key *key)
     return false;
 }
 
-/* ---- chunks
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- chunks */
 
 struct ts_chunk_key {
     int32_t window;
@@ -244,8 +241,7 @@ static inline size_t ts_key_chunk_cut_len(kv_slice key)
     return key.len < TS_KEY_WINDOW_LEN ? key.len : TS_KEY_WINDOW_LEN;
 }
 
-/* ---- registry
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- registry */
 
 static inline void ts_key_kind(struct ts_key *key, char kind) /* bound of everything of a kind */
 {
@@ -298,8 +294,7 @@ static inline void ts_key_fact(struct ts_key *key, kv_slice name)
     ts_key_add_text(key, name);
 }
 
-/* ---- tombstones
- * -------------------------------------------------------------------------------------------------- */
+/* ---- tombstones */
 
 struct ts_tombstone {
     int32_t window;
@@ -337,8 +332,7 @@ static inline KV_MUST kv_status ts_tombstone_read(kv_slice key, kv_slice value, 
     return t->from_ms <= t->to_ms ? KV_OK : KV_CORRUPT;
 }
 
-/* ---- index
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- index */
 
 /* Bound of everything of a label; the empty label's empty value is "all series". */
 static inline void ts_key_postings_label(struct ts_key *key, kv_slice label)
@@ -403,8 +397,7 @@ static inline KV_MUST kv_status ts_key_activity_read(kv_slice key, struct ts_act
     return KV_OK;
 }
 
-/* ---- spaces
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- spaces */
 
 /* Unites postings lists while the index space is merged. Static, any number of databases. In tsdb/postings.c.
  */

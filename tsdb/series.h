@@ -58,8 +58,7 @@ struct ts_registry_stats {
 };
 void ts_registry_stats(struct ts_registry *registry, struct ts_registry_stats *out);
 
-/* ---- labels of refs
- * ---------------------------------------------------------------------------------------------- */
+/* ---- labels of refs */
 
 /* Labels of a ref, in arena. snapshot NULL: what is visible now. KV_NOT_FOUND: no such series. */
 KV_MUST kv_status ts_registry_labels(struct ts_registry *registry, const struct kv_snapshot *snapshot,
@@ -80,8 +79,7 @@ KV_MUST kv_status ts_registry_find(struct ts_registry *registry, const struct ts
 KV_MUST kv_status ts_registry_metric(struct ts_registry *registry, const struct kv_snapshot *snapshot,
                                      kv_slice name, uint32_t *metric, struct kv_err *err);
 
-/* ---- resolving
- * --------------------------------------------------------------------------------------------------- */
+/* ---- resolving */
 
 #define TS_METRIC_NEW UINT32_MAX
 /* A provisional ref: ts_ref_series of it is its place among the resolver's new series. Never stored. */

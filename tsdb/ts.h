@@ -35,8 +35,7 @@ struct ts_label {
     kv_slice name, value;
 };
 
-/* ---- database
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- database */
 
 /* All zero is the default. */
 struct ts_options {
@@ -69,8 +68,7 @@ TS_API kv_status ts_close_fast(struct ts_db *db, struct kv_err *err);
 /* The kvcore database underneath, for metrics and health only. */
 TS_API struct kv_db *ts_kv(struct ts_db *db);
 
-/* ---- writing
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- writing */
 
 /* Collects labels of one series. Names need not be sorted; empty values are dropped. Returns KV_OK, or
  * KV_INVALID / KV_LIMIT with the reason kept for the row. */
@@ -168,8 +166,7 @@ TS_API KV_MUST kv_status ts_metadata_each(struct ts_db *db, kv_slice family,
                                                             kv_slice help, kv_slice unit),
                                           void *ctx);
 
-/* ---- asking
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- asking */
 
 enum ts_query_errtype {
     TS_QUERY_BAD_DATA = 1,
@@ -249,8 +246,7 @@ TS_API KV_MUST kv_status ts_label_values(struct ts_db *db, kv_slice name, const 
                                          kv_status (*each)(void *ctx, kv_slice value), void *ctx,
                                          struct ts_query_err *err);
 
-/* ---- care
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- care */
 
 /* Head to tables; answers when durable. settle: also merges every window as if it were finished. */
 TS_API KV_MUST kv_status ts_flush(struct ts_db *db, bool settle, struct kv_err *err);

@@ -10,8 +10,7 @@ typedef unsigned __int128 u128;
 enum { SIGNIFICAND_BITS = 52, EXPONENT_BIAS = 1075 };
 static const uint64_t HIDDEN_BIT = UINT64_C(1) << SIGNIFICAND_BITS;
 
-/* ---- format
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- format */
 
 static int32_t floor_log2_pow10(int32_t e)
 {
@@ -195,8 +194,7 @@ size_t kv_double_format_g(double v, char out[KV_DOUBLE_LEN_MAX])
     return format(v, out, -4);
 }
 
-/* ---- parse
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- parse */
 
 static const uint64_t POW10_U64[] = {
     1u,
