@@ -58,6 +58,8 @@ KV_API KV_MUST kv_status kv_env_open(const struct kv_env_options *options, struc
 KV_API void kv_env_close(struct kv_env *env);
 KV_API struct kv_clock *kv_env_clock(struct kv_env *env);
 KV_API const struct kv_logger *kv_env_log(struct kv_env *env);
+/* Background workers it runs; KV_THREADS_NONE when none. */
+KV_API int kv_env_threads(const struct kv_env *env);
 
 /* ---- database */
 

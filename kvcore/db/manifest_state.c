@@ -1,0 +1,674 @@
+/* The manifest's state and its edits: building, parsing and applying them. No I/O. */
+#include "kvcore/base/assert.h"
+#include "kvcore/base/coding.h"
+#include "kvcore/base/mem.h"
+#include "kvcore/db/manifest.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* An even field must be understood, an odd one may be skipped by a reader that does not know it. Never
+ * renumber. */
+enum {
+    FIELD_IDENTITY = 2,
+    FIELD_SPACE = 4,
+    FIELD_TABLE_ADD = 6,
+    FIELD_TABLE_DROP = 8,
+    FIELD_SEAL = 10,
+    FIELD_LOG_FLOOR = 12,
+    FIELD_APP_FLOOR = 14,
+    FIELD_NEXT_FILE = 16,
+    FIELD_LAST_SEQ = 18,
+    FIELD_RETENTION = 20,
+    FIELD_OWNER_EPOCH = 22,
+    FIELD_LOG_CURRENT = 24,
+    FIELD_SPACE_ORDER = 26,
+    /* 28 value-log segment, 30 live bytes of a segment, 32 follower pin, 34 data key: reserved */
+};
+
+struct kv_table_meta *kv_table_meta_copy(const struct kv_table_meta *meta)
+{
+    struct kv_table_meta *copy = kv_alloc(sizeof *copy + meta->smallest.len + meta->largest.len);
+    if (!copy)
+        return NULL;
+    uint8_t *keys = (uint8_t *)(copy + 1);
+    *copy = *meta;
+    memcpy(keys, meta->smallest.data, meta->smallest.len);
+    memcpy(keys + meta->smallest.len, meta->largest.data, meta->largest.len);
+    copy->smallest.data = keys;
+    copy->largest.data = keys + meta->smallest.len;
+    return copy;
+}
+
+void kv_manifest_state_release(struct kv_manifest_state *state)
+{
+    for (size_t i = 0; i < state->n_tables; i++)
+        kv_free(state->tables[i]);
+    kv_free(state->tables);
+    kv_free(state->seals);
+    *state = (struct kv_manifest_state){0};
+}
+
+/* The first place whose number is not below `number`. */
+static size_t state_table_at(const struct kv_manifest_state *state, uint64_t number)
+{
+    size_t low = 0, high = state->n_tables;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (state->tables[middle]->number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+const struct kv_table_meta *kv_manifest_table(const struct kv_manifest_state *state, uint64_t number)
+{
+    size_t at = state_table_at(state, number);
+    return at < state->n_tables && state->tables[at]->number == number ? state->tables[at] : NULL;
+}
+
+const struct kv_log_seal *kv_manifest_seal_of(const struct kv_manifest_state *state, uint64_t number)
+{
+    for (size_t i = 0; i < state->n_seals; i++)
+        if (state->seals[i].number == number)
+            return &state->seals[i];
+    return NULL;
+}
+
+/* ---- building */
+
+void kv_edit_release(struct kv_edit *edit)
+{
+    kv_buf_release(&edit->fields);
+    edit->rc = KV_OK;
+}
+
+static void edit_field(struct kv_edit *edit, uint64_t tag, kv_slice payload)
+{
+    if (edit->rc == KV_OK)
+        edit->rc = kv_buf_append_varint(&edit->fields, tag);
+    if (edit->rc == KV_OK)
+        edit->rc = kv_buf_append_lp(&edit->fields, payload);
+}
+
+static void edit_numbers(struct kv_edit *edit, uint64_t tag, const uint64_t *numbers, size_t n)
+{
+    uint8_t bytes[4 * KV_VARINT_LEN_MAX];
+    size_t len = 0;
+    KV_ASSERT(n <= 4);
+    for (size_t i = 0; i < n; i++)
+        len += kv_put_varint(bytes + len, numbers[i]);
+    edit_field(edit, tag, kv_slice_of(bytes, len));
+}
+
+void kv_edit_identity(struct kv_edit *edit, const uint8_t uuid[KV_UUID_LEN],
+                      const uint8_t hash_seed[KV_UUID_LEN])
+{
+    uint8_t bytes[2 * KV_UUID_LEN];
+    memcpy(bytes, uuid, KV_UUID_LEN);
+    memcpy(bytes + KV_UUID_LEN, hash_seed, KV_UUID_LEN);
+    edit_field(edit, FIELD_IDENTITY, kv_slice_of(bytes, sizeof bytes));
+}
+
+void kv_edit_space(struct kv_edit *edit, uint32_t id, const char *name, enum kv_style style)
+{
+    uint8_t bytes[2 * KV_VARINT_LEN_MAX + KV_SPACE_NAME_MAX];
+    size_t name_len = strlen(name);
+    KV_ASSERT(name_len <= KV_SPACE_NAME_MAX);
+    size_t len = kv_put_varint(bytes, id);
+    len += kv_put_varint(bytes + len, (uint64_t)style);
+    memcpy(bytes + len, name, name_len);
+    edit_field(edit, FIELD_SPACE, kv_slice_of(bytes, len + name_len));
+}
+
+void kv_edit_space_order(struct kv_edit *edit, const uint8_t *ids, size_t n)
+{
+    edit_field(edit, FIELD_SPACE_ORDER, kv_slice_of(ids, n));
+}
+
+void kv_edit_add_table(struct kv_edit *edit, const struct kv_table_meta *meta)
+{
+    struct kv_buf bytes = {0};
+    const uint64_t numbers[] = {meta->number,       meta->space,       meta->level,       meta->run,
+                                meta->bulk_version, meta->version_min, meta->version_max, meta->entries,
+                                meta->deletions,    meta->bytes};
+    kv_status rc;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        KV_TRY(kv_buf_append_varint(&bytes, numbers[i]));
+    KV_TRY(kv_buf_append(&bytes, kv_slice_of(meta->uid, sizeof meta->uid)));
+    KV_TRY(kv_buf_append_lp(&bytes, meta->smallest));
+    KV_TRY(kv_buf_append_lp(&bytes, meta->largest));
+    edit_field(edit, FIELD_TABLE_ADD, kv_buf_slice(&bytes));
+out:
+    if (rc < 0 && edit->rc == KV_OK)
+        edit->rc = rc;
+    kv_buf_release(&bytes);
+}
+
+void kv_edit_drop_table(struct kv_edit *edit, uint64_t number)
+{
+    edit_numbers(edit, FIELD_TABLE_DROP, &number, 1);
+}
+
+void kv_edit_seal(struct kv_edit *edit, const struct kv_log_seal *seal)
+{
+    edit_numbers(edit, FIELD_SEAL,
+                 (const uint64_t[]){seal->number, seal->valid_len, seal->last_seq, seal->last_record_seq}, 4);
+}
+
+void kv_edit_log_floor(struct kv_edit *edit, uint64_t seq, uint64_t first_file)
+{
+    edit_numbers(edit, FIELD_LOG_FLOOR, (const uint64_t[]){seq, first_file}, 2);
+}
+
+void kv_edit_log_current(struct kv_edit *edit, uint64_t number)
+{
+    edit_numbers(edit, FIELD_LOG_CURRENT, &number, 1);
+}
+
+void kv_edit_app_floor(struct kv_edit *edit, uint64_t seq)
+{
+    edit_numbers(edit, FIELD_APP_FLOOR, &seq, 1);
+}
+
+void kv_edit_next_file(struct kv_edit *edit, uint64_t number)
+{
+    edit_numbers(edit, FIELD_NEXT_FILE, &number, 1);
+}
+
+void kv_edit_last_seq(struct kv_edit *edit, uint64_t seq)
+{
+    edit_numbers(edit, FIELD_LAST_SEQ, &seq, 1);
+}
+
+void kv_edit_retention(struct kv_edit *edit, int64_t unix_ms)
+{
+    edit_numbers(edit, FIELD_RETENTION, (const uint64_t[]){kv_zigzag(unix_ms)}, 1);
+}
+
+void kv_edit_owner_epoch(struct kv_edit *edit, uint64_t epoch)
+{
+    edit_numbers(edit, FIELD_OWNER_EPOCH, &epoch, 1);
+}
+
+void kv_edit_snapshot(struct kv_edit *edit, const struct kv_manifest_state *state)
+{
+    kv_edit_identity(edit, state->uuid, state->hash_seed);
+    kv_edit_owner_epoch(edit, state->owner_epoch);
+    kv_edit_next_file(edit, state->next_file);
+    kv_edit_last_seq(edit, state->last_seq);
+    kv_edit_retention(edit, state->retention_ms);
+    kv_edit_log_floor(edit, state->log_floor, state->log_first);
+    kv_edit_log_current(edit, state->log_current);
+    kv_edit_app_floor(edit, state->app_floor);
+    for (uint32_t i = 0; i < state->n_spaces; i++)
+        kv_edit_space(edit, i, state->spaces[i].name, state->spaces[i].style);
+    kv_edit_space_order(edit, state->order, state->n_order);
+    for (size_t i = 0; i < state->n_seals; i++)
+        kv_edit_seal(edit, &state->seals[i]);
+    for (size_t i = 0; i < state->n_tables; i++)
+        kv_edit_add_table(edit, state->tables[i]);
+}
+
+/* ---- parsing: one decoder for replay, commit and description */
+
+struct field {
+    uint64_t tag;
+    uint64_t n[4];             /* the numbers of the simple fields */
+    kv_slice bytes;            /* identity, or a space's name */
+    struct kv_table_meta meta; /* keys borrowed */
+};
+
+static kv_status field_numbers(kv_slice *in, uint64_t *into, size_t n)
+{
+    kv_status rc = KV_OK;
+    for (size_t i = 0; i < n && rc == KV_OK; i++)
+        rc = kv_take_varint(in, &into[i]);
+    return rc;
+}
+
+static kv_status field_table(kv_slice *in, struct kv_table_meta *meta)
+{
+    uint64_t n[10];
+    kv_slice uid;
+    if (field_numbers(in, n, 10) < 0 || n[1] > UINT32_MAX || n[2] > UINT32_MAX ||
+        kv_take_bytes(in, KV_FILE_UID_LEN, &uid) < 0 || kv_take_lp(in, &meta->smallest) < 0 ||
+        kv_take_lp(in, &meta->largest) < 0)
+        return KV_CORRUPT;
+    meta->number = n[0];
+    meta->space = (uint32_t)n[1];
+    meta->level = (uint32_t)n[2];
+    meta->run = n[3];
+    meta->bulk_version = n[4];
+    meta->version_min = n[5];
+    meta->version_max = n[6];
+    meta->entries = n[7];
+    meta->deletions = n[8];
+    meta->bytes = n[9];
+    memcpy(meta->uid, uid.data, KV_FILE_UID_LEN);
+    return KV_OK;
+}
+
+static kv_status field_body(struct field *field, kv_slice *in)
+{
+    switch (field->tag) {
+    case FIELD_IDENTITY:
+        return kv_take_bytes(in, 2 * KV_UUID_LEN, &field->bytes);
+    case FIELD_SPACE:
+        if (field_numbers(in, field->n, 2) < 0)
+            return KV_CORRUPT;
+        field->bytes = *in;
+        *in = kv_slice_from(*in, in->len);
+        return KV_OK;
+    case FIELD_SPACE_ORDER:
+        field->bytes = *in;
+        *in = kv_slice_from(*in, in->len);
+        return KV_OK;
+    case FIELD_TABLE_ADD:
+        return field_table(in, &field->meta);
+    case FIELD_SEAL:
+        return field_numbers(in, field->n, 4);
+    case FIELD_LOG_FLOOR:
+        return field_numbers(in, field->n, 2);
+    case FIELD_TABLE_DROP:
+    case FIELD_APP_FLOOR:
+    case FIELD_NEXT_FILE:
+    case FIELD_LAST_SEQ:
+    case FIELD_RETENTION:
+    case FIELD_OWNER_EPOCH:
+    case FIELD_LOG_CURRENT:
+        return field_numbers(in, field->n, 1);
+    default:
+        if (field->tag % 2 == 0)
+            return KV_TOO_NEW;
+        *in = kv_slice_from(*in, in->len);
+        return KV_OK;
+    }
+}
+
+/* Takes one field off *fields. A known field with bytes behind what we know was written by a newer version.
+ */
+static kv_status field_next(kv_slice *fields, struct field *field, struct kv_err *err)
+{
+    kv_slice body;
+    if (kv_take_varint(fields, &field->tag) < 0 || kv_take_lp(fields, &body) < 0)
+        return kv_fail(err, KV_CORRUPT, 0, "a manifest field ends early");
+    kv_status rc = field_body(field, &body);
+    if (rc == KV_CORRUPT)
+        return kv_fail(err, rc, 0, "manifest field %" PRIu64 " ends early", field->tag);
+    if (rc == KV_TOO_NEW || body.len > 0)
+        return kv_fail(err, KV_TOO_NEW, 0, "manifest field %" PRIu64 " was written by a newer version",
+                       field->tag);
+    return rc;
+}
+
+/* ---- applying: check and allocate everything first, then change the state without a way to fail */
+
+static bool name_is_valid(kv_slice name)
+{
+    if (name.len < 1 || name.len > KV_SPACE_NAME_MAX)
+        return false;
+    for (size_t i = 0; i < name.len; i++) {
+        uint8_t c = name.data[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'))
+            return false;
+    }
+    return true;
+}
+
+static const char *meta_fault(const struct kv_table_meta *meta, uint32_t n_spaces)
+{
+    if (meta->space >= n_spaces)
+        return "names an unknown space";
+    if (meta->smallest.len < 1 || meta->smallest.len > KV_KEY_LEN_MAX || meta->largest.len < 1 ||
+        meta->largest.len > KV_KEY_LEN_MAX || kv_slice_compare(meta->smallest, meta->largest) > 0)
+        return "has impossible keys";
+    if (meta->version_min > meta->version_max)
+        return "has impossible versions";
+    if (meta->bulk_version &&
+        (meta->version_min != meta->bulk_version || meta->version_max != meta->bulk_version))
+        return "has a bulk version beside its range";
+    if (meta->entries < 1 || meta->deletions > meta->entries)
+        return "has impossible counts";
+    return NULL;
+}
+
+struct kv_manifest_change {
+    struct kv_manifest_state next; /* scalars, spaces; not tables and seals */
+    struct kv_table_meta **adds;
+    size_t n_adds, adds_capacity;
+    size_t n_seals;
+    kv_slice fields; /* borrowed until applied */
+};
+
+static kv_status apply_collect_table(struct kv_manifest_change *change, const struct kv_table_meta *meta)
+{
+    if (change->n_adds == change->adds_capacity) {
+        size_t capacity = change->adds_capacity ? 2 * change->adds_capacity : 16;
+        struct kv_table_meta **adds = kv_realloc(change->adds, capacity * sizeof(struct kv_table_meta *));
+        if (!adds)
+            return KV_NO_MEMORY;
+        change->adds = adds;
+        change->adds_capacity = capacity;
+    }
+    struct kv_table_meta *copy = kv_table_meta_copy(meta);
+    if (!copy)
+        return KV_NO_MEMORY;
+    change->adds[change->n_adds++] = copy;
+    return KV_OK;
+}
+
+static kv_status apply_space(struct kv_manifest_state *next, const struct field *field, struct kv_err *err)
+{
+    if (field->n[0] != next->n_spaces || next->n_spaces == KV_SPACES_MAX || !name_is_valid(field->bytes))
+        return kv_fail(err, KV_CORRUPT, 0, "the manifest declares an impossible space");
+    if (field->n[1] != KV_STYLE_RUNS && field->n[1] != KV_STYLE_LEVELLED)
+        return kv_fail(err, KV_TOO_NEW, 0, "a space has a style of a newer version");
+    struct kv_manifest_space *space = &next->spaces[next->n_spaces++];
+    *space = (struct kv_manifest_space){.style = (enum kv_style)field->n[1]};
+    memcpy(space->name, field->bytes.data, field->bytes.len);
+    return KV_OK;
+}
+
+static kv_status apply_order_of_spaces(struct kv_manifest_state *next, kv_slice order, struct kv_err *err)
+{
+    uint32_t seen = 0;
+    if (order.len > next->n_spaces)
+        return kv_fail(err, KV_CORRUPT, 0, "the manifest orders spaces it does not have");
+    for (size_t i = 0; i < order.len; i++) {
+        uint8_t id = order.data[i];
+        if (id >= next->n_spaces || (seen >> id & 1))
+            return kv_fail(err, KV_CORRUPT, 0, "the manifest has an impossible order of spaces");
+        seen |= (uint32_t)1 << id;
+        next->order[i] = id;
+    }
+    next->n_order = (uint32_t)order.len;
+    return KV_OK;
+}
+
+static kv_status apply_check(struct kv_manifest_change *change, const struct kv_manifest_state *state,
+                             const struct field *field, struct kv_err *err)
+{
+    struct kv_manifest_state *next = &change->next;
+    const char *fault;
+    switch (field->tag) {
+    case FIELD_IDENTITY:
+        memcpy(next->uuid, field->bytes.data, KV_UUID_LEN);
+        memcpy(next->hash_seed, field->bytes.data + KV_UUID_LEN, KV_UUID_LEN);
+        return KV_OK;
+    case FIELD_SPACE:
+        return apply_space(next, field, err);
+    case FIELD_SPACE_ORDER:
+        return apply_order_of_spaces(next, field->bytes, err);
+    case FIELD_TABLE_ADD:
+        fault = meta_fault(&field->meta, next->n_spaces);
+        if (!fault && kv_manifest_table(state, field->meta.number))
+            fault = "is added twice";
+        if (fault)
+            return kv_fail(err, KV_CORRUPT, 0, "table %06" PRIu64 " of the manifest %s", field->meta.number,
+                           fault);
+        return apply_collect_table(change, &field->meta);
+    case FIELD_TABLE_DROP:
+        if (!kv_manifest_table(state, field->n[0]))
+            return kv_fail(err, KV_CORRUPT, 0,
+                           "the manifest drops table %06" PRIu64 ", which it does not have", field->n[0]);
+        return KV_OK;
+    case FIELD_SEAL:
+        change->n_seals++;
+        return KV_OK;
+    case FIELD_LOG_FLOOR:
+        if (field->n[0] < next->log_floor || field->n[1] < next->log_first)
+            return kv_fail(err, KV_CORRUPT, 0, "the manifest moves the log floor back");
+        next->log_floor = field->n[0];
+        next->log_first = field->n[1];
+        return KV_OK;
+    case FIELD_APP_FLOOR:
+        if (field->n[0] < next->app_floor)
+            return kv_fail(err, KV_CORRUPT, 0, "the manifest moves the application floor back");
+        next->app_floor = field->n[0];
+        return KV_OK;
+    case FIELD_NEXT_FILE:
+        next->next_file = field->n[0] > next->next_file ? field->n[0] : next->next_file;
+        return KV_OK;
+    case FIELD_LAST_SEQ:
+        next->last_seq = field->n[0] > next->last_seq ? field->n[0] : next->last_seq;
+        return KV_OK;
+    case FIELD_RETENTION:
+        next->retention_ms = kv_unzigzag(field->n[0]);
+        return KV_OK;
+    case FIELD_OWNER_EPOCH:
+        next->owner_epoch = field->n[0];
+        return KV_OK;
+    case FIELD_LOG_CURRENT:
+        next->log_current = field->n[0];
+        return KV_OK;
+    default:
+        return KV_OK;
+    }
+}
+
+static kv_status apply_reserve(struct kv_manifest_state *state, size_t tables, size_t seals)
+{
+    if (state->n_tables + tables > state->tables_capacity) {
+        size_t capacity = state->n_tables + tables + state->tables_capacity / 2;
+        struct kv_table_meta **grown = kv_realloc(state->tables, capacity * sizeof(struct kv_table_meta *));
+        if (!grown)
+            return KV_NO_MEMORY;
+        state->tables = grown;
+        state->tables_capacity = capacity;
+    }
+    if (state->n_seals + seals > state->seals_capacity) {
+        size_t capacity = state->n_seals + seals + 8;
+        struct kv_log_seal *grown = kv_realloc(state->seals, capacity * sizeof *grown);
+        if (!grown)
+            return KV_NO_MEMORY;
+        state->seals = grown;
+        state->seals_capacity = capacity;
+    }
+    return KV_OK;
+}
+
+static void apply_seal(struct kv_manifest_state *state, const struct kv_log_seal *seal)
+{
+    size_t at = 0;
+    while (at < state->n_seals && state->seals[at].number < seal->number)
+        at++;
+    if (at == state->n_seals || state->seals[at].number != seal->number) {
+        memmove(&state->seals[at + 1], &state->seals[at], (state->n_seals - at) * sizeof *seal);
+        state->n_seals++;
+    }
+    state->seals[at] = *seal;
+}
+
+static void apply_drop(struct kv_manifest_state *state, uint64_t number)
+{
+    size_t at = state_table_at(state, number);
+    if (at == state->n_tables || state->tables[at]->number != number)
+        return; /* dropped twice by one edit */
+    kv_free(state->tables[at]);
+    memmove(&state->tables[at], &state->tables[at + 1],
+            (--state->n_tables - at) * sizeof(struct kv_table_meta *));
+}
+
+static void apply_add(struct kv_manifest_state *state, struct kv_table_meta *meta)
+{
+    size_t at = state_table_at(state, meta->number);
+    memmove(&state->tables[at + 1], &state->tables[at],
+            (state->n_tables++ - at) * sizeof(struct kv_table_meta *));
+    state->tables[at] = meta;
+}
+
+static int apply_order(const void *a, const void *b)
+{
+    uint64_t x = (*(struct kv_table_meta *const *)a)->number, y = (*(struct kv_table_meta *const *)b)->number;
+    return (x > y) - (x < y);
+}
+
+const struct kv_manifest_state *kv_manifest_change_next(const struct kv_manifest_change *change)
+{
+    return &change->next;
+}
+
+void kv_manifest_change_free(struct kv_manifest_change *change)
+{
+    if (!change)
+        return;
+    for (size_t i = 0; i < change->n_adds; i++)
+        kv_free(change->adds[i]);
+    kv_free(change->adds);
+    kv_free(change);
+}
+
+void kv_manifest_change_apply(struct kv_manifest_state *state, struct kv_manifest_change *change)
+{
+    struct field field;
+    for (kv_slice rest = change->fields; rest.len > 0 && field_next(&rest, &field, NULL) == KV_OK;) {
+        if (field.tag == FIELD_TABLE_DROP)
+            apply_drop(state, field.n[0]);
+        else if (field.tag == FIELD_SEAL)
+            apply_seal(state, &(struct kv_log_seal){field.n[0], field.n[1], field.n[2], field.n[3]});
+    }
+    for (size_t i = 0; i < change->n_adds; i++)
+        apply_add(state, change->adds[i]);
+    change->n_adds = 0; /* the state owns them now */
+    struct kv_manifest_state *next = &change->next;
+    next->edit = state->edit;
+    next->seals = state->seals;
+    next->n_seals = 0;
+    next->seals_capacity = state->seals_capacity;
+    for (size_t i = 0; i < state->n_seals; i++)
+        if (state->seals[i].number >= next->log_first)
+            next->seals[next->n_seals++] = state->seals[i];
+    next->tables = state->tables;
+    next->n_tables = state->n_tables;
+    next->tables_capacity = state->tables_capacity;
+    *state = *next;
+    kv_manifest_change_free(change);
+}
+
+kv_status kv_manifest_prepare(struct kv_manifest_state *state, kv_slice fields,
+                              struct kv_manifest_change **out, struct kv_err *err)
+{
+    struct kv_manifest_change *change = kv_zalloc(1, sizeof *change);
+    kv_status rc = KV_NO_MEMORY;
+    if (!change)
+        goto out;
+    change->next = *state;
+    change->fields = fields;
+    for (kv_slice rest = fields; rest.len > 0;) {
+        struct field field;
+        KV_TRY(field_next(&rest, &field, err));
+        KV_TRY(apply_check(change, state, &field, err));
+    }
+    qsort(change->adds, change->n_adds, sizeof(struct kv_table_meta *), apply_order);
+    for (size_t i = 1; i < change->n_adds; i++)
+        if (change->adds[i - 1]->number == change->adds[i]->number) {
+            rc = kv_fail(err, KV_CORRUPT, 0, "table %06" PRIu64 " is added twice by one edit",
+                         change->adds[i]->number);
+            goto out;
+        }
+    rc = apply_reserve(state, change->n_adds, change->n_seals);
+out:
+    if (rc == KV_NO_MEMORY)
+        kv_fail(err, rc, 0, "out of memory applying a manifest edit");
+    if (rc < 0) {
+        kv_manifest_change_free(change);
+        return rc;
+    }
+    *out = change;
+    return KV_OK;
+}
+
+kv_status kv_manifest_apply(struct kv_manifest_state *state, kv_slice fields, struct kv_err *err)
+{
+    struct kv_manifest_change *change = NULL;
+    kv_status rc = kv_manifest_prepare(state, fields, &change, err);
+    if (rc == KV_OK)
+        kv_manifest_change_apply(state, change);
+    return rc;
+}
+
+/* ---- describing */
+
+static void describe_table(const struct kv_table_meta *meta, char *line, size_t size)
+{
+    char smallest[100], largest[100];
+    snprintf(line, size,
+             "add_table number=%" PRIu64 " space=%" PRIu32 " level=%" PRIu32 " run=%" PRIu64
+             " bulk_version=%" PRIu64 " versions=%" PRIu64 "..%" PRIu64 " entries=%" PRIu64
+             " deletions=%" PRIu64 " bytes=%" PRIu64 " smallest=%s largest=%s",
+             meta->number, meta->space, meta->level, meta->run, meta->bulk_version, meta->version_min,
+             meta->version_max, meta->entries, meta->deletions, meta->bytes,
+             kv_log_quote(meta->smallest, smallest, sizeof smallest),
+             kv_log_quote(meta->largest, largest, sizeof largest));
+}
+
+static void describe_field(const struct field *field, char *line, size_t size)
+{
+    const uint64_t *n = field->n;
+    switch (field->tag) {
+    case FIELD_IDENTITY:
+        snprintf(line, size, "identity uuid=%016" PRIx64 "%016" PRIx64, kv_get_be64(field->bytes.data),
+                 kv_get_be64(field->bytes.data + 8));
+        break;
+    case FIELD_SPACE:
+        snprintf(line, size, "space id=%" PRIu64 " style=%" PRIu64 " name=%.*s", n[0], n[1],
+                 KV_ARG(field->bytes));
+        break;
+    case FIELD_SPACE_ORDER:
+        snprintf(line, size, "space_order n=%zu", field->bytes.len);
+        break;
+    case FIELD_TABLE_ADD:
+        describe_table(&field->meta, line, size);
+        break;
+    case FIELD_TABLE_DROP:
+        snprintf(line, size, "drop_table number=%" PRIu64, n[0]);
+        break;
+    case FIELD_SEAL:
+        snprintf(line, size,
+                 "seal number=%" PRIu64 " valid_len=%" PRIu64 " last_seq=%" PRIu64
+                 " last_record_seq=%" PRIu64,
+                 n[0], n[1], n[2], n[3]);
+        break;
+    case FIELD_LOG_FLOOR:
+        snprintf(line, size, "log_floor seq=%" PRIu64 " first_file=%" PRIu64, n[0], n[1]);
+        break;
+    case FIELD_APP_FLOOR:
+        snprintf(line, size, "app_floor seq=%" PRIu64, n[0]);
+        break;
+    case FIELD_NEXT_FILE:
+        snprintf(line, size, "next_file number=%" PRIu64, n[0]);
+        break;
+    case FIELD_LAST_SEQ:
+        snprintf(line, size, "last_seq seq=%" PRIu64, n[0]);
+        break;
+    case FIELD_RETENTION:
+        snprintf(line, size, "retention_clock ms=%" PRId64, kv_unzigzag(n[0]));
+        break;
+    case FIELD_OWNER_EPOCH:
+        snprintf(line, size, "owner_epoch epoch=%" PRIu64, n[0]);
+        break;
+    case FIELD_LOG_CURRENT:
+        snprintf(line, size, "log_current number=%" PRIu64, n[0]);
+        break;
+    default:
+        snprintf(line, size, "unknown tag=%" PRIu64, field->tag);
+    }
+}
+
+kv_status kv_manifest_describe(kv_slice fields, void (*each)(void *ctx, const char *line), void *ctx)
+{
+    char line[640];
+    while (fields.len > 0) {
+        struct field field;
+        kv_status rc = field_next(&fields, &field, NULL);
+        if (rc < 0)
+            return rc;
+        describe_field(&field, line, sizeof line);
+        each(ctx, line);
+    }
+    return KV_OK;
+}
