@@ -39,4 +39,14 @@ size_t ts_labels_set(struct ts_label *labels, size_t n, kv_slice name, kv_slice 
 /* As Prometheus prints a set: {__name__="up", job="x"}. */
 KV_MUST kv_status ts_labels_print(const struct ts_label *labels, size_t n, struct kv_buf *out);
 
+/* Drops the names of lent columns, now or (delayed names) by a mark. Its own array serves the rare set whose
+ * name does not come first. {.run = run} is a valid one. */
+struct ts_name_drop {
+    struct ts_run *run;
+    struct ts_label *labels;
+    size_t room;
+};
+KV_MUST kv_status ts_name_drop(struct ts_name_drop *drop, struct ts_column *column);
+void ts_name_drop_release(struct ts_name_drop *drop);
+
 #endif

@@ -33,6 +33,9 @@ struct ts_notes {
 void ts_notes_release(struct ts_notes *notes);
 void ts_notes_add(struct ts_notes *notes, enum ts_note_kind kind, uint32_t at, const char *format, ...)
     KV_PRINTF(4, 5);
+/* text, a blank and the quoted name. */
+void ts_notes_add_name(struct ts_notes *notes, enum ts_note_kind kind, uint32_t at, const char *text,
+                       kv_slice name);
 /* The info of histogram_quantile whose buckets were not monotonic; name may be empty. */
 void ts_notes_add_forced(struct ts_notes *notes, uint32_t at, kv_slice name, int64_t time_ms,
                          double bucket_min, double bucket_max, double diff_max);

@@ -28,6 +28,9 @@ struct ts_select_at {
 KV_MUST kv_status ts_op_select(struct ts_run *run, struct ts_grid grid, const struct ts_expr *selector,
                                const struct ts_select_at *at, bool sample_times, struct ts_operator **out);
 
+/* Whether a selector names its metric with =. */
+bool ts_selector_one_name(const struct ts_expr *selector);
+
 /* A range function over a selector (input NULL) or over a subquery's inner operator. scalars: its scalar
  * arguments in order, on the same grid. */
 struct ts_range_call {
