@@ -51,7 +51,7 @@ SERVER := $(if $(wildcard tools/server_main.c),$(B)/tidemark)
 LIBS   := $(B)/libkvcore.a $(B)/libkvcore.so $(B)/libtidemark.a $(B)/libtidemark.so
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps run test test-unit check-long check-asan check-tsan lint fuzz cov bench-server bench-kv install clean FORCE
+.PHONY: all help deps run test test-unit check-long check-e2e check-asan check-tsan lint fuzz cov bench-server bench-kv install clean FORCE
 
 all: $(SERVER) $(KVTOOL) $(LIBS) ## build the server, the tools and the libraries (MODE=release: also linked as build/NAME)
 	$(Q)mkdir -p build
@@ -135,6 +135,8 @@ check-tsan: ## the concurrent scenarios of tests/stress under ThreadSanitizer
 	$(Q)$(MAKE) --no-print-directory MODE=tsan stress
 stress: $(patsubst %.c,$(B)/%,$(wildcard tests/stress/*.c))
 	$(Q)sh tests/stress/run.sh $(B)
+check-e2e: deps-bench all ## five minutes beside a real Prometheus: the same answers
+	$(Q)PROMETHEUS_SECONDS=300 sh tests/e2e/test_prometheus.sh $(B)
 check-long: all $(PROGRAMS) ## hundreds of kills, long simulations
 	$(Q)sh tests/crash/long.sh $(B)
 
