@@ -48,8 +48,9 @@ kv_status http_coding_parse(kv_slice header, enum http_coding *out)
     static const struct {
         const char *name;
         enum http_coding coding;
-    } codings[] = {{"", HTTP_IDENTITY},    {"identity", HTTP_IDENTITY}, {"gzip", HTTP_GZIP}, {"x-gzip", HTTP_GZIP},
-                   {"deflate", HTTP_DEFLATE}, {"snappy", HTTP_SNAPPY},  {"zstd", HTTP_ZSTD}};
+    } codings[] = {{"", HTTP_IDENTITY},   {"identity", HTTP_IDENTITY}, {"gzip", HTTP_GZIP},
+                   {"x-gzip", HTTP_GZIP}, {"deflate", HTTP_DEFLATE},   {"snappy", HTTP_SNAPPY},
+                   {"zstd", HTTP_ZSTD}};
     header = http_trim(header);
     for (size_t i = 0; i < sizeof codings / sizeof *codings; i++) {
         if (http_equal_nocase(header, kv_slice_str(codings[i].name))) {
@@ -81,12 +82,13 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* ---- gzip, deflate ----------------------------------------------------------------------------------------------- */
+/* ---- gzip, deflate
+ * ----------------------------------------------------------------------------------------------- */
 
 enum deflate_form { FORM_GZIP, FORM_ZLIB, FORM_RAW };
 
-static enum libdeflate_result deflate_once(struct http_inflater *inflater, enum deflate_form form, kv_slice in,
-                                           uint8_t *to, size_t room, size_t *used, size_t *made)
+static enum libdeflate_result deflate_once(struct http_inflater *inflater, enum deflate_form form,
+                                           kv_slice in, uint8_t *to, size_t room, size_t *used, size_t *made)
 {
     switch (form) {
     case FORM_GZIP:
@@ -99,8 +101,8 @@ static enum libdeflate_result deflate_once(struct http_inflater *inflater, enum 
 }
 
 /* One member of in; the output grows by doubling, never past what in could hold nor past the maximum. */
-static kv_status deflate_member(struct http_inflater *inflater, enum deflate_form form, kv_slice in, struct target *t,
-                                size_t guess, size_t *used)
+static kv_status deflate_member(struct http_inflater *inflater, enum deflate_form form, kv_slice in,
+                                struct target *t, size_t guess, size_t *used)
 {
     size_t made = 0;
     size_t reachable = in.len > SIZE_MAX / DEFLATE_RATIO_MAX ? SIZE_MAX : in.len * DEFLATE_RATIO_MAX;
@@ -120,7 +122,8 @@ static kv_status deflate_member(struct http_inflater *inflater, enum deflate_for
             if (room < bound)
                 break;
             if (bound == reachable)
-                return kv_fail(t->err, KV_INVALID, 0, "body is not valid %s", form == FORM_GZIP ? "gzip" : "deflate");
+                return kv_fail(t->err, KV_INVALID, 0, "body is not valid %s",
+                               form == FORM_GZIP ? "gzip" : "deflate");
             return too_large(t);
         default:
             return kv_fail(t->err, KV_INVALID, 0, "body is not valid %s: truncated or damaged",
@@ -147,34 +150,41 @@ static kv_status inflate_deflate(struct http_inflater *inflater, bool gzip, kv_s
             return rc;
         in = kv_slice_from(in, used);
     } while (gzip && in.len);
-    return in.len ? kv_fail(t->err, KV_INVALID, 0, "%zu bytes behind the end of the compressed body", in.len) : KV_OK;
+    return in.len ? kv_fail(t->err, KV_INVALID, 0, "%zu bytes behind the end of the compressed body", in.len)
+                  : KV_OK;
 }
 
-/* ---- snappy ------------------------------------------------------------------------------------------------------ */
+/* ---- snappy
+ * ------------------------------------------------------------------------------------------------------ */
 
 static kv_status inflate_snappy(kv_slice in, struct target *t)
 {
     size_t n = 0;
     if (in.len >= 10 && memcmp(in.data, "\xff\x06\x00\x00sNaPpY", 10) == 0)
-        return kv_fail(t->err, KV_INVALID, 0, "body is snappy's framing format; the block format is expected");
+        return kv_fail(t->err, KV_INVALID, 0,
+                       "body is snappy's framing format; the block format is expected");
     if (snappy_uncompressed_length((const char *)in.data, in.len, &n) != SNAPPY_OK)
         return kv_fail(t->err, KV_INVALID, 0, "body is not valid snappy: no length at its start");
     if (n > t->max)
         return too_large(t);
     if (n > in.len * SNAPPY_RATIO_MAX)
-        return kv_fail(t->err, KV_INVALID, 0, "body is not valid snappy: it claims %zu bytes out of %zu", n, in.len);
+        return kv_fail(t->err, KV_INVALID, 0, "body is not valid snappy: it claims %zu bytes out of %zu", n,
+                       in.len);
     kv_status rc = target_grow(t, n);
     if (rc < 0)
         return rc;
     size_t made = n;
     char none;
-    if (snappy_uncompress((const char *)in.data, in.len, n ? (char *)t->out->data : &none, &made) != SNAPPY_OK || made != n)
+    if (snappy_uncompress((const char *)in.data, in.len, n ? (char *)t->out->data : &none, &made) !=
+            SNAPPY_OK ||
+        made != n)
         return kv_fail(t->err, KV_INVALID, 0, "body is not valid snappy: truncated or damaged");
     t->out->len = n;
     return KV_OK;
 }
 
-/* ---- zstd -------------------------------------------------------------------------------------------------------- */
+/* ---- zstd
+ * -------------------------------------------------------------------------------------------------------- */
 
 static kv_status zstd_invalid(const struct target *t, const char *why)
 {

@@ -39,9 +39,11 @@ static int hex_digit(uint8_t c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-kv_status http_unescape(struct kv_arena *arena, kv_slice text, bool plus_is_blank, kv_slice *out, const char **why)
+kv_status http_unescape(struct kv_arena *arena, kv_slice text, bool plus_is_blank, kv_slice *out,
+                        const char **why)
 {
-    if (!text.len || (!memchr(text.data, '%', text.len) && !(plus_is_blank && memchr(text.data, '+', text.len)))) {
+    if (!text.len ||
+        (!memchr(text.data, '%', text.len) && !(plus_is_blank && memchr(text.data, '+', text.len)))) {
         *out = text;
         return KV_OK;
     }

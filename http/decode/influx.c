@@ -3,11 +3,12 @@
  *
  *     measurement[,tag=value]* field=value[,field=value]* [timestamp]
  *
- * Metric = measurement "_" field; tags are labels. A row's identity is the raw bytes "measurement,tags" and the raw field key, so lines of
- * known series are never unescaped. A line is read to its end before its rows go out, so a bad line leaves nothing behind.
+ * Metric = measurement "_" field; tags are labels. A row's identity is the raw bytes "measurement,tags" and
+ * the raw field key, so lines of known series are never unescaped. A line is read to its end before its rows
+ * go out, so a bad line leaves nothing behind.
  *
- * Where we part from InfluxDB, on purpose: an empty tag value is no label instead of an error (that is what an empty label means in PromQL);
- * string fields are skipped; times are floored to milliseconds.
+ * Where we part from InfluxDB, on purpose: an empty tag value is no label instead of an error (that is what
+ * an empty label means in PromQL); string fields are skipped; times are floored to milliseconds.
  */
 #include "http/decode/decoder.h"
 #include "kvcore/base/assert.h"
@@ -22,9 +23,20 @@ enum { LINE_LEN_MAX = 1 << 20, FIELDS_MAX = 1000, TAGS_MAX = 1000 };
 /* Classes of bytes inside names. */
 enum { C_COMMA = 1, C_SPACE = 2, C_EQUALS = 4, C_ESCAPE = 8, C_CONTROL = 16 };
 static const uint8_t classes[256] = {
-    [','] = C_COMMA, [' '] = C_SPACE, ['='] = C_EQUALS, ['\\'] = C_ESCAPE,
+    [','] = C_COMMA,
+    [' '] = C_SPACE,
+    ['='] = C_EQUALS,
+    ['\\'] = C_ESCAPE,
 #define X4(i) [i] = C_CONTROL, [(i) + 1] = C_CONTROL, [(i) + 2] = C_CONTROL, [(i) + 3] = C_CONTROL
-    X4(0), X4(4), X4(8), X4(12), X4(16), X4(20), X4(24), X4(28), [0x7f] = C_CONTROL,
+    X4(0),
+    X4(4),
+    X4(8),
+    X4(12),
+    X4(16),
+    X4(20),
+    X4(24),
+    X4(28),
+    [0x7f] = C_CONTROL,
 #undef X4
 };
 
@@ -42,14 +54,15 @@ struct influx {
     /* of the body being read */
     const uint8_t *at, *end, *line;
     uint32_t line_number;
-    const char *why;       /* of the fault in this line */
+    const char *why; /* of the fault in this line */
     const uint8_t *where;
     const struct http_decode_options *options;
     struct http_decode_sink *sink;
     struct http_decode_report *report;
 };
 
-/* ---- labels of a new series -------------------------------------------------------------------------------------- */
+/* ---- labels of a new series
+ * -------------------------------------------------------------------------------------- */
 
 /* Appends raw without the backslashes that escape a byte of `specials`. */
 static kv_status unescape(struct kv_buf *out, kv_slice raw, unsigned specials)
@@ -65,7 +78,8 @@ static kv_status unescape(struct kv_buf *out, kv_slice raw, unsigned specials)
     return KV_OK;
 }
 
-/* Where the name that starts at p ends: at the first unescaped byte of `stops`. A run of backslashes takes the next byte with it. */
+/* Where the name that starts at p ends: at the first unescaped byte of `stops`. A run of backslashes takes
+ * the next byte with it. */
 static const uint8_t *name_end(const uint8_t *p, const uint8_t *end, unsigned stops)
 {
     while (p < end) {
@@ -120,7 +134,8 @@ out:
     return rc;
 }
 
-/* ---- one line ---------------------------------------------------------------------------------------------------- */
+/* ---- one line
+ * ---------------------------------------------------------------------------------------------------- */
 
 static bool fault(struct influx *d, const uint8_t *where, const char *why)
 {
@@ -198,7 +213,8 @@ static bool read_boolean(struct influx *d, double *value)
     static const struct {
         const char *text;
         double value;
-    } words[] = {{"true", 1}, {"True", 1}, {"TRUE", 1}, {"false", 0}, {"False", 0}, {"FALSE", 0}, {"t", 1}, {"T", 1}, {"f", 0}, {"F", 0}};
+    } words[] = {{"true", 1},  {"True", 1}, {"TRUE", 1}, {"false", 0}, {"False", 0},
+                 {"FALSE", 0}, {"t", 1},    {"T", 1},    {"f", 0},     {"F", 0}};
     kv_slice rest = kv_slice_of(d->at, (size_t)(d->end - d->at));
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         kv_slice word = kv_slice_str(words[i].text);
@@ -212,7 +228,8 @@ static bool read_boolean(struct influx *d, double *value)
 }
 
 /* digits "i" or "u", already known to be all digits up to `suffix`. */
-static bool read_integer(struct influx *d, const uint8_t *digits, const uint8_t *suffix, bool negative, double *value)
+static bool read_integer(struct influx *d, const uint8_t *digits, const uint8_t *suffix, bool negative,
+                         double *value)
 {
     uint64_t max = *suffix == 'u' ? UINT64_MAX : (uint64_t)INT64_MAX + negative;
     uint64_t v = 0;
@@ -221,7 +238,8 @@ static bool read_integer(struct influx *d, const uint8_t *digits, const uint8_t 
     for (const uint8_t *p = digits; p < suffix; p++) {
         unsigned digit = (unsigned)*p - '0';
         if (v > (max - digit) / 10)
-            return fault(d, d->at, *suffix == 'u' ? "unsigned value out of range" : "integer value out of range");
+            return fault(d, d->at,
+                         *suffix == 'u' ? "unsigned value out of range" : "integer value out of range");
         v = v * 10 + digit;
     }
     *value = negative ? -(double)v : (double)v;
@@ -382,7 +400,8 @@ static void reject_line(struct influx *d)
     char text[160];
     text[0] = 0;
     if (d->report->rejected++ < TS_REJECTS_KEPT) /* past these nobody reads the text */
-        snprintf(text, sizeof text, "line %u:%zu: %s", d->line_number, (size_t)(d->where - d->line) + 1, d->why);
+        snprintf(text, sizeof text, "line %u:%zu: %s", d->line_number, (size_t)(d->where - d->line) + 1,
+                 d->why);
     d->sink->reject(d->sink, d->line_number, TS_REJECT_MALFORMED, 1, text);
 }
 
@@ -426,8 +445,9 @@ static kv_status line_decode(struct influx *d)
     return KV_OK;
 }
 
-static kv_status influx_decode(struct http_decoder *decoder, kv_slice body, const struct http_decode_options *options,
-                               struct http_decode_sink *sink, struct http_decode_report *report, struct kv_err *err)
+static kv_status influx_decode(struct http_decoder *decoder, kv_slice body,
+                               const struct http_decode_options *options, struct http_decode_sink *sink,
+                               struct http_decode_report *report, struct kv_err *err)
 {
     struct influx *d = (struct influx *)decoder;
     *report = (struct http_decode_report){0};

@@ -2,10 +2,12 @@
  * prom_write.c - Prometheus remote_write 1.0.
  *
  *     WriteRequest { 1: TimeSeries*  3: MetricMetadata* }
- *     TimeSeries   { 1: Label { 1: name  2: value }*  2: Sample { 1: double  2: int64 ms }*  3: Exemplar*  4: Histogram* }
+ *     TimeSeries   { 1: Label { 1: name  2: value }*  2: Sample { 1: double  2: int64 ms }*  3: Exemplar*  4:
+ * Histogram* }
  *
- * A series' identity is the bytes of its Label fields, tags included. Senders write labels first and samples behind them, each in one
- * canonical form; that is walked without a general parser (series_fast), everything else with http/pb (series_slow).
+ * A series' identity is the bytes of its Label fields, tags included. Senders write labels first and samples
+ * behind them, each in one canonical form; that is walked without a general parser (series_fast), everything
+ * else with http/pb (series_slow).
  */
 #include "http/decode/decoder.h"
 #include "http/pb.h"
@@ -44,8 +46,8 @@ struct prom_write {
 
 static kv_status malformed(struct prom_write *d, const uint8_t *at, const char *why)
 {
-    return kv_fail(d->err, KV_INVALID, 0, "not a remote_write 1.0 request: time series %u, byte %zu: %s", d->position,
-                   (size_t)(at - d->body), why);
+    return kv_fail(d->err, KV_INVALID, 0, "not a remote_write 1.0 request: time series %u, byte %zu: %s",
+                   d->position, (size_t)(at - d->body), why);
 }
 
 static kv_status samples_reserve(struct prom_write *d)
@@ -172,7 +174,8 @@ static kv_status series_slow(struct prom_write *d, kv_slice message)
     return rc;
 }
 
-/* A time as senders write it: up to 6 bytes for our century, 10 for negative ones. Returns behind it, NULL when it is not whole. */
+/* A time as senders write it: up to 6 bytes for our century, 10 for negative ones. Returns behind it, NULL
+ * when it is not whole. */
 static inline const uint8_t *time_fast(const uint8_t *p, const uint8_t *end, int64_t *time)
 {
     uint64_t v = 0;
@@ -186,7 +189,8 @@ static inline const uint8_t *time_fast(const uint8_t *p, const uint8_t *end, int
     return NULL;
 }
 
-/* Label fields with lengths below 128, then samples with both fields in order. False: something else is there, nothing was emitted. */
+/* Label fields with lengths below 128, then samples with both fields in order. False: something else is
+ * there, nothing was emitted. */
 static bool series_fast(struct prom_write *d, kv_slice message, kv_slice *identity)
 {
     const uint8_t *p = message.data, *end = message.data + message.len;
@@ -273,8 +277,9 @@ static kv_status request_decode(struct prom_write *d, kv_slice body)
     return rc < 0 ? malformed(d, pb.at, pb.why) : KV_OK;
 }
 
-static kv_status prom_write_decode(struct http_decoder *decoder, kv_slice body, const struct http_decode_options *options,
-                                   struct http_decode_sink *sink, struct http_decode_report *report, struct kv_err *err)
+static kv_status prom_write_decode(struct http_decoder *decoder, kv_slice body,
+                                   const struct http_decode_options *options, struct http_decode_sink *sink,
+                                   struct http_decode_report *report, struct kv_err *err)
 {
     (void)options;
     struct prom_write *d = (struct prom_write *)decoder;
