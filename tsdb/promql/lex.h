@@ -109,10 +109,11 @@ struct ts_lexer {
     int paren_depth;
     bool brace_open, bracket_open;
     bool got_colon, got_duration; /* inside [ ] */
+    bool in_duration;             /* behind [, before the first number: only duration expressions */
     bool ended;
     struct ts_token last; /* of type EOF or ERROR once ended */
     uint32_t n_tokens;
-    char error[160]; /* of TS_TOK_ERROR */
+    char error[1024]; /* of TS_TOK_ERROR; cut */
 };
 
 void ts_lexer_init(struct ts_lexer *lexer, kv_slice text);

@@ -28,9 +28,8 @@ struct ts_tree {
     struct ts_expr *root;
     kv_slice text; /* in the arena */
     size_t n_exprs;
-    struct ts_matcher **regexes; /* every compiled matcher list, for release */
-    size_t *n_regexes;
-    size_t n_lists;
+    struct ts_regex **regexes; /* every compiled one, for release; matchers point at the same */
+    size_t n_regexes;
 };
 
 /* {0} is a valid empty tree. */
