@@ -2,11 +2,10 @@
 #include "tsdb/promql/parse_int.h"
 
 #include "kvcore/base/assert.h"
+#include "kvcore/base/number.h"
 #include "tsdb/promql/quote.h"
 
-#include <errno.h>
-#include <inttypes.h>
-#include <stdlib.h>
+#include <math.h>
 
 enum {
     NUMBER_LEN_MAX = 2048
@@ -44,28 +43,51 @@ static bool number_error(struct ts_parser *p, struct ts_token token, const char 
                          ts_quote(token.text, SIZE_MAX, quoted, sizeof quoted), why);
 }
 
+/* Digits alone or with 0x. KV_NOT_FOUND: not that; KV_INVALID: more than 63 bits. */
+static kv_status take_integer(const char *text, double *value)
+{
+    bool prefixed = text[0] == '0' && text[1] != '\0', hex = prefixed && (text[1] | 32) == 'x';
+    uint64_t base = hex ? 16 : prefixed ? 8 : 10, integer = 0;
+    size_t i = hex ? 2 : 0;
+    if (text[i] == '\0')
+        return KV_NOT_FOUND;
+    for (; text[i]; i++) {
+        char c = text[i];
+        uint64_t digit = 99;
+        if (c >= '0' && c <= '9')
+            digit = (uint64_t)(c - '0');
+        else if ((c | 32) >= 'a' && (c | 32) <= 'f')
+            digit = (uint64_t)((c | 32) - 'a' + 10);
+        if (digit >= base)
+            return KV_NOT_FOUND; /* 08, 1.5, 1e3: perhaps a float */
+        if (__builtin_mul_overflow(integer, base, &integer) ||
+            __builtin_add_overflow(integer, digit, &integer) || integer > INT64_MAX)
+            return KV_INVALID;
+    }
+    *value = (double)(int64_t)integer;
+    return KV_OK;
+}
+
 static bool parse_plain_number(struct ts_parser *p, struct ts_token token, double *value)
 {
-    char text[NUMBER_LEN_MAX], *end;
+    char text[NUMBER_LEN_MAX];
     if (token.text.len >= sizeof text || !strip_underscores(token.text, text))
         return number_error(p, token, "invalid syntax");
-    bool prefixed = text[0] == '0' && text[1] != '\0';
-    bool hex = prefixed && (text[1] | 32) == 'x';
-    if (strspn(text, "0123456789") == strlen(text) || hex) {
-        errno = 0;
-        int64_t integer = strtoll(text, &end, prefixed ? 0 : 10);
-        if (*end == '\0' && errno == 0 && !(hex && text[2] == '\0')) {
-            *value = (double)integer;
-            return true;
-        }
-        if (hex)
-            return number_error(p, token, "invalid syntax"); /* a float in hexadecimal needs its p exponent */
+    if (token.text.len == 3 && (text[0] | 32) == 'i') { /* the lexer lets nothing else begin with i or n */
+        *value = INFINITY;
+        return true;
     }
-    errno = 0;
-    *value = strtod(text, &end);
-    if (*end != '\0' || end == text)
+    if (token.text.len == 3 && (text[0] | 32) == 'n') {
+        *value = NAN;
+        return true;
+    }
+    if (take_integer(text, value) == KV_OK)
+        return true;
+    /* a float in hexadecimal would need its p exponent, which the lexer does not take */
+    size_t n = strlen(text);
+    if (kv_double_parse(kv_slice_of(text, n), value) != n)
         return number_error(p, token, "invalid syntax");
-    if (errno == ERANGE && (*value > 1 || *value < -1)) /* too small is no error: it rounds */
+    if (isinf(*value))
         return number_error(p, token, "value out of range");
     return true;
 }
