@@ -22,14 +22,12 @@ enum { KV_MERGE_SOURCES_MAX = 4096 };
 KV_MUST kv_status kv_merge_iter_open(struct kv_entry_iter **sources, size_t n, struct kv_entry_iter **out);
 
 struct kv_view_options {
-    uint64_t version;      /* read version */
-    kv_slice lower, upper; /* [lower, upper) of user keys; empty: unbounded. Copied. The sources have the same
-                              bounds, or wider ones */
+    uint64_t version; /* read version */
     /* Called once after the sources are closed, e.g. to give back a snapshot. May be NULL. */
     void (*closed)(void *ctx);
     void *closed_ctx;
 };
-/* source: from kv_merge_iter_open, or any one. */
+/* source: from kv_merge_iter_open, or any one. Its bounds are those of the view. */
 KV_MUST kv_status kv_view_iter_open(struct kv_entry_iter *source, const struct kv_view_options *options,
                                     struct kv_iter **out);
 

@@ -64,13 +64,14 @@ struct kv_block_build {
 };
 void kv_block_build_release(struct kv_block_build *build); /* {0} and twice are fine */
 void kv_block_build_reset(struct kv_block_build *build);   /* empty, keeps its memory */
-/* Entries come in order. version_min: no entry of this block is older. */
-KV_MUST kv_status kv_block_build_add(struct kv_block_build *build, const struct kv_entry *entry,
-                                     uint64_t version_min);
+/* Entries come in order: the caller saw to that. */
+KV_MUST kv_status kv_block_build_add(struct kv_block_build *build, const struct kv_entry *entry);
 static inline size_t kv_block_build_bytes(const struct kv_block_build *build)
 {
     return build->payload.len;
 }
+/* crc32c over (file uid, offset, bytes), the sum of blocks and footer. uid_sum: kv_crc32c of the uid. */
+uint32_t kv_block_sum(uint32_t uid_sum, uint64_t offset, kv_slice bytes);
 /* Appends the stored form (compressed if that saves an eighth) to *out, for a block that will lie at offset.
  */
 KV_MUST kv_status kv_block_store(kv_slice payload, enum kv_codec codec, uint32_t uid_sum, uint64_t offset,

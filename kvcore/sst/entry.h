@@ -80,7 +80,8 @@ struct kv_entry_iter {
 };
 
 struct kv_entry_iter_ops {
-    /* The first entry at or after (key, version): KV_OK, KV_END or negative. */
+    /* The first entry at or after (key, version): KV_OK, KV_END or negative. key must not be one this
+     * iterator lent. */
     kv_status (*seek)(struct kv_entry_iter *it, kv_slice key, uint64_t version);
     /* After KV_OK only, and only while run.left is 0: use kv_entry_iter_next. */
     kv_status (*next)(struct kv_entry_iter *it);

@@ -1,0 +1,131 @@
+#include "kvcore/db/skiplist.h"
+#include "kvcore/base/assert.h"
+
+struct kv_skipnode {
+    uint64_t version;
+    uint32_t key_len, value_len;
+    uint8_t kind, height;
+    /* height links, then the key, then the value */
+    _Atomic(struct kv_skipnode *) next[];
+};
+
+static size_t skipnode_bytes(size_t height, size_t key_len, size_t value_len)
+{
+    return sizeof(struct kv_skipnode) + height * sizeof(_Atomic(struct kv_skipnode *)) + key_len + value_len;
+}
+
+static inline kv_slice skipnode_key(const struct kv_skipnode *node)
+{
+    return kv_slice_of((const uint8_t *)(node->next + node->height), node->key_len);
+}
+
+static inline struct kv_skipnode *skipnode_next(const struct kv_skipnode *node, int level)
+{
+    return atomic_load_explicit(&((struct kv_skipnode *)(uintptr_t)node)->next[level], memory_order_acquire);
+}
+
+size_t kv_skiplist_node_bytes_max(size_t key_len, size_t value_len)
+{
+    return skipnode_bytes(KV_SKIPLIST_HEIGHT, key_len, value_len) + 16; /* the arena's alignment */
+}
+
+kv_status kv_skiplist_init(struct kv_skiplist *list, struct kv_arena *arena, uint64_t seed)
+{
+    list->head = kv_arena_zalloc(arena, 1, skipnode_bytes(KV_SKIPLIST_HEIGHT, 0, 0));
+    if (!list->head)
+        return KV_NO_MEMORY;
+    list->head->height = KV_SKIPLIST_HEIGHT;
+    atomic_init(&list->height, 1);
+    kv_prng_init(&list->prng, seed);
+    return KV_OK;
+}
+
+static int skiplist_random_height(struct kv_skiplist *list)
+{
+    uint64_t bits = kv_prng_next(&list->prng);
+    int height = 1;
+    while (height < KV_SKIPLIST_HEIGHT && (bits & 3) == 0) {
+        bits >>= 2;
+        height++;
+    }
+    return height;
+}
+
+static inline bool skipnode_before(const struct kv_skipnode *node, kv_slice key, uint64_t version)
+{
+    return kv_entry_compare(skipnode_key(node), node->version, key, version) < 0;
+}
+
+/* The first node at or after (key, version); prev (may be NULL) gets the last one before it on each level in
+ * use. */
+static struct kv_skipnode *skiplist_find(const struct kv_skiplist *list, kv_slice key, uint64_t version,
+                                         struct kv_skipnode **prev)
+{
+    struct kv_skipnode *at = list->head, *behind = NULL, *next = NULL;
+    for (int level = atomic_load_explicit(&list->height, memory_order_relaxed) - 1; level >= 0; level--) {
+        /* What stopped the level above stops this one too: no need to compare with it again. */
+        while ((next = skipnode_next(at, level)) && next != behind && skipnode_before(next, key, version))
+            at = next;
+        behind = next;
+        if (prev)
+            prev[level] = at;
+    }
+    return next;
+}
+
+kv_status kv_skiplist_insert(struct kv_skiplist *list, struct kv_arena *arena, const struct kv_entry *entry)
+{
+    struct kv_skipnode *prev[KV_SKIPLIST_HEIGHT];
+    struct kv_skipnode *found = skiplist_find(list, entry->key, entry->version, prev);
+    if (found && found->version == entry->version && kv_slice_equal(skipnode_key(found), entry->key))
+        return KV_EXISTS;
+    int height = skiplist_random_height(list),
+        in_use = atomic_load_explicit(&list->height, memory_order_relaxed);
+    struct kv_skipnode *node =
+        kv_arena_alloc(arena, skipnode_bytes((size_t)height, entry->key.len, entry->value.len));
+    if (!node)
+        return KV_NO_MEMORY;
+    node->version = entry->version;
+    node->key_len = (uint32_t)entry->key.len;
+    node->value_len = (uint32_t)entry->value.len;
+    node->kind = (uint8_t)entry->kind;
+    node->height = (uint8_t)height;
+    uint8_t *bytes = (uint8_t *)(node->next + height);
+    memcpy(bytes, entry->key.data, entry->key.len);
+    if (entry->value.len)
+        memcpy(bytes + entry->key.len, entry->value.data, entry->value.len);
+    for (int level = in_use; level < height; level++)
+        prev[level] = list->head;
+    /* A reader that still sees the old height just starts lower; one that sees the new one finds NULL links
+     * at worst. */
+    if (height > in_use)
+        atomic_store_explicit(&list->height, height, memory_order_relaxed);
+    for (int level = 0; level < height; level++) {
+        atomic_init(&node->next[level], skipnode_next(prev[level], level));
+        atomic_store_explicit(&prev[level]->next[level], node, memory_order_release);
+    }
+    return KV_OK;
+}
+
+const struct kv_skipnode *kv_skiplist_seek(const struct kv_skiplist *list, kv_slice key, uint64_t version)
+{
+    return skiplist_find(list, key, version, NULL);
+}
+
+const struct kv_skipnode *kv_skiplist_first(const struct kv_skiplist *list)
+{
+    return skipnode_next(list->head, 0);
+}
+
+const struct kv_skipnode *kv_skiplist_next(const struct kv_skipnode *node)
+{
+    return skipnode_next(node, 0);
+}
+
+void kv_skiplist_entry(const struct kv_skipnode *node, struct kv_entry *out)
+{
+    out->key = skipnode_key(node);
+    out->value = kv_slice_of(out->key.data + out->key.len, node->value_len);
+    out->version = node->version;
+    out->kind = (enum kv_kind)node->kind;
+}

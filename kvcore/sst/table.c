@@ -1,0 +1,426 @@
+#include "kvcore/base/assert.h"
+#include "kvcore/base/crc32c.h"
+#include "kvcore/base/file_header.h"
+#include "kvcore/base/mem.h"
+#include "kvcore/sst/filter.h"
+#include "kvcore/sst/table_private.h"
+
+enum { TABLE_ALIGN = 64 }; /* of bytes read, so that a filter's line is one line of memory */
+
+/* ---- blocks */
+
+kv_status kv_table_damaged(const struct kv_table *table, kv_status rc, uint64_t offset, const char *what,
+                           struct kv_err *err)
+{
+    kv_logf(table->log, KV_LOG_ERROR, "table_damaged", "file=%s offset=%llu what=%s status=%s", table->name,
+            (unsigned long long)offset, KV_LOGQ(what), kv_status_name(rc));
+    return kv_fail(err, rc, 0, "table %s, offset %llu: %s (%s)", table->name, (unsigned long long)offset,
+                   what, kv_status_text(rc));
+}
+
+static bool table_handle_fits(const struct kv_table *table, struct kv_block_handle handle)
+{
+    return handle.offset >= KV_FILE_HEADER_LEN && handle.offset <= table->footer_offset &&
+           handle.len >= KV_BLOCK_TRAILER_LEN && handle.len <= table->footer_offset - handle.offset &&
+           handle.len <= KV_BLOCK_INFLATED_MAX + KV_BLOCK_TRAILER_LEN;
+}
+
+static kv_status table_read_block(struct kv_table *table, struct kv_block_handle handle, bool entries,
+                                  struct kv_block **out, struct kv_err *err)
+{
+    if (!table_handle_fits(table, handle))
+        return kv_table_damaged(table, KV_CORRUPT, handle.offset, "a block lies outside the file", err);
+    uint8_t *stored = kv_alloc_aligned(TABLE_ALIGN, (size_t)handle.len);
+    if (!stored)
+        return kv_fail(err, KV_NO_MEMORY, 0, "no memory for a block of table %s", table->name);
+    kv_status rc = kv_file_read_exact(table->file, handle.offset, (size_t)handle.len, stored, err);
+    if (rc < 0) {
+        kv_free(stored);
+        return rc == KV_CORRUPT ? kv_table_damaged(table, rc, handle.offset, "the file ends early", err) : rc;
+    }
+    rc = kv_block_open(stored, (size_t)handle.len, table->uid_sum, handle.offset, entries, out);
+    if (rc == KV_NO_MEMORY)
+        return kv_fail(err, rc, 0, "no memory for a block of table %s", table->name);
+    return rc < 0 ? kv_table_damaged(table, rc, handle.offset, "a damaged block", err) : rc;
+}
+
+static kv_status table_block(struct kv_table *table, struct kv_block_handle handle, bool entries, bool fill,
+                             struct kv_block **out, struct kv_err *err)
+{
+    *out = kv_cache_lookup(table->cache, table->id, handle.offset);
+    if (*out)
+        return KV_OK;
+    kv_status rc = table_read_block(table, handle, entries, out, err);
+    if (rc == KV_OK && fill)
+        *out = kv_cache_insert(table->cache, table->id, handle.offset, *out);
+    return rc;
+}
+
+kv_status kv_table_block(struct kv_table *table, struct kv_block_handle handle, bool fill,
+                         struct kv_block **out, struct kv_err *err)
+{
+    return table_block(table, handle, true, fill, out, err);
+}
+
+kv_status kv_table_handle(const struct kv_table *table, const struct kv_block *index, uint32_t i,
+                          struct kv_entry *separator, uint8_t key_buf[KV_KEY_LEN_MAX],
+                          struct kv_block_handle *out, struct kv_err *err)
+{
+    kv_block_entry(index, i, key_buf, separator);
+    kv_slice value = separator->value;
+    if (kv_take_varint(&value, &out->offset) < 0 || kv_take_varint(&value, &out->len) < 0 || value.len)
+        return kv_table_damaged(table, KV_CORRUPT, table->top_handle.offset, "a bad index entry", err);
+    return KV_OK;
+}
+
+kv_status kv_table_filter(struct kv_table *table, kv_slice *filter, struct kv_block **held,
+                          struct kv_err *err)
+{
+    *held = NULL;
+    if (table->filter) {
+        *filter = table->filter->bytes;
+        return KV_OK;
+    }
+    kv_status rc = table_block(table, table->filter_handle, false, true, held, err);
+    if (rc < 0)
+        return rc;
+    *filter = (*held)->bytes;
+    rc = kv_filter_check(*filter);
+    if (rc < 0) {
+        kv_block_unref(*held);
+        *held = NULL;
+        return kv_table_damaged(table, rc, table->filter_handle.offset, "a bad filter", err);
+    }
+    return KV_OK;
+}
+
+/* ---- opening */
+
+struct table_field {
+    kv_slice bytes;
+    bool present;
+};
+
+static bool table_tag_known(uint64_t tag)
+{
+    switch ((enum kv_table_tag)tag) {
+    case KV_TAG_SPACE:
+    case KV_TAG_SPACE_NAME:
+    case KV_TAG_SMALLEST:
+    case KV_TAG_LARGEST:
+    case KV_TAG_CUT_LEN:
+    case KV_TAG_VERSION_MIN:
+    case KV_TAG_VERSION_MAX:
+    case KV_TAG_ENTRIES:
+    case KV_TAG_DELETES:
+    case KV_TAG_KEYS:
+    case KV_TAG_RAW_KEY_BYTES:
+    case KV_TAG_RAW_VALUE_BYTES:
+    case KV_TAG_DATA_BLOCKS:
+    case KV_TAG_DATA_BYTES:
+        return true;
+    }
+    return false;
+}
+
+static kv_status table_take_fields(kv_slice in, struct table_field fields[KV_TAG_MAX + 1])
+{
+    uint64_t last = 0;
+    while (in.len) {
+        uint64_t tag;
+        kv_slice bytes;
+        if (kv_take_varint(&in, &tag) < 0 || kv_take_lp(&in, &bytes) < 0 || tag <= last)
+            return KV_CORRUPT;
+        last = tag;
+        bool known = tag <= KV_TAG_MAX && table_tag_known(tag);
+        if (!known && tag % 2 == 0)
+            return KV_TOO_NEW;
+        if (known)
+            fields[tag] = (struct table_field){bytes, true};
+    }
+    return KV_OK;
+}
+
+static bool table_number(const struct table_field *field, uint64_t *v)
+{
+    kv_slice bytes = field->bytes;
+    return field->present && kv_take_varint(&bytes, v) == KV_OK && bytes.len == 0;
+}
+
+static kv_status table_decode_properties(kv_slice in, struct kv_table_properties *p)
+{
+    struct table_field f[KV_TAG_MAX + 1] = {{{NULL, 0}, false}};
+    uint64_t space, cut_len;
+    kv_status rc = table_take_fields(in, f);
+    if (rc < 0)
+        return rc;
+    if (!table_number(&f[KV_TAG_SPACE], &space) || !table_number(&f[KV_TAG_CUT_LEN], &cut_len) ||
+        !table_number(&f[KV_TAG_VERSION_MIN], &p->version_min) ||
+        !table_number(&f[KV_TAG_VERSION_MAX], &p->version_max) ||
+        !table_number(&f[KV_TAG_ENTRIES], &p->entries) || !table_number(&f[KV_TAG_DELETES], &p->deletes) ||
+        !table_number(&f[KV_TAG_KEYS], &p->keys) ||
+        !table_number(&f[KV_TAG_RAW_KEY_BYTES], &p->raw_key_bytes) ||
+        !table_number(&f[KV_TAG_RAW_VALUE_BYTES], &p->raw_value_bytes) ||
+        !table_number(&f[KV_TAG_DATA_BLOCKS], &p->data_blocks) ||
+        !table_number(&f[KV_TAG_DATA_BYTES], &p->data_bytes))
+        return KV_CORRUPT;
+    p->space = (uint32_t)space;
+    p->space_name = f[KV_TAG_SPACE_NAME].bytes;
+    p->smallest = f[KV_TAG_SMALLEST].bytes;
+    p->largest = f[KV_TAG_LARGEST].bytes;
+    p->cut = kv_slice_of(p->smallest.data, (size_t)cut_len);
+    bool sound = space <= UINT32_MAX && cut_len <= p->smallest.len && p->version_min <= p->version_max &&
+                 p->version_max <= KV_VERSION_STORED_MAX && p->deletes <= p->entries &&
+                 p->keys <= p->entries && (p->entries == 0) == (p->smallest.len == 0) &&
+                 (p->entries == 0) == (p->largest.len == 0) &&
+                 kv_slice_compare(p->smallest, p->largest) <= 0 && kv_slice_has_prefix(p->largest, p->cut);
+    return sound ? KV_OK : KV_CORRUPT;
+}
+
+static kv_status table_open_header(struct kv_table *table, const struct kv_table_open_options *options,
+                                   uint64_t file_bytes, struct kv_err *err)
+{
+    uint8_t bytes[KV_FILE_HEADER_LEN];
+    size_t len = file_bytes < sizeof bytes ? (size_t)file_bytes : sizeof bytes;
+    kv_status rc = kv_file_read_exact(table->file, 0, len, bytes, err);
+    if (rc < 0)
+        return rc;
+    struct kv_file_expect expect = {.kind = KV_FILE_TABLE,
+                                    .format_max = KV_TABLE_FORMAT,
+                                    .uuid = options->db_uuid,
+                                    .name = options->name};
+    struct kv_file_header header = {0};
+    rc = kv_file_header_check(kv_slice_of(bytes, len), &expect, &header, err);
+    if (rc < 0)
+        return rc;
+    if (options->uid && memcmp(options->uid, header.uid, sizeof header.uid) != 0)
+        return kv_table_damaged(table, KV_CORRUPT, 0, "another file stands under this name", err);
+    memcpy(table->properties.uid, header.uid, sizeof header.uid);
+    table->uid_sum = kv_crc32c(0, kv_slice_of(header.uid, sizeof header.uid));
+    return KV_OK;
+}
+
+static struct kv_block_handle table_take_handle(const uint8_t *p)
+{
+    return (struct kv_block_handle){kv_get_fixed64(p), kv_get_fixed64(p + 8)};
+}
+
+static kv_status table_open_footer(struct kv_table *table, uint64_t file_bytes, struct kv_err *err)
+{
+    enum { SUMMED = KV_TABLE_FOOTER_LEN - 12 };
+    uint8_t footer[KV_TABLE_FOOTER_LEN];
+    if (file_bytes < KV_FILE_HEADER_LEN + KV_TABLE_FOOTER_LEN)
+        return kv_table_damaged(table, KV_CORRUPT, file_bytes, "the file is too short to be a table", err);
+    table->footer_offset = file_bytes - KV_TABLE_FOOTER_LEN;
+    kv_status rc = kv_file_read_exact(table->file, table->footer_offset, sizeof footer, footer, err);
+    if (rc < 0)
+        return rc;
+    if (kv_get_fixed64(footer + SUMMED + 4) != KV_TABLE_FOOTER_MAGIC ||
+        kv_get_fixed32(footer + SUMMED) !=
+            kv_block_sum(table->uid_sum, table->footer_offset, kv_slice_of(footer, SUMMED)))
+        return kv_table_damaged(table, KV_CORRUPT, table->footer_offset, "a damaged footer", err);
+    table->top_handle = table_take_handle(footer);
+    table->filter_handle = table_take_handle(footer + 16);
+    table->properties_handle = table_take_handle(footer + 32);
+    uint32_t levels = kv_get_fixed32(footer + 56);
+    table->levels = (uint8_t)levels;
+    if (kv_get_fixed64(footer + 48) != file_bytes || levels < 1 || levels > 2)
+        return kv_table_damaged(table, KV_CORRUPT, table->footer_offset, "a footer that contradicts itself",
+                                err);
+    return KV_OK;
+}
+
+static kv_status table_open_properties(struct kv_table *table, const struct kv_table_open_options *options,
+                                       struct kv_err *err)
+{
+    uint64_t offset = table->properties_handle.offset;
+    kv_status rc = table_read_block(table, table->properties_handle, false, &table->properties_block, err);
+    if (rc < 0)
+        return rc;
+    rc = table_decode_properties(table->properties_block->bytes, &table->properties);
+    if (rc < 0)
+        return kv_table_damaged(table, rc, offset, "bad properties", err);
+    if (options->version) {
+        if (table->properties.version_max != 0)
+            return kv_table_damaged(table, KV_CORRUPT, offset, "a bulk-loaded table with versions of its own",
+                                    err);
+        kv_table_set_version(table, options->version);
+    }
+    return KV_OK;
+}
+
+/* The top index stays in memory; the filter too, unless too much is pinned already. */
+static kv_status table_open_index(struct kv_table *table, struct kv_err *err)
+{
+    kv_status rc = table_read_block(table, table->top_handle, true, &table->top, err);
+    if (rc < 0)
+        return rc;
+    if ((table->top->n == 0) != (table->properties.entries == 0))
+        return kv_table_damaged(table, KV_CORRUPT, table->top_handle.offset, "an index that misses entries",
+                                err);
+    table->pinned_bytes = table->top->charge + table->properties_block->charge;
+    (void)kv_cache_pin(table->cache, table->pinned_bytes, true);
+    uint64_t filter_bytes = table->filter_handle.len;
+    if (!filter_bytes || !kv_cache_pin(table->cache, filter_bytes, false))
+        return KV_OK;
+    table->pinned_bytes += filter_bytes;
+    rc = table_read_block(table, table->filter_handle, false, &table->filter, err);
+    if (rc < 0)
+        return rc;
+    rc = kv_filter_check(table->filter->bytes);
+    return rc < 0 ? kv_table_damaged(table, rc, table->filter_handle.offset, "a bad filter", err) : KV_OK;
+}
+
+kv_status kv_table_open(const struct kv_table_open_options *options, struct kv_table **out,
+                        struct kv_err *err)
+{
+    kv_status rc;
+    uint64_t file_bytes = 0;
+    struct kv_table *table = kv_zalloc(1, sizeof *table);
+    if (!table)
+        return kv_fail(err, KV_NO_MEMORY, 0, "no memory to open table %s", options->name);
+    atomic_init(&table->refs, 1);
+    table->cache = options->cache;
+    table->log = options->log;
+    table->id = kv_cache_new_id(options->cache);
+    table->name = kv_dup_str(options->name);
+    if (!table->name) {
+        rc = kv_fail(err, KV_NO_MEMORY, 0, "no memory to open table %s", options->name);
+        goto out;
+    }
+    KV_TRY(kv_dir_open_file(options->dir, options->name, &table->file, err));
+    KV_TRY(kv_file_size(table->file, &file_bytes, err));
+    KV_TRY(table_open_header(table, options, file_bytes, err));
+    if (options->file_bytes && options->file_bytes != file_bytes) {
+        rc =
+            kv_table_damaged(table, KV_CORRUPT, file_bytes, "the file is not as long as it was written", err);
+        goto out;
+    }
+    KV_TRY(table_open_footer(table, file_bytes, err));
+    KV_TRY(table_open_properties(table, options, err));
+    KV_TRY(table_open_index(table, err));
+    table->properties.file_bytes = file_bytes;
+    table->gone = options->gone; /* only an opened table is announced as gone */
+    table->gone_ctx = options->gone_ctx;
+    table->number = options->number;
+    *out = table;
+    return KV_OK;
+out:
+    kv_table_unref(table);
+    return rc;
+}
+
+struct kv_table *kv_table_ref(struct kv_table *table)
+{
+    atomic_fetch_add_explicit(&table->refs, 1, memory_order_relaxed);
+    return table;
+}
+
+void kv_table_unref(struct kv_table *table)
+{
+    if (!table || atomic_fetch_sub_explicit(&table->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    kv_file_close(table->file);
+    kv_cache_unpin(table->cache, table->pinned_bytes);
+    kv_cache_drop(table->cache, table->id);
+    kv_block_unref(table->top);
+    kv_block_unref(table->filter);
+    kv_block_unref(table->properties_block);
+    if (table->gone)
+        table->gone(table->gone_ctx, table->number);
+    kv_free(table->name);
+    kv_free(table);
+}
+
+void kv_table_set_version(struct kv_table *table, uint64_t version)
+{
+    KV_ASSERT(version <= KV_VERSION_STORED_MAX);
+    table->version = version;
+    table->properties.version_min = table->properties.version_max = version;
+}
+
+const struct kv_table_properties *kv_table_properties(const struct kv_table *table)
+{
+    return &table->properties;
+}
+
+uint64_t kv_table_number(const struct kv_table *table)
+{
+    return table->number;
+}
+
+/* ---- point lookups */
+
+static kv_status get_passes_filter(struct kv_table *table, kv_slice key, struct kv_err *err)
+{
+    kv_slice filter;
+    struct kv_block *held;
+    if (!table->filter_handle.len)
+        return KV_OK;
+    kv_status rc = kv_table_filter(table, &filter, &held, err);
+    if (rc < 0)
+        return rc;
+    rc = kv_filter_may_hold(filter, key) ? KV_OK : KV_NOT_FOUND;
+    kv_block_unref(held);
+    return rc;
+}
+
+/* The block below entry (key, version) of an index block. */
+static kv_status get_descend(struct kv_table *table, const struct kv_block *index, kv_slice key,
+                             uint64_t version, struct kv_block **out, struct kv_err *err)
+{
+    uint8_t key_buf[KV_KEY_LEN_MAX];
+    struct kv_entry separator;
+    struct kv_block_handle handle;
+    uint32_t i = kv_block_seek(index, key, version);
+    if (i == index->n)
+        return KV_NOT_FOUND;
+    kv_status rc = kv_table_handle(table, index, i, &separator, key_buf, &handle, err);
+    return rc < 0 ? rc : kv_table_block(table, handle, true, out, err);
+}
+
+static kv_status get_from_block(struct kv_table *table, struct kv_block *block, kv_slice key,
+                                uint64_t version, struct kv_found *out)
+{
+    uint8_t key_buf[KV_KEY_LEN_MAX];
+    struct kv_entry entry;
+    uint32_t i = kv_block_seek(block, key, version);
+    if (i == block->n)
+        return KV_NOT_FOUND;
+    kv_block_entry(block, i, key_buf, &entry);
+    if (!kv_slice_equal(entry.key, key))
+        return KV_NOT_FOUND;
+    *out = (struct kv_found){.version = table->version ? table->version : entry.version,
+                             .kind = entry.kind,
+                             .value = entry.value,
+                             .block = block};
+    return KV_OK;
+}
+
+kv_status kv_table_get(struct kv_table *table, kv_slice key, uint64_t version, struct kv_found *out,
+                       struct kv_err *err)
+{
+    struct kv_block *data = NULL, *partition = NULL;
+    *out = (struct kv_found){0};
+    if (version < table->properties.version_min || kv_slice_compare(key, table->properties.smallest) < 0 ||
+        kv_slice_compare(key, table->properties.largest) > 0)
+        return KV_NOT_FOUND;
+    if (table->version)
+        version = KV_VERSION_MAX; /* stored as 0, and it is old enough: that was just asked */
+    kv_status rc = get_passes_filter(table, key, err);
+    if (rc != KV_OK)
+        return rc;
+    if (table->levels == 2) {
+        rc = get_descend(table, table->top, key, version, &partition, err);
+        if (rc == KV_OK)
+            rc = get_descend(table, partition, key, version, &data, err);
+    } else {
+        rc = get_descend(table, table->top, key, version, &data, err);
+    }
+    if (rc == KV_OK)
+        rc = get_from_block(table, data, key, version, out);
+    if (rc != KV_OK)
+        kv_block_unref(data);
+    kv_block_unref(partition);
+    return rc;
+}

@@ -1,0 +1,50 @@
+/*
+ * table_private.h - what table.c, table_iter.c and table_verify.c share, and nobody else sees.
+ */
+#ifndef KV_TABLE_PRIVATE_H
+#define KV_TABLE_PRIVATE_H
+
+#include "kvcore/sst/block.h"
+#include "kvcore/sst/format.h"
+#include "kvcore/sst/table.h"
+
+struct kv_table {
+    _Atomic uint32_t refs;
+    struct kv_file *file;
+    char *name;
+    struct kv_cache *cache;
+    const struct kv_logger *log;
+    uint64_t id;      /* in the cache */
+    uint64_t version; /* nonzero: of every entry */
+    uint32_t uid_sum;
+    uint64_t footer_offset; /* every block ends at or before it */
+
+    uint8_t levels; /* of the index: 1: top points at data; 2: top points at partitions */
+    struct kv_block *top;
+    struct kv_block_handle top_handle, filter_handle,
+        properties_handle;   /* filter: len 0 when there is none */
+    struct kv_block *filter; /* NULL: none, or read through the cache */
+    uint64_t pinned_bytes;
+    struct kv_block *properties_block; /* what the slices of properties point into */
+    struct kv_table_properties properties;
+
+    void (*gone)(void *ctx, uint64_t number);
+    void *gone_ctx;
+    uint64_t number;
+};
+
+/* Reports damage at offset: text in *err, a line in the log. Returns rc. */
+kv_status kv_table_damaged(const struct kv_table *table, kv_status rc, uint64_t offset, const char *what,
+                           struct kv_err *err);
+/* A block from the cache, or read and verified; fill puts it into the cache. */
+KV_MUST kv_status kv_table_block(struct kv_table *table, struct kv_block_handle handle, bool fill,
+                                 struct kv_block **out, struct kv_err *err);
+/* The handle in an index block's entry i. */
+KV_MUST kv_status kv_table_handle(const struct kv_table *table, const struct kv_block *index, uint32_t i,
+                                  struct kv_entry *separator, uint8_t key_buf[KV_KEY_LEN_MAX],
+                                  struct kv_block_handle *out, struct kv_err *err);
+/* The filter's bytes; *held (may come back NULL) is unreferenced by the caller. */
+KV_MUST kv_status kv_table_filter(struct kv_table *table, kv_slice *filter, struct kv_block **held,
+                                  struct kv_err *err);
+
+#endif
