@@ -37,6 +37,8 @@ struct ts_regex_hint {
     const kv_slice *literals;
     size_t n_literals;
     kv_slice prefix;
+    bool any;      /* matches every text, the empty one perhaps excepted */
+    bool nullable; /* matches the empty text */
 };
 void ts_regex_hint(const struct ts_regex *regex, struct ts_regex_hint *out);
 
