@@ -44,7 +44,8 @@ obj = $(patsubst %.c,$(B)/%.o,$(1))
 KV_OBJ := $(call obj,$(KV_SRC))
 TS_OBJ := $(call obj,$(TS_SRC))
 HTTP_OBJ := $(call obj,$(HTTP_SRC))
-SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
+# An archive, so that a layer's tests link only the helpers they use and not the layers above.
+SUPPORT_OBJ := $(B)/tests/libsupport.a
 
 KVTOOL := $(if $(wildcard tools/kvtool.c),$(B)/kvtool)
 SERVER := $(if $(wildcard tools/server_main.c),$(B)/tidemark)
@@ -69,8 +70,10 @@ $(B)/%.o: %.c
 
 $(B)/libkvcore.a: $(KV_OBJ)
 $(B)/libtidemark.a: $(KV_OBJ) $(TS_OBJ)
+$(B)/tests/libsupport.a: $(call obj,$(SUPPORT_SRC))
 %.a:
 	$(if $(V),,@echo "  AR  $@")
+	@mkdir -p $(@D)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(B)/libkvcore.so: $(KV_OBJ)

@@ -25,8 +25,8 @@ static bool table_handle_fits(const struct kv_table *table, struct kv_block_hand
            handle.len <= KV_BLOCK_INFLATED_MAX + KV_BLOCK_TRAILER_LEN;
 }
 
-static kv_status table_read_block(struct kv_table *table, struct kv_block_handle handle, bool entries,
-                                  struct kv_block **out, struct kv_err *err)
+kv_status kv_table_read_block(struct kv_table *table, struct kv_block_handle handle, bool entries,
+                              struct kv_block **out, struct kv_err *err)
 {
     if (!table_handle_fits(table, handle))
         return kv_table_damaged(table, KV_CORRUPT, handle.offset, "a block lies outside the file", err);
@@ -50,7 +50,7 @@ static kv_status table_block(struct kv_table *table, struct kv_block_handle hand
     *out = kv_cache_lookup(table->cache, table->id, handle.offset);
     if (*out)
         return KV_OK;
-    kv_status rc = table_read_block(table, handle, entries, out, err);
+    kv_status rc = kv_table_read_block(table, handle, entries, out, err);
     if (rc == KV_OK && fill)
         *out = kv_cache_insert(table->cache, table->id, handle.offset, *out);
     return rc;
@@ -234,7 +234,7 @@ static kv_status table_open_properties(struct kv_table *table, const struct kv_t
                                        struct kv_err *err)
 {
     uint64_t offset = table->properties_handle.offset;
-    kv_status rc = table_read_block(table, table->properties_handle, false, &table->properties_block, err);
+    kv_status rc = kv_table_read_block(table, table->properties_handle, false, &table->properties_block, err);
     if (rc < 0)
         return rc;
     rc = table_decode_properties(table->properties_block->bytes, &table->properties);
@@ -252,7 +252,7 @@ static kv_status table_open_properties(struct kv_table *table, const struct kv_t
 /* The top index stays in memory; the filter too, unless too much is pinned already. */
 static kv_status table_open_index(struct kv_table *table, struct kv_err *err)
 {
-    kv_status rc = table_read_block(table, table->top_handle, true, &table->top, err);
+    kv_status rc = kv_table_read_block(table, table->top_handle, true, &table->top, err);
     if (rc < 0)
         return rc;
     if ((table->top->n == 0) != (table->properties.entries == 0))
@@ -264,7 +264,7 @@ static kv_status table_open_index(struct kv_table *table, struct kv_err *err)
     if (!filter_bytes || !kv_cache_pin(table->cache, filter_bytes, false))
         return KV_OK;
     table->pinned_bytes += filter_bytes;
-    rc = table_read_block(table, table->filter_handle, false, &table->filter, err);
+    rc = kv_table_read_block(table, table->filter_handle, false, &table->filter, err);
     if (rc < 0)
         return rc;
     rc = kv_filter_check(table->filter->bytes);

@@ -36,6 +36,10 @@ struct kv_table {
 /* Reports damage at offset: text in *err, a line in the log. Returns rc. */
 kv_status kv_table_damaged(const struct kv_table *table, kv_status rc, uint64_t offset, const char *what,
                            struct kv_err *err);
+/* Reads and verifies a block from the file, whatever the cache holds. entries: false for filter and
+ * properties. */
+KV_MUST kv_status kv_table_read_block(struct kv_table *table, struct kv_block_handle handle, bool entries,
+                                      struct kv_block **out, struct kv_err *err);
 /* A block from the cache, or read and verified; fill puts it into the cache. */
 KV_MUST kv_status kv_table_block(struct kv_table *table, struct kv_block_handle handle, bool fill,
                                  struct kv_block **out, struct kv_err *err);
