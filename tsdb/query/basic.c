@@ -64,6 +64,14 @@ kv_status ts_op_time(struct ts_run *run, struct ts_grid grid, const struct ts_ex
     return scalar_new(run, grid, expr, true, 0, out);
 }
 
+kv_status ts_op_empty(struct ts_run *run, struct ts_grid grid, const struct ts_expr *expr, struct ts_operator **out)
+{
+    kv_status rc = scalar_new(run, grid, expr, false, 0, out);
+    if (rc == KV_OK)
+        ((struct scalar_op *)*out)->done = true;
+    return rc;
+}
+
 /* ---- one child, a column of its own: repeat and map */
 
 struct wrap_op {
@@ -217,6 +225,37 @@ kv_status ts_op_negate(struct ts_run *run, const struct ts_expr *expr, struct ts
     self->child = input;
     self->fn = &fn;
     return wrap_finish(self, out);
+}
+
+/* ---- timestamp() */
+
+static void same_apply(const struct ts_grid *grid, double *values, const double *const *params)
+{
+    (void)grid;
+    (void)values;
+    (void)params;
+}
+
+static void step_time_apply(const struct ts_grid *grid, double *values, const double *const *params)
+{
+    (void)params;
+    for (size_t i = 0; i < grid->n; i++)
+        if (!ts_is_absent(values[i]))
+            values[i] = (double)ts_grid_at(grid, i) / 1000;
+}
+
+kv_status ts_op_drop_name(struct ts_run *run, const struct ts_expr *expr, struct ts_operator *input,
+                          struct ts_operator **out)
+{
+    static const struct ts_map_fn fn = {same_apply, 0};
+    return ts_op_map(run, input->grid, expr, input, NULL, &fn, out);
+}
+
+kv_status ts_op_step_time(struct ts_run *run, const struct ts_expr *expr, struct ts_operator *input,
+                          struct ts_operator **out)
+{
+    static const struct ts_map_fn fn = {step_time_apply, 0};
+    return ts_op_map(run, input->grid, expr, input, NULL, &fn, out);
 }
 
 /* ---- merge */

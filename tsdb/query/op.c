@@ -136,6 +136,11 @@ static bool pool_count(struct ts_pool *pool)
 
 void *ts_pool_alloc(struct ts_pool *pool, size_t size)
 {
+    const struct ts_budget *budget = &pool->run->budget;
+    if (size > budget->bytes_max - budget->bytes) { /* not even asked for */
+        pool->status = ts_run_status(pool->run, ts_budget_bytes(&pool->run->budget, INT64_MAX), NULL);
+        return NULL;
+    }
     void *memory = kv_arena_alloc(&pool->arena, size);
     if (!memory) {
         pool->status = ts_run_status(pool->run, KV_NO_MEMORY, NULL);

@@ -13,6 +13,18 @@ KV_MUST kv_status ts_op_constant(struct ts_run *run, struct ts_grid grid, const 
 /* time(): each step's own. */
 KV_MUST kv_status ts_op_time(struct ts_run *run, struct ts_grid grid, const struct ts_expr *expr,
                              struct ts_operator **out);
+/* No series at all. */
+KV_MUST kv_status ts_op_empty(struct ts_run *run, struct ts_grid grid, const struct ts_expr *expr,
+                              struct ts_operator **out);
+/* timestamp() of anything but a selector: the time of the step. */
+KV_MUST kv_status ts_op_step_time(struct ts_run *run, const struct ts_expr *expr, struct ts_operator *input,
+                                  struct ts_operator **out);
+/* Names dropped, values as they are: timestamp() of a selector, whose sample times the selector yields. */
+KV_MUST kv_status ts_op_drop_name(struct ts_run *run, const struct ts_expr *expr, struct ts_operator *input,
+                                  struct ts_operator **out);
+/* absent_over_time: 1 where input has no series at all. Labels are those the selector asks for with =. */
+KV_MUST kv_status ts_op_absent_over_time(struct ts_run *run, const struct ts_expr *expr, struct ts_operator *input,
+                                         struct ts_operator **out);
 /* What child (one step) yields, at every step of grid. */
 KV_MUST kv_status ts_op_repeat(struct ts_run *run, struct ts_grid grid, struct ts_operator *child,
                                struct ts_operator **out);
