@@ -64,7 +64,8 @@ kv_status ts_op_time(struct ts_run *run, struct ts_grid grid, const struct ts_ex
     return scalar_new(run, grid, expr, true, 0, out);
 }
 
-kv_status ts_op_empty(struct ts_run *run, struct ts_grid grid, const struct ts_expr *expr, struct ts_operator **out)
+kv_status ts_op_empty(struct ts_run *run, struct ts_grid grid, const struct ts_expr *expr,
+                      struct ts_operator **out)
 {
     kv_status rc = scalar_new(run, grid, expr, false, 0, out);
     if (rc == KV_OK)
@@ -265,8 +266,11 @@ struct merge_op {
     struct ts_operator *child;
     struct ts_rows rows;
     struct ts_keys keys;
+    struct ts_label *labels;
+    size_t labels_room;
     size_t at;
     bool started;
+    bool drops_names; /* those marked */
 };
 
 static kv_status merge_join(struct ts_run *run, double *into, const double *from, size_t n)
@@ -293,6 +297,12 @@ static kv_status merge_start(struct merge_op *self)
         bool is_new;
         if (ts_column_empty(column.values, n))
             continue;
+        if (self->drops_names && column.drop_name) {
+            KV_TRY(ts_run_grow(self->op.run, (void **)&self->labels, &self->labels_room, column.n_labels + 1,
+                               sizeof(*self->labels)));
+            column.n_labels = ts_labels_drop_name(column.labels, column.n_labels, self->labels);
+            column.labels = self->labels;
+        }
         KV_TRY(ts_labels_key_all(column.labels, column.n_labels, &self->keys.scratch));
         KV_TRY(ts_keys_put(&self->keys, kv_buf_slice(&self->keys.scratch), &index, &is_new));
         if (is_new)
@@ -324,6 +334,7 @@ static struct ts_operator *merge_child(const struct ts_operator *op, size_t i)
 static void merge_close(struct ts_operator *op)
 {
     struct merge_op *self = (struct merge_op *)op;
+    ts_run_shrink(op->run, (void **)&self->labels, &self->labels_room, sizeof(*self->labels));
     ts_rows_release(&self->rows);
     ts_keys_release(&self->keys);
     ts_operator_close(self->child);
@@ -343,4 +354,12 @@ kv_status ts_op_merge(struct ts_operator *child, struct ts_operator **out)
     ts_keys_init(&self->keys, child->run);
     *out = &self->op;
     return KV_OK;
+}
+
+kv_status ts_op_finish_names(struct ts_operator *child, struct ts_operator **out)
+{
+    kv_status rc = ts_op_merge(child, out);
+    if (rc == KV_OK)
+        ((struct merge_op *)*out)->drops_names = true;
+    return rc;
 }

@@ -23,13 +23,19 @@ KV_MUST kv_status ts_op_step_time(struct ts_run *run, const struct ts_expr *expr
 KV_MUST kv_status ts_op_drop_name(struct ts_run *run, const struct ts_expr *expr, struct ts_operator *input,
                                   struct ts_operator **out);
 /* absent_over_time: 1 where input has no series at all. Labels are those the selector asks for with =. */
-KV_MUST kv_status ts_op_absent_over_time(struct ts_run *run, const struct ts_expr *expr, struct ts_operator *input,
-                                         struct ts_operator **out);
+KV_MUST kv_status ts_op_absent_over_time(struct ts_run *run, const struct ts_expr *expr,
+                                         struct ts_operator *input, struct ts_operator **out);
+/* The labels of absent(argument): those a selector asks for with = once; argument without parentheses. */
+KV_MUST kv_status ts_absent_labels(const struct ts_expr *argument, struct ts_pool *pool,
+                                   struct ts_label **labels, size_t *n);
 /* What child (one step) yields, at every step of grid. */
 KV_MUST kv_status ts_op_repeat(struct ts_run *run, struct ts_grid grid, struct ts_operator *child,
                                struct ts_operator **out);
 /* Series that became alike are joined where they do not overlap; where they do, the query fails. */
 KV_MUST kv_status ts_op_merge(struct ts_operator *child, struct ts_operator **out);
+
+/* The end of a query with delayed names: marked names are dropped, what became alike is joined. */
+KV_MUST kv_status ts_op_finish_names(struct ts_operator *child, struct ts_operator **out);
 
 /* An instant selector: the newest sample within the look-back at each step. fixed: the @ time, before offset.
  */
