@@ -1,0 +1,225 @@
+/*
+ * catalog.c - ts_series, ts_label_names, ts_label_values: what the store holds, without its samples. Walks
+ * the series that a scan for labels yields and keeps what is new; answers are sorted, so everything is known
+ * before the first is given.
+ */
+#include "kvcore/base/mem.h"
+#include "tsdb/promql/parse.h"
+#include "tsdb/query/labelset.h"
+#include "tsdb/query/scan.h"
+
+#include <stdlib.h>
+
+enum { CATALOG_BYTES_MAX_MIB = 512, CATALOG_TIMEOUT_S = 120 };
+
+struct catalog {
+    struct ts_run run;
+    struct ts_pool pool;
+    struct ts_keys keys; /* what was seen; a key's number is its item's place */
+    struct item {
+        struct ts_label *labels; /* series */
+        size_t n_labels;
+        kv_slice text; /* names and values */
+    } * items;
+    size_t n, capacity;
+    kv_slice label; /* values: of this label */
+    kv_status (*visit)(struct catalog *catalog, const struct ts_scan_series *series);
+};
+
+static void catalog_init(struct catalog *catalog, struct ts_db *db, struct ts_query_err *err)
+{
+    struct kv_clock *clock = kv_clock_system();
+    *catalog = (struct catalog){.run = {.db = db, .err = err}};
+    catalog->run.budget = (struct ts_budget){
+        .samples_max = UINT64_MAX,
+        .bytes_max = (uint64_t)CATALOG_BYTES_MAX_MIB << 20,
+        .clock = clock,
+        .deadline_mono_ns = kv_clock_mono_ns(clock) + (uint64_t)CATALOG_TIMEOUT_S * 1000000000,
+    };
+    err->code = KV_OK;
+    err->text[0] = 0;
+    ts_pool_init(&catalog->pool, &catalog->run);
+    ts_keys_init(&catalog->keys, &catalog->run);
+}
+
+static void catalog_release(struct catalog *catalog)
+{
+    ts_run_shrink(&catalog->run, (void **)&catalog->items, &catalog->capacity, sizeof(*catalog->items));
+    ts_keys_release(&catalog->keys);
+    ts_pool_release(&catalog->pool);
+    ts_notes_release(&catalog->run.notes);
+}
+
+/* A place for key; NULL item when it is there already. */
+static kv_status catalog_item(struct catalog *catalog, kv_slice key, struct item **out)
+{
+    size_t index;
+    bool is_new;
+    kv_status rc = ts_keys_put(&catalog->keys, key, &index, &is_new);
+    *out = NULL;
+    if (rc < 0 || !is_new)
+        return rc;
+    rc = ts_run_grow(&catalog->run, (void **)&catalog->items, &catalog->capacity, index + 1,
+                     sizeof(struct item));
+    if (rc < 0)
+        return rc;
+    *out = &catalog->items[index];
+    **out = (struct item){0};
+    catalog->n = index + 1;
+    return KV_OK;
+}
+
+static kv_status visit_series(struct catalog *catalog, const struct ts_scan_series *series)
+{
+    struct item *item = NULL;
+    kv_status rc;
+    KV_TRY(ts_labels_key_all(series->labels, series->n_labels, &catalog->keys.scratch));
+    KV_TRY(catalog_item(catalog, kv_buf_slice(&catalog->keys.scratch), &item));
+    if (!item)
+        return KV_OK;
+    item->labels = ts_pool_labels(&catalog->pool, series->labels, series->n_labels);
+    item->n_labels = series->n_labels;
+    for (size_t i = 0; i < item->n_labels && item->labels; i++) { /* the scan's labels go with it */
+        item->labels[i].name = ts_pool_copy(&catalog->pool, series->labels[i].name);
+        item->labels[i].value = ts_pool_copy(&catalog->pool, series->labels[i].value);
+        if (!item->labels[i].name.data || !item->labels[i].value.data)
+            return ts_pool_status(&catalog->pool);
+    }
+    return item->labels ? KV_OK : ts_pool_status(&catalog->pool);
+out:
+    return rc;
+}
+
+static kv_status visit_text(struct catalog *catalog, kv_slice text)
+{
+    struct item *item = NULL;
+    kv_status rc = catalog_item(catalog, text, &item);
+    if (rc < 0 || !item)
+        return rc;
+    item->text = ts_pool_copy(&catalog->pool, text);
+    return item->text.data ? KV_OK : ts_pool_status(&catalog->pool);
+}
+
+static kv_status visit_names(struct catalog *catalog, const struct ts_scan_series *series)
+{
+    kv_status rc = KV_OK;
+    for (size_t i = 0; i < series->n_labels && rc == KV_OK; i++)
+        rc = visit_text(catalog, series->labels[i].name);
+    return rc;
+}
+
+static kv_status visit_value(struct catalog *catalog, const struct ts_scan_series *series)
+{
+    kv_slice value = ts_labels_get(series->labels, series->n_labels, catalog->label);
+    return value.len ? visit_text(catalog, value) : KV_OK;
+}
+
+static kv_status walk(struct catalog *catalog, const struct ts_matcher *matchers, size_t n_matchers,
+                      int64_t from_ms, int64_t to_ms)
+{
+    struct ts_scan_options options = {matchers, n_matchers, from_ms, to_ms, true};
+    struct ts_scan *scan = NULL;
+    struct ts_scan_series series;
+    struct kv_err err = {0};
+    kv_status rc;
+    KV_TRY(ts_scan_open(catalog->run.db, &options, &catalog->run.budget, &scan, &err));
+    while ((rc = ts_scan_next(scan, &series, &err)) == KV_OK) {
+        KV_TRY(catalog->visit(catalog, &series));
+        KV_TRY(ts_budget_samples(&catalog->run.budget, 1)); /* asks the clock now and then */
+    }
+out:
+    ts_scan_close(scan);
+    return rc < 0 ? ts_run_status(&catalog->run, rc, &err) : KV_OK;
+}
+
+static kv_status walk_selectors(struct catalog *catalog, const kv_slice *selectors, size_t n, int64_t from_ms,
+                                int64_t to_ms)
+{
+    kv_status rc = KV_OK;
+    if (n == 0)
+        return walk(catalog, NULL, 0, from_ms, to_ms);
+    for (size_t i = 0; i < n && rc == KV_OK; i++) {
+        struct kv_arena arena = {0};
+        struct ts_tree tree = {0};
+        rc = ts_parse_selector(selectors[i], &arena, &tree, catalog->run.err);
+        if (rc == KV_OK)
+            rc = walk(catalog, tree.root->vector.matchers, tree.root->vector.n_matchers, from_ms, to_ms);
+        ts_tree_release(&tree);
+        kv_arena_release(&arena);
+    }
+    return rc;
+}
+
+static int by_labels(const void *a, const void *b)
+{
+    const struct item *x = a, *y = b;
+    return ts_labels_compare(x->labels, x->n_labels, y->labels, y->n_labels);
+}
+static int by_text(const void *a, const void *b)
+{
+    return kv_slice_compare(((const struct item *)a)->text, ((const struct item *)b)->text);
+}
+
+/* Sorts, cuts at limit; the items stay in the catalog. */
+static size_t catalog_sort(struct catalog *catalog, int (*compare)(const void *, const void *), size_t limit,
+                           bool *truncated)
+{
+    if (catalog->n)
+        qsort(catalog->items, catalog->n, sizeof(*catalog->items), compare);
+    bool cut = limit && catalog->n > limit;
+    if (truncated)
+        *truncated = cut;
+    return cut ? limit : catalog->n;
+}
+
+kv_status ts_series(struct ts_db *db, const kv_slice *selectors, size_t n, int64_t from_ms, int64_t to_ms,
+                    size_t limit, bool *truncated,
+                    kv_status (*each)(void *ctx, const struct ts_label *labels, size_t n_labels), void *ctx,
+                    struct ts_query_err *err)
+{
+    struct catalog catalog;
+    struct ts_query_err own;
+    catalog_init(&catalog, db, err ? err : &own);
+    catalog.visit = visit_series;
+    kv_status rc = walk_selectors(&catalog, selectors, n, from_ms, to_ms);
+    size_t count = rc == KV_OK ? catalog_sort(&catalog, by_labels, limit, truncated) : 0;
+    for (size_t i = 0; i < count && rc >= 0; i++)
+        rc = each(ctx, catalog.items[i].labels, catalog.items[i].n_labels);
+    catalog_release(&catalog);
+    return rc < 0 ? rc : KV_OK;
+}
+
+static kv_status texts(struct catalog *catalog, const kv_slice *selectors, size_t n, int64_t from_ms,
+                       int64_t to_ms, size_t limit, bool *truncated,
+                       kv_status (*each)(void *ctx, kv_slice text), void *ctx)
+{
+    kv_status rc = walk_selectors(catalog, selectors, n, from_ms, to_ms);
+    size_t count = rc == KV_OK ? catalog_sort(catalog, by_text, limit, truncated) : 0;
+    for (size_t i = 0; i < count && rc >= 0; i++)
+        rc = each(ctx, catalog->items[i].text);
+    catalog_release(catalog);
+    return rc < 0 ? rc : KV_OK;
+}
+
+kv_status ts_label_names(struct ts_db *db, const kv_slice *selectors, size_t n, int64_t from_ms,
+                         int64_t to_ms, size_t limit, bool *truncated,
+                         kv_status (*each)(void *ctx, kv_slice name), void *ctx, struct ts_query_err *err)
+{
+    struct catalog catalog;
+    struct ts_query_err own;
+    catalog_init(&catalog, db, err ? err : &own);
+    catalog.visit = visit_names;
+    return texts(&catalog, selectors, n, from_ms, to_ms, limit, truncated, each, ctx);
+}
+
+kv_status ts_label_values(struct ts_db *db, kv_slice name, const kv_slice *selectors, size_t n,
+                          int64_t from_ms, int64_t to_ms, size_t limit, bool *truncated,
+                          kv_status (*each)(void *ctx, kv_slice value), void *ctx, struct ts_query_err *err)
+{
+    struct catalog catalog;
+    struct ts_query_err own;
+    catalog_init(&catalog, db, err ? err : &own);
+    catalog.visit = visit_value;
+    catalog.label = name;
+    return texts(&catalog, selectors, n, from_ms, to_ms, limit, truncated, each, ctx);
+}
