@@ -177,6 +177,7 @@ struct kv_commit_options {
      * none. */
     void (*undo)(void *ctx);
     void *ctx;
+    bool past_floor; /* taken even while the disk is below its floor: for deletes, which free space in the end */
 };
 /*
  * Logs, syncs, applies and publishes. batch may be NULL or empty if there is a record. *seq (may be NULL):

@@ -1,9 +1,13 @@
 /*
  * batch.h - an atomic set of writes and its bytes, which are the log's bytes too. Bytes: kvcore/docs/log.md.
  *
- * The public half (kv_batch_new, put, delete, clear, count, free) is in kv.h. A repeated key replaces its
- * earlier entry, so a commit has at most one entry per user key and space. Threads    one at a time.
+ * The public half (kv_batch_new, put, delete, clear, count, free) is in kv.h. A repeated key replaces its earlier entry,
+ * so a commit has at most one entry per user key and space.
+ *
+ * Threads    one at a time.
+ *
  * Ownership  kv_batch_bytes lends until the batch is next changed.
+ *
  * Failure    KV_NO_MEMORY, KV_LIMIT, KV_INVALID; the batch is unchanged then.
  */
 #ifndef KV_BATCH_H

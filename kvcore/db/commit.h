@@ -1,20 +1,23 @@
 /*
  * commit.h - the group-commit committer: every write of a database passes here.
  *
- * A commit takes its sequence, runs prepare() and enters the queue in one step under the commit lock. The
- * first in the queue leads: it takes what waits, makes one append and one sync, hands the puts to hooks.apply
- * and the records to hooks.record in sequence order, publishes the newest sequence, wakes the others and
- * passes the lead on. No delay is added.
+ * A commit takes its sequence, runs prepare() and enters the queue in one step under the commit lock. The first in the
+ * queue leads: it takes what waits, makes one append and one sync, hands the puts to hooks.apply and the records to
+ * hooks.record in sequence order, publishes the newest sequence, wakes the others and passes the lead on. No delay is
+ * added.
  *
- * When a group fails, it and everything queued behind it (prepared on top of it) are undone newest first,
- * their sequences are used again, and nothing of them is found later, unless the answer is
- * KV_UNKNOWN_OUTCOME.
+ * When a group fails, it and everything queued behind it (prepared on top of it) are undone newest first, their
+ * sequences are used again, and nothing of them is found later, unless the answer is KV_UNKNOWN_OUTCOME.
  *
  * Threads    every function: any. Hooks are called by the leader, one at a time, without the commit lock.
- * Locks      commit lock (inside). A hook may take the caller's locks, so: never call commit, sync or
- * exclusive holding a lock that a hook (room, apply, kv_log_hooks.seal, ...) takes. Inside hooks only
- * kv_committer_sync is allowed: it knows that it leads. Failure    KV_UNKNOWN_OUTCOME makes the committer
- * read-only for good; see kv_committer_health.
+ *
+ * Locks      commit lock (inside). A hook may take the caller's locks, so: never call commit, sync or exclusive holding
+ *            a lock that a hook (room, apply, kv_log_hooks.seal, ...) takes. Inside hooks only kv_committer_sync is
+ *            allowed: it knows that it leads. room may wait for another thread (a flush), but not for one that itself
+ *            waits for commit, sync or exclusive: with a weak durability sync the log inside room, before a memtable is
+ *            handed to a flush.
+ *
+ * Failure    KV_UNKNOWN_OUTCOME makes the committer read-only for good; see kv_committer_health.
  */
 #ifndef KV_COMMIT_H
 #define KV_COMMIT_H

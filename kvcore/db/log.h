@@ -1,20 +1,23 @@
 /*
  * log.h - the one log: what was acknowledged survives a crash. Bytes: kvcore/docs/log.md.
  *
- * A record is one commit: its sequence, its puts and at most one application record. Sequences are gapless. A
- * log file is written front to back by one open and never opened for append again; when it gets no more bytes
- * a durable manifest edit seals it with its valid length and last sequence. The manifest's owner does that
- * through kv_log_hooks.
+ * A record is one commit: its sequence, its puts and at most one application record. Sequences are gapless. A log file is
+ * written front to back by one open and never opened for append again; when it gets no more bytes a durable manifest edit
+ * seals it with its valid length and last sequence. The manifest's owner does that through kv_log_hooks.
  *
- * Life       kv_log_open   reads what is there, replays it, decides torn tail or damage, writes nothing
- *            kv_log_start  begins a new file: rewrites into it every replayed commit not known to be synced,
- * syncs, and has all older files sealed in one edit. Afterwards everything replayed is durable whatever the
- * page cache claimed before kv_log_add, kv_log_write ...   kv_log_close   seals the last file Threads open,
- * start, add, write, sync, roll, close: one at a time (the committer's leader). trim, records, counters: any
- * thread. Ownership  kv_log_open lends what kv_log_close takes back; the directory must outlive it; added
- * bytes are copied. Failure    an append or sync that failed abandons its file for good: the records of it
- * that are not known synced are rewritten from memory into a new file, once. If that fails too, the log is
- * dead: every later call answers KV_READ_ONLY.
+ * Life       kv_log_open reads what is there, replays it, decides torn tail or damage, writes nothing. kv_log_start begins
+ *            a new file: it writes into it again every replayed commit that is not known to be synced, syncs, and has all
+ *            older files sealed in one edit; afterwards everything replayed is durable, whatever the page cache claimed.
+ *            Then kv_log_add and kv_log_write; kv_log_close seals the last file.
+ *
+ * Threads    open, start, add, write, sync, roll, close: one at a time (the committer's leader). trim, files, records,
+ *            stats: any thread.
+ *
+ * Ownership  kv_log_open lends what kv_log_close takes back; the directory must outlive it; added bytes are copied.
+ *
+ * Failure    an append or sync that failed abandons its file for good: the records of it that are not known synced are
+ *            written again from memory into a new file, once. If that fails too the log is dead: every later call answers
+ *            KV_READ_ONLY.
  */
 #ifndef KV_LOG_H
 #define KV_LOG_H

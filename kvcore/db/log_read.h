@@ -1,10 +1,12 @@
 /*
- * log_read.h - reads one log file record by record through a window, and finds the next valid record behind
- * damage. Private to kvcore/db/log*.c, records.c and kvtool.
+ * log_read.h - reads one log file record by record through a window, and finds the next valid record behind damage.
+ * Private to kvcore/db/log*.c, records.c and kvtool.
  *
- * Threads    one at a time.  Ownership  {0} is empty; open after init, close always. Slices are good until
- * the next call. Failure    KV_CORRUPT is only ever about the record asked for, without a text: what it means
- * depends on seals and syncs.
+ * Threads    one at a time.
+ *
+ * Ownership  close always, also after a failed open. Slices are good until the next call.
+ *
+ * Failure    KV_CORRUPT is only ever about the record asked for, without a text: what it means depends on seals and syncs.
  */
 #ifndef KV_LOG_READ_H
 #define KV_LOG_READ_H
