@@ -36,6 +36,8 @@ struct cache_set {
 struct cache_shard {
     _Alignas(64) kv_mutex mutex;
     size_t hand; /* slot, relative to the shard's first */
+    size_t turn; /* the way a full set is searched from: another each time, or the newest block would always
+                    be the one to go */
     _Alignas(64) _Atomic uint64_t hits;
     _Atomic uint64_t misses;
 };
@@ -191,12 +193,13 @@ static bool cache_slot_pass(struct kv_cache *cache, size_t at)
 /* A slot of the set that holds nothing, made if need be; SIZE_MAX when all are held. */
 static size_t cache_set_room(struct kv_cache *cache, size_t set)
 {
+    size_t turn = cache->shards[set / cache->sets_per_shard].turn++;
     for (size_t way = 0; way < CACHE_WAYS; way++)
         if (!(atomic_load_explicit(&cache->slots[set * CACHE_WAYS + way].meta, memory_order_relaxed) &
               CACHE_VISIBLE))
             return set * CACHE_WAYS + way;
     for (size_t i = 0; i < (size_t)2 * CACHE_WAYS; i++) {
-        size_t at = set * CACHE_WAYS + i % CACHE_WAYS;
+        size_t at = set * CACHE_WAYS + (turn + i) % CACHE_WAYS;
         if (cache_slot_pass(cache, at)) {
             atomic_fetch_add_explicit(&cache->evictions, 1, memory_order_relaxed);
             return at;
