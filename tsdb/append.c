@@ -1,0 +1,310 @@
+#include "kvcore/base/mem.h"
+#include "tsdb/db.h"
+#include "tsdb/label.h"
+
+#include <stdio.h>
+
+enum {
+    APPEND_GAP =
+        64, /* in front of the body: kind and section go there, nearly always without moving anything */
+    APPEND_BODY_MAX = 64 << 20,
+    APPEND_BYTES_SERIES = 160, /* of head memory for a series that is new to a generation */
+};
+
+struct ts_appender {
+    struct ts_db *db;
+    struct ts_resolver *resolver;
+    struct kv_batch *batch;
+    struct kv_buf body;     /* gap, header, series, table of new refs */
+    struct kv_buf section;  /* made under the commit lock */
+    struct kv_buf record;   /* only when the section does not fit the gap */
+    struct kv_buf identity; /* ts_append */
+    struct ts_record_writer writer;
+    size_t n_new;
+    bool started;
+    int64_t low_ms, high_ms; /* times taken, asked once a request; both inclusive */
+    bool *take;
+    size_t take_capacity;
+    struct ts_append_result result;
+};
+
+kv_status ts_appender_new(struct ts_db *db, struct ts_appender **out)
+{
+    struct ts_appender *a = kv_zalloc(1, sizeof *a);
+    if (!a)
+        return KV_NO_MEMORY;
+    a->db = db;
+    kv_buf_init(&a->body, APPEND_BODY_MAX);
+    kv_status rc = ts_resolver_new(db->registry, &a->resolver);
+    if (rc == KV_OK)
+        rc = kv_batch_new(&a->batch);
+    if (rc < 0)
+        ts_appender_free(a);
+    else
+        *out = a;
+    return rc;
+}
+
+void ts_appender_free(struct ts_appender *appender)
+{
+    if (!appender)
+        return;
+    ts_resolver_free(appender->resolver);
+    kv_batch_free(appender->batch);
+    kv_buf_release(&appender->body);
+    kv_buf_release(&appender->section);
+    kv_buf_release(&appender->record);
+    kv_buf_release(&appender->identity);
+    kv_free(appender->take);
+    kv_free(appender);
+}
+
+void ts_append_abort(struct ts_appender *appender)
+{
+    ts_resolver_clear(appender->resolver);
+    kv_batch_clear(appender->batch);
+    kv_buf_clear(&appender->body);
+    appender->writer = (struct ts_record_writer){0};
+    appender->started = false;
+    appender->result.accepted = appender->result.rejected = appender->result.series_created =
+        appender->result.seq = 0;
+    appender->result.n_rejects = 0;
+}
+
+static kv_status append_start(struct ts_appender *a)
+{
+    static const uint8_t front[APPEND_GAP + TS_RECORD_BODY_HEADER_LEN];
+    struct ts_db *db = a->db;
+    kv_buf_clear(&a->body);
+    kv_status rc = kv_buf_append(&a->body, kv_slice_of(front, sizeof front));
+    if (rc < 0)
+        return rc;
+    int64_t wall_ms = kv_clock_wall_ms(db->clock), clock_ms = kv_retention_clock_ms(db->kv);
+    int64_t now_ms = wall_ms > clock_ms ? wall_ms : clock_ms;
+    a->low_ms = ts_retention_floor_ms(db);
+    if (a->low_ms < TS_TIME_MIN)
+        a->low_ms = TS_TIME_MIN;
+    if (__builtin_add_overflow(now_ms, db->options.future_ms, &a->high_ms) || a->high_ms > -TS_TIME_MIN)
+        a->high_ms = -TS_TIME_MIN;
+    a->started = true;
+    return KV_OK;
+}
+
+void ts_append_reject(struct ts_appender *appender, uint32_t position, enum ts_reject_reason reason,
+                      uint64_t samples, const char *text)
+{
+    struct ts_append_result *result = &appender->result;
+    result->rejected += samples;
+    atomic_fetch_add(&appender->db->counters.rejected[reason], samples);
+    if (result->n_rejects == TS_REJECTS_KEPT)
+        return;
+    struct ts_reject *reject = &result->rejects[result->n_rejects++];
+    *reject = (struct ts_reject){.position = position, .reason = reason, .samples = samples};
+    snprintf(reject->text, sizeof reject->text, "%s", text);
+}
+
+/* Marks in a->take which samples have a time that is taken, rejects the others; *n_taken: how many are. */
+static kv_status append_filter(struct ts_appender *a, const struct ts_row *row, size_t *n_taken)
+{
+    size_t n_old = 0, n_new = 0, first_old = 0, first_new = 0;
+    if (row->n > a->take_capacity) {
+        bool *take = kv_realloc(a->take, row->n * sizeof *take);
+        if (!take)
+            return KV_NO_MEMORY;
+        a->take = take;
+        a->take_capacity = row->n;
+    }
+    for (size_t i = 0; i < row->n; i++) {
+        bool old = row->times_ms[i]<a->low_ms, new = row->times_ms[i]> a->high_ms;
+        if (old && n_old++ == 0)
+            first_old = i;
+        if (new &&n_new++ == 0)
+            first_new = i;
+        a->take[i] = !old && !new;
+    }
+    char text[240];
+    if (n_old > 0) {
+        snprintf(text, sizeof text, "time %lld ms is before %lld ms, the oldest that is kept (retention)",
+                 (long long)row->times_ms[first_old], (long long)a->low_ms);
+        ts_append_reject(a, row->position, TS_REJECT_TOO_OLD, n_old, text);
+    }
+    if (n_new > 0) {
+        snprintf(text, sizeof text, "time %lld ms is after %lld ms, %lld ms past now",
+                 (long long)row->times_ms[first_new], (long long)a->high_ms,
+                 (long long)a->db->options.future_ms);
+        ts_append_reject(a, row->position, TS_REJECT_TOO_NEW, n_new, text);
+    }
+    *n_taken = row->n - n_old - n_new;
+    return KV_OK;
+}
+
+static bool append_all_taken(const struct ts_appender *a, const struct ts_row *row)
+{
+    bool outside = false;
+    for (size_t i = 0; i < row->n; i++)
+        outside |= row->times_ms[i] < a->low_ms || row->times_ms[i] > a->high_ms;
+    return !outside;
+}
+
+kv_status ts_append_row(struct ts_appender *appender, const struct ts_row *row, struct kv_err *err)
+{
+    if (!appender->started && append_start(appender) < 0)
+        return kv_fail(err, KV_NO_MEMORY, 0, "no memory for a write request");
+    size_t n_taken = row->n;
+    bool all = append_all_taken(appender, row);
+    if (!all && append_filter(appender, row, &n_taken) < 0)
+        return kv_fail(err, KV_NO_MEMORY, 0, "no memory for a series of %zu samples", row->n);
+    if (n_taken == 0)
+        return KV_OK;
+    struct ts_refusal why;
+    uint64_t ref;
+    kv_status rc = ts_resolve(appender->resolver, row, &ref, &why, err);
+    if (rc == KV_INVALID) {
+        ts_append_reject(appender, row->position, why.reason, n_taken, why.text);
+        return KV_OK;
+    }
+    if (rc < 0)
+        return rc;
+    bool is_new = ts_ref_is_new(ref);
+    rc = ts_record_put(&appender->writer, &appender->body, is_new ? ts_ref_series(ref) : ref, is_new,
+                       row->times_ms, row->values, row->n, all ? NULL : appender->take, n_taken);
+    if (rc == KV_LIMIT)
+        return kv_fail(err, rc, 0, "the request holds more than %d MiB of samples", APPEND_BODY_MAX >> 20);
+    if (rc < 0)
+        return kv_fail(err, rc, 0, "no memory for a series of %zu samples", row->n);
+    appender->result.accepted += n_taken;
+    return KV_OK;
+}
+
+struct append_labels {
+    const struct ts_label *labels;
+    size_t n;
+};
+
+static kv_status append_give_labels(void *ctx, const struct ts_row *row, struct ts_label_sink *sink)
+{
+    const struct append_labels *given = ctx;
+    (void)row;
+    kv_status rc = KV_OK;
+    for (size_t i = 0; i < given->n && rc >= 0; i++)
+        rc = sink->add(sink, given->labels[i].name, given->labels[i].value);
+    return rc;
+}
+
+kv_status ts_append(struct ts_appender *appender, const struct ts_label *labels, size_t n_labels,
+                    int64_t time_ms, double value, struct kv_err *err)
+{
+    struct append_labels given = {labels, n_labels};
+    struct kv_buf *identity = &appender->identity;
+    kv_buf_clear(identity);
+    kv_status rc = KV_OK;
+    for (size_t i = 0; i < n_labels && rc == KV_OK; i++) {
+        rc = kv_buf_append_lp(identity, labels[i].name);
+        if (rc == KV_OK)
+            rc = kv_buf_append_lp(identity, labels[i].value);
+    }
+    if (rc < 0)
+        return kv_fail(err, rc, 0, "no memory for a label set");
+    struct ts_row row = {.protocol = TS_PROTOCOL_LABELS,
+                         .position = appender->writer.series + 1,
+                         .identity = {kv_buf_slice(identity)},
+                         .labels = append_give_labels,
+                         .labels_ctx = &given,
+                         .times_ms = &time_ms,
+                         .values = &value,
+                         .n = 1};
+    return ts_append_row(appender, &row, err);
+}
+
+/* ---- committing
+ * -------------------------------------------------------------------------------------------------- */
+
+/* The record once refs are known: kind and section are put right before the body. */
+static kv_status append_assemble(struct ts_appender *a, kv_slice *record)
+{
+    size_t front = 1 + a->section.len;
+    if (front <= APPEND_GAP) {
+        uint8_t *start = a->body.data + APPEND_GAP - front;
+        start[0] = TS_RECORD_SAMPLES;
+        memcpy(start + 1, a->section.data, a->section.len);
+        *record = kv_slice_of(start, front + a->body.len - APPEND_GAP);
+        return KV_OK;
+    }
+    kv_status rc;
+    kv_buf_clear(&a->record);
+    KV_TRY(kv_buf_append_byte(&a->record, TS_RECORD_SAMPLES));
+    KV_TRY(kv_buf_append(&a->record, kv_buf_slice(&a->section)));
+    KV_TRY(kv_buf_append(&a->record, kv_slice_from(kv_buf_slice(&a->body), APPEND_GAP)));
+    *record = kv_buf_slice(&a->record);
+out:
+    return rc;
+}
+
+static kv_status append_prepare(void *ctx, uint64_t seq, struct kv_batch *batch, kv_slice *record)
+{
+    struct ts_appender *a = ctx;
+    kv_buf_clear(&a->section);
+    kv_status rc = ts_resolver_prepare(a->resolver, seq, batch, &a->section);
+    if (rc < 0)
+        return rc;
+    uint8_t *table = a->body.data + a->body.len - 8 * a->n_new;
+    for (size_t i = 0; i < a->n_new; i++)
+        kv_put_fixed64(table + 8 * i, ts_resolver_ref(a->resolver, ts_ref_of(TS_METRIC_NEW, (uint32_t)i)));
+    rc = append_assemble(a, record);
+    if (rc < 0)
+        ts_resolver_undo(a->resolver);
+    return rc;
+}
+
+static void append_undo(void *ctx)
+{
+    struct ts_appender *a = ctx;
+    ts_resolver_undo(a->resolver);
+}
+
+static kv_status append_finish(struct ts_appender *a)
+{
+    a->n_new = ts_resolver_new_count(a->resolver);
+    if (a->n_new > 0) {
+        kv_status rc = ts_resolver_stage(a->resolver);
+        if (rc < 0)
+            return rc;
+        uint8_t *table = kv_buf_extend(&a->body, 8 * a->n_new);
+        if (!table)
+            return KV_NO_MEMORY;
+        memset(table, 0, 8 * a->n_new);
+    }
+    ts_record_finish(&a->writer, a->body.data + APPEND_GAP, (uint32_t)a->n_new);
+    return KV_OK;
+}
+
+kv_status ts_commit(struct ts_appender *appender, struct ts_append_result *result, struct kv_err *err)
+{
+    struct ts_appender *a = appender;
+    struct ts_db *db = a->db;
+    kv_status rc = KV_OK;
+    if (a->result.accepted > 0) {
+        if ((rc = ts_head_failed(db->head)) < 0)
+            rc = kv_fail(err, rc, 0,
+                         "the head ran out of memory; nothing acknowledged is lost: open the store anew");
+        else
+            rc = ts_wait_room(
+                db, 2 * (uint64_t)a->body.len + APPEND_BYTES_SERIES * (uint64_t)a->writer.series, err);
+        if (rc == KV_OK && (rc = append_finish(a)) < 0)
+            rc = kv_fail(err, rc, 0, "no memory for a write request");
+        if (rc == KV_OK) {
+            const struct kv_commit_options options = {
+                .prepare = append_prepare, .undo = append_undo, .ctx = a};
+            rc = kv_commit(db->kv, a->batch, &options, &a->result.seq, err);
+        }
+        if (rc == KV_OK) {
+            a->result.series_created = ts_resolver_created(a->resolver);
+            atomic_fetch_add(&db->counters.created, a->result.series_created);
+            atomic_fetch_add(&db->counters.appended, a->result.accepted);
+        }
+    }
+    if (rc == KV_OK)
+        *result = a->result;
+    ts_append_abort(a);
+    return rc;
+}

@@ -1,0 +1,81 @@
+/*
+ * db.h - the open store: what the files behind ts.h share.
+ *
+ * Walks: a sample goes append.c -> kv_commit -> ts.c (apply) -> head.c -> flush.c -> window.c; a query comes
+ * by query/scan.c.
+ *
+ * Locks, in order: care_lock (one flush, merge or drop at a time), erase_lock (one delete or dropping of
+ * tombstones at a time), kvcore's commit lock, the head's. The first two are held over I/O, and nobody waits
+ * for them but their like. state_lock is a leaf.
+ */
+#ifndef TS_DB_H
+#define TS_DB_H
+
+#include "kvcore/os/clock.h"
+#include "kvcore/os/thread.h"
+#include "tsdb/head.h"
+#include "tsdb/index.h"
+#include "tsdb/meta.h"
+#include "tsdb/series.h"
+#include "tsdb/window.h"
+
+#include <stdatomic.h>
+
+struct ts_db {
+    struct ts_options options; /* resolved: no zeros that mean a default */
+    struct kv_env *env;
+    struct kv_clock *clock;
+    const struct kv_logger *log;
+    struct kv_hook chunk_hook;
+    struct kv_db *kv;
+    struct ts_registry *registry;
+    struct ts_head *head;
+    struct ts_windows *windows;
+    struct ts_meta *meta;
+
+    kv_mutex erase_lock, care_lock;
+    atomic_int_least64_t
+        clock_ms;           /* the retention clock, as last read: for the hook, which must not ask kvcore */
+    atomic_bool hook_ready; /* what the hook reads is there */
+    atomic_bool settling;   /* the hook merges every window as if it were finished */
+
+    kv_mutex state_lock;
+    kv_cond state_changed;
+    bool stop, care_wanted; /* these: state_lock */
+    bool ready;
+    kv_status replay_status, flush_status;
+    struct kv_err replay_err, flush_err;
+    uint64_t flush_rounds; /* flushes tried, so that waiters see one end */
+
+    struct ts_head *older; /* background replay fills it; then it is prepended to head */
+    atomic_uint_least64_t replay_bytes, replay_left;
+    atomic_bool closing;
+    bool has_caretaker;
+    kv_thread replayer, caretaker;
+
+    struct {
+        atomic_uint_least64_t appended, rejected[TS_REJECT_REASONS], created, flushes, merges, queries,
+            chunks_flushed;
+    } counters;
+};
+
+/* The oldest time that retention keeps, by the retention clock now; INT64_MIN when for ever. */
+int64_t ts_retention_floor_ms(struct ts_db *db);
+int64_t ts_retention_floor_at(const struct ts_db *db, int64_t clock_ms);
+/* Waits until a background replay is over. KV_OK or why it failed. */
+KV_MUST kv_status ts_wait_ready(struct ts_db *db, struct kv_err *err);
+/* Asks the caretaker for a round. */
+void ts_care_wake(struct ts_db *db);
+/* Waits for, or with KV_THREADS_NONE makes, room in the head for `bytes` more. */
+KV_MUST kv_status ts_wait_room(struct ts_db *db, uint64_t bytes, struct kv_err *err);
+
+/* flush.c. Flushes frozen generations, oldest first, until none is left. care_lock held. */
+KV_MUST kv_status ts_flush_frozen(struct ts_db *db, struct kv_err *err);
+/* The same for a head that is still being replayed. */
+KV_MUST kv_status ts_flush_frozen_of(struct ts_db *db, struct ts_head *head, struct kv_err *err);
+/* retention.c. Drops windows that are wholly expired. care_lock held. */
+KV_MUST kv_status ts_retention_drop(struct ts_db *db, struct kv_err *err);
+/* window.c. Merges windows that are due; settle: every one that is not one tidy run. care_lock held. */
+KV_MUST kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err);
+
+#endif

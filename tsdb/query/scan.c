@@ -1,0 +1,295 @@
+#include "tsdb/query/scan.h"
+#include "kvcore/base/mem.h"
+#include "tsdb/chunk/chunk.h"
+#include "tsdb/db.h"
+#include "tsdb/index.h"
+#include "tsdb/merge_set.h"
+
+enum {
+    SCAN_STEPS_MAX = 16,        /* entries walked over before a seek is cheaper */
+    SCAN_NEAR = 4,              /* refs this close are walked to */
+    SCAN_BYTES_MAX = 256 << 20, /* of labels */
+};
+
+/* One window's chunks: an iterator that only moves forward. */
+struct scan_window {
+    int32_t window;
+    bool at_entry, ended;
+    struct kv_iter *it;
+    struct ts_chunk_key key; /* of the entry */
+};
+
+struct ts_scan {
+    struct ts_db *db;
+    struct ts_budget *budget;
+    int64_t from_ms, to_ms; /* retention applied */
+    bool labels_only;
+    struct ts_head_pin pin;
+    struct kv_snapshot *snapshot;
+    uint64_t *refs;
+    size_t n_refs, next;
+    struct kv_arena arena; /* labels */
+    struct ts_labels *labels;
+    uint32_t *slots[TS_GENERATIONS_MAX]; /* of refs, by generation */
+    struct scan_window *windows;
+    size_t n_windows;
+    size_t tombs_hint;
+    struct ts_merge_set set;
+    struct ts_head_scratch scratch;
+    uint64_t bytes_counted; /* in the budget, given back at close */
+};
+
+/* ---- open, close
+ * ------------------------------------------------------------------------------------------------- */
+
+static kv_status scan_count_bytes(struct ts_scan *scan)
+{
+    uint64_t bytes = scan->arena.used + scan->n_refs * (sizeof *scan->refs + sizeof *scan->labels) +
+                     scan->pin.n * scan->n_refs * sizeof(uint32_t) +
+                     (scan->set.samples.capacity + scan->set.merged.capacity + scan->set.next.capacity +
+                      scan->set.source.capacity) *
+                         (sizeof(int64_t) + sizeof(double));
+    kv_status rc = KV_OK;
+    if (bytes > scan->bytes_counted) {
+        rc = ts_budget_bytes(scan->budget, (int64_t)(bytes - scan->bytes_counted));
+        scan->bytes_counted = bytes;
+    }
+    return rc;
+}
+
+static kv_status scan_select(struct ts_scan *scan, const struct ts_scan_options *options, struct kv_err *err)
+{
+    const struct ts_activity *heads[TS_GENERATIONS_MAX];
+    for (size_t i = 0; i < scan->pin.n; i++)
+        heads[i] = ts_generation_activity(scan->pin.generations[i]);
+    const struct ts_select select = {.matchers = options->matchers,
+                                     .n_matchers = options->n_matchers,
+                                     .from_ms = scan->from_ms,
+                                     .to_ms = scan->to_ms,
+                                     .snapshot = scan->snapshot,
+                                     .heads = heads,
+                                     .n_heads = scan->pin.n,
+                                     .budget = scan->budget};
+    return ts_index_select(scan->db->registry, &select, &scan->refs, &scan->n_refs, err);
+}
+
+static kv_status scan_labels(struct ts_scan *scan, struct kv_err *err)
+{
+    scan->labels = kv_zalloc(scan->n_refs, sizeof *scan->labels);
+    if (!scan->labels)
+        return KV_NO_MEMORY;
+    return ts_registry_labels_many(scan->db->registry, scan->snapshot, scan->refs, scan->n_refs, &scan->arena,
+                                   scan->labels, err);
+}
+
+static kv_status scan_slots(struct ts_scan *scan)
+{
+    for (size_t g = 0; g < scan->pin.n; g++) {
+        scan->slots[g] = kv_alloc(scan->n_refs * sizeof *scan->slots[g]);
+        if (!scan->slots[g])
+            return KV_NO_MEMORY;
+        ts_generation_find(scan->pin.generations[g], scan->refs, scan->n_refs, scan->slots[g]);
+    }
+    return KV_OK;
+}
+
+static kv_status scan_windows(struct ts_scan *scan)
+{
+    struct ts_window *windows = NULL;
+    kv_status rc = ts_windows_copy(scan->db->windows, ts_window_of(scan->from_ms), ts_window_of(scan->to_ms),
+                                   &windows, &scan->n_windows);
+    if (rc == KV_OK && scan->n_windows > 0) {
+        scan->windows = kv_zalloc(scan->n_windows, sizeof *scan->windows);
+        if (!scan->windows)
+            rc = KV_NO_MEMORY;
+        for (size_t i = 0; rc == KV_OK && i < scan->n_windows; i++)
+            scan->windows[i].window = windows[i].window;
+    }
+    kv_free(windows);
+    return rc;
+}
+
+kv_status ts_scan_open(struct ts_db *db, const struct ts_scan_options *options, struct ts_budget *budget,
+                       struct ts_scan **out, struct kv_err *err)
+{
+    if (err)
+        *err = (struct kv_err){0};
+    kv_status rc = ts_wait_ready(db, err);
+    if (rc < 0)
+        return rc;
+    struct ts_scan *scan = kv_zalloc(1, sizeof *scan);
+    if (!scan)
+        return kv_fail(err, KV_NO_MEMORY, 0, "no memory to scan");
+    scan->db = db;
+    scan->budget = budget;
+    scan->labels_only = options->labels_only;
+    kv_arena_init(&scan->arena, budget->bytes_max > budget->bytes ? budget->bytes_max - budget->bytes : 1);
+    int64_t floor_ms = ts_retention_floor_ms(db);
+    scan->from_ms = options->from_ms > floor_ms ? options->from_ms : floor_ms;
+    scan->to_ms = options->to_ms;
+    if (scan->from_ms <= scan->to_ms) {
+        KV_TRY(ts_head_pin(db->head,
+                           &scan->pin)); /* before the snapshot: what leaves the head in between is in both */
+        KV_TRY(kv_snapshot_open(db->kv, &scan->snapshot));
+        KV_TRY(scan_select(scan, options, err));
+        KV_TRY(scan_labels(scan, err));
+        if (!scan->labels_only) {
+            KV_TRY(scan_slots(scan));
+            KV_TRY(scan_windows(scan));
+        }
+        KV_TRY(scan_count_bytes(scan));
+    }
+    *out = scan;
+    return KV_OK;
+out:
+    ts_scan_close(scan);
+    if (err && err->code == KV_OK)
+        (void)kv_fail(err, rc, 0, "finding series: %s", kv_status_text(rc));
+    return rc;
+}
+
+void ts_scan_close(struct ts_scan *scan)
+{
+    if (!scan)
+        return;
+    for (size_t i = 0; i < scan->n_windows && scan->windows; i++)
+        kv_iter_close(scan->windows[i].it);
+    for (size_t g = 0; g < TS_GENERATIONS_MAX; g++)
+        kv_free(scan->slots[g]);
+    kv_free(scan->windows);
+    kv_free(scan->labels);
+    kv_free(scan->refs);
+    kv_arena_release(&scan->arena);
+    kv_snapshot_close(scan->snapshot);
+    ts_head_unpin(&scan->pin);
+    ts_merge_set_release(&scan->set);
+    ts_head_scratch_release(&scan->scratch);
+    kv_status rc = ts_budget_bytes(scan->budget, -(int64_t)scan->bytes_counted);
+    (void)rc; /* giving back: a limit hit before stays hit */
+    kv_free(scan);
+}
+
+size_t ts_scan_count(const struct ts_scan *scan)
+{
+    return scan->n_refs;
+}
+
+/* ---- chunks
+ * ------------------------------------------------------------------------------------------------------ */
+
+static kv_status window_entry(struct scan_window *w, kv_status rc)
+{
+    w->at_entry = rc == KV_OK;
+    w->ended = rc == KV_END;
+    if (rc == KV_OK)
+        rc = ts_key_chunk_read(w->it->key, &w->key);
+    return rc;
+}
+
+static kv_status window_open(struct ts_scan *scan, struct scan_window *w)
+{
+    struct ts_key lower, upper;
+    ts_key_chunk_window(&lower, w->window);
+    upper = lower;
+    bool bounded = ts_key_successor(&upper);
+    return kv_iter_open(scan->db->kv, scan->snapshot, TS_SPACE_CHUNKS, ts_key_slice(&lower),
+                        bounded ? ts_key_slice(&upper) : (kv_slice){0}, &w->it);
+}
+
+/* To the first chunk of ref or of one behind it. KV_END: the window has none any more. */
+static kv_status window_advance(struct ts_scan *scan, struct scan_window *w, uint64_t ref)
+{
+    kv_status rc = KV_OK;
+    if (!w->it && (rc = window_open(scan, w)) < 0)
+        return rc;
+    if (w->ended)
+        return KV_END;
+    if (w->at_entry && w->key.ref + SCAN_NEAR >= ref) {
+        for (int steps = 0; w->key.ref < ref && steps < SCAN_STEPS_MAX; steps++)
+            if ((rc = window_entry(w, kv_iter_next(w->it))) != KV_OK)
+                return rc;
+    }
+    if (w->at_entry && w->key.ref >= ref)
+        return KV_OK;
+    struct ts_key target;
+    ts_key_chunk_series(&target, w->window, ref);
+    return window_entry(w, kv_iter_seek(w->it, ts_key_slice(&target)));
+}
+
+static kv_status scan_damaged(const struct ts_chunk_key *key, kv_status rc, struct kv_err *err)
+{
+    return kv_fail(err, rc, 0, "chunk window=%d metric=%u series=%u first=%lld seq=%llu: %s",
+                   (int)key->window, ts_ref_metric(key->ref), ts_ref_series(key->ref),
+                   (long long)key->first_ms, (unsigned long long)key->seq, kv_status_text(rc));
+}
+
+static kv_status scan_window_series(struct ts_scan *scan, struct scan_window *w, uint64_t ref,
+                                    const struct ts_tombstone *tombs, size_t n_tombs, struct kv_err *err)
+{
+    kv_status rc = window_advance(scan, w, ref);
+    while (rc == KV_OK && w->key.ref == ref && w->key.first_ms <= scan->to_ms) {
+        size_t decoded;
+        rc = ts_merge_set_chunk(&scan->set, w->it->value, w->key.seq, scan->from_ms, scan->to_ms, tombs,
+                                n_tombs, &decoded);
+        if (rc < 0)
+            return scan_damaged(&w->key, rc, err);
+        if ((rc = ts_budget_samples(scan->budget, decoded)) < 0)
+            return rc;
+        rc = window_entry(w, kv_iter_next(w->it));
+    }
+    if (rc < 0)
+        return kv_fail(err, rc, 0, "reading chunks of window %d: %s", (int)w->window, kv_status_text(rc));
+    return ts_merge_set_resolve(&scan->set);
+}
+
+static kv_status scan_head_series(struct ts_scan *scan, size_t i, const struct ts_tombstone *tombs,
+                                  size_t n_tombs)
+{
+    for (size_t g = 0; g < scan->pin.n; g++) {
+        if (scan->slots[g][i] == TS_SLOT_NONE)
+            continue;
+        size_t start = scan->set.samples.n;
+        kv_status rc = ts_generation_read(scan->pin.generations[g], scan->slots[g][i], scan->from_ms,
+                                          scan->to_ms, &scan->scratch, &scan->set.samples);
+        if (rc == KV_OK)
+            rc = ts_budget_samples(scan->budget, scan->set.samples.n - start);
+        if (rc == KV_OK)
+            rc = ts_merge_set_piece(&scan->set, start, scan->pin.seqs[g], tombs, n_tombs);
+        if (rc < 0)
+            return rc;
+    }
+    return ts_merge_set_resolve(&scan->set);
+}
+
+kv_status ts_scan_next(struct ts_scan *scan, struct ts_scan_series *out, struct kv_err *err)
+{
+    if (scan->next == scan->n_refs)
+        return KV_END;
+    size_t i = scan->next++, first = 0;
+    uint64_t ref = scan->refs[i];
+    if (!scan->labels[i].labels)
+        return kv_fail(err, KV_CORRUPT, 0, "series metric=%u series=%u has no labels", ts_ref_metric(ref),
+                       ts_ref_series(ref));
+    *out =
+        (struct ts_scan_series){.labels = scan->labels[i].labels, .n_labels = scan->labels[i].n, .ref = ref};
+    if (scan->labels_only)
+        return ts_budget_samples(scan->budget, 0);
+    size_t n_tombs = ts_tombstones_find(scan->pin.tombstones, ref, &scan->tombs_hint, &first);
+    const struct ts_tombstone *tombs = n_tombs ? scan->pin.tombstones->items + first : NULL;
+    ts_merge_set_clear(&scan->set);
+    if (err)
+        *err = (struct kv_err){0};
+    kv_status rc;
+    for (size_t w = 0; w < scan->n_windows; w++)
+        KV_TRY(scan_window_series(scan, &scan->windows[w], ref, tombs, n_tombs, err));
+    KV_TRY(scan_head_series(scan, i, tombs, n_tombs));
+    KV_TRY(scan_count_bytes(scan));
+    out->times_ms = scan->set.samples.times_ms;
+    out->values = scan->set.samples.values;
+    out->n = scan->set.samples.n;
+    return KV_OK;
+out:
+    if (err && err->code == KV_OK)
+        (void)kv_fail(err, rc, 0, "%s", kv_status_text(rc));
+    return rc;
+}

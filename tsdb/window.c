@@ -1,0 +1,504 @@
+#include "kvcore/base/assert.h"
+#include "kvcore/base/mem.h"
+#include "tsdb/chunk/chunk.h"
+#include "tsdb/db.h"
+#include "tsdb/merge_set.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { WINDOW_FACT_VERSION = 1, WINDOW_FACT_LEN_MAX = 6 * KV_VARINT_LEN_MAX };
+#define WINDOW_FACT_PREFIX "window/"
+
+struct ts_windows {
+    struct ts_db *db;
+    kv_mutex lock;
+    struct ts_window *items; /* by window */
+    size_t n, capacity;
+};
+
+/* ---- the list
+ * ---------------------------------------------------------------------------------------------------- */
+
+static size_t windows_lower(const struct ts_windows *w, int32_t window)
+{
+    size_t low = 0, high = w->n;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (w->items[mid].window < window)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static struct ts_window *windows_find(struct ts_windows *w, int32_t window)
+{
+    size_t i = windows_lower(w, window);
+    return i < w->n && w->items[i].window == window ? &w->items[i] : NULL;
+}
+
+static kv_status windows_reserve(struct ts_windows *w, size_t extra)
+{
+    if (w->n + extra <= w->capacity)
+        return KV_OK;
+    size_t capacity = 2 * w->capacity + extra + 16;
+    struct ts_window *items = kv_realloc(w->items, capacity * sizeof *items);
+    if (!items)
+        return KV_NO_MEMORY;
+    w->items = items;
+    w->capacity = capacity;
+    return KV_OK;
+}
+
+/* Room must be there. */
+static struct ts_window *windows_insert(struct ts_windows *w, int32_t window)
+{
+    size_t i = windows_lower(w, window);
+    KV_ASSERT(w->n < w->capacity);
+    memmove(w->items + i + 1, w->items + i, (w->n - i) * sizeof *w->items);
+    w->n++;
+    w->items[i] = (struct ts_window){.window = window};
+    return &w->items[i];
+}
+
+static struct ts_window window_plus(const struct ts_window *now, const struct ts_window_add *add)
+{
+    struct ts_window next = now ? *now : (struct ts_window){.window = add->window};
+    if (next.runs == 0 && add->finished)
+        next.merged = true;
+    else if (next.merged)
+        next.side_bytes += add->bytes;
+    next.runs++;
+    next.bytes += add->bytes;
+    next.chunks += add->chunks;
+    return next;
+}
+
+static void window_fact_key(struct ts_key *key, int32_t window)
+{
+    char name[32];
+    snprintf(name, sizeof name, WINDOW_FACT_PREFIX "%d", (int)window);
+    ts_key_fact(key, kv_slice_str(name));
+}
+
+static kv_status window_fact_put(const struct ts_window *window, struct kv_batch *batch)
+{
+    uint8_t value[WINDOW_FACT_LEN_MAX], *p = value;
+    struct ts_key key;
+    window_fact_key(&key, window->window);
+    p += kv_put_varint(p, WINDOW_FACT_VERSION);
+    p += kv_put_varint(p, window->runs);
+    p += kv_put_varint(p, window->merged);
+    p += kv_put_varint(p, window->bytes);
+    p += kv_put_varint(p, window->side_bytes);
+    p += kv_put_varint(p, window->chunks);
+    return kv_batch_put(batch, TS_SPACE_SERIES, ts_key_slice(&key), kv_slice_of(value, (size_t)(p - value)));
+}
+
+/* A hint: what cannot be read counts as a window never merged. */
+static void window_fact_read(kv_slice value, struct ts_window *out)
+{
+    uint64_t version, runs, merged, bytes, side, chunks;
+    if (kv_take_varint(&value, &version) < 0 || version != WINDOW_FACT_VERSION ||
+        kv_take_varint(&value, &runs) < 0 || kv_take_varint(&value, &merged) < 0 ||
+        kv_take_varint(&value, &bytes) < 0 || kv_take_varint(&value, &side) < 0 ||
+        kv_take_varint(&value, &chunks) < 0)
+        return;
+    out->runs = runs < UINT32_MAX ? (uint32_t)runs : UINT32_MAX;
+    out->merged = merged != 0;
+    out->bytes = bytes;
+    out->side_bytes = side;
+    out->chunks = chunks;
+}
+
+static kv_status windows_load(struct ts_windows *w, struct kv_err *err)
+{
+    struct kv_iter *it = NULL;
+    struct ts_key key = {0};
+    kv_status rc = kv_iter_open(w->db->kv, NULL, TS_SPACE_CHUNKS, (kv_slice){0}, (kv_slice){0}, &it);
+    if (rc < 0)
+        return kv_fail(err, rc, 0, "cannot walk the chunks");
+    while ((rc = kv_iter_seek(it, ts_key_slice(&key))) == KV_OK) {
+        struct ts_chunk_key chunk;
+        if ((rc = ts_key_chunk_read(it->key, &chunk)) < 0 || (rc = windows_reserve(w, 1)) < 0)
+            break;
+        struct ts_window *window = windows_insert(w, chunk.window);
+        window->runs = 1;
+        struct kv_pinned fact;
+        window_fact_key(&key, chunk.window);
+        rc = kv_get(w->db->kv, NULL, TS_SPACE_SERIES, ts_key_slice(&key), &fact, err);
+        if (rc < 0)
+            break;
+        if (rc == KV_OK)
+            window_fact_read(fact.value, window);
+        kv_pinned_release(&fact);
+        ts_key_chunk_window(&key, chunk.window);
+        if (!ts_key_successor(&key))
+            break;
+    }
+    kv_iter_close(it);
+    return rc < 0 ? kv_fail(err, rc, 0, "cannot read the chunk space") : KV_OK;
+}
+
+kv_status ts_windows_open(struct ts_db *db, struct ts_windows **out, struct kv_err *err)
+{
+    struct ts_windows *w = kv_zalloc(1, sizeof *w);
+    if (!w)
+        return kv_fail(err, KV_NO_MEMORY, 0, "no memory for the list of windows");
+    w->db = db;
+    kv_mutex_init(&w->lock);
+    kv_status rc = windows_load(w, err);
+    if (rc < 0)
+        ts_windows_close(w);
+    else
+        *out = w;
+    return rc;
+}
+
+void ts_windows_close(struct ts_windows *windows)
+{
+    if (!windows)
+        return;
+    kv_mutex_release(&windows->lock);
+    kv_free(windows->items);
+    kv_free(windows);
+}
+
+kv_status ts_windows_copy(struct ts_windows *windows, int32_t from, int32_t to, struct ts_window **out,
+                          size_t *n)
+{
+    kv_status rc = KV_OK;
+    *out = NULL;
+    *n = 0;
+    kv_mutex_lock(&windows->lock);
+    size_t first = windows_lower(windows, from), end = first;
+    while (end < windows->n && windows->items[end].window <= to)
+        end++;
+    if (end > first) {
+        *out = kv_alloc((end - first) * sizeof **out);
+        if (*out) {
+            memcpy(*out, windows->items + first, (end - first) * sizeof **out);
+            *n = end - first;
+        } else {
+            rc = KV_NO_MEMORY;
+        }
+    }
+    kv_mutex_unlock(&windows->lock);
+    return rc;
+}
+
+kv_status ts_windows_stage(struct ts_windows *windows, const struct ts_window_add *adds, size_t n,
+                           struct kv_batch *batch)
+{
+    kv_mutex_lock(&windows->lock);
+    kv_status rc = windows_reserve(windows, n);
+    for (size_t i = 0; i < n && rc == KV_OK; i++) {
+        struct ts_window next = window_plus(windows_find(windows, adds[i].window), &adds[i]);
+        rc = window_fact_put(&next, batch);
+    }
+    kv_mutex_unlock(&windows->lock);
+    return rc;
+}
+
+void ts_windows_added(struct ts_windows *windows, const struct ts_window_add *adds, size_t n)
+{
+    kv_mutex_lock(&windows->lock);
+    for (size_t i = 0; i < n; i++) {
+        struct ts_window *window = windows_find(windows, adds[i].window);
+        struct ts_window next = window_plus(window, &adds[i]);
+        if (!window)
+            window = windows_insert(windows, adds[i].window);
+        *window = next;
+    }
+    kv_mutex_unlock(&windows->lock);
+}
+
+void ts_windows_dropped(struct ts_windows *windows, int32_t window)
+{
+    kv_mutex_lock(&windows->lock);
+    size_t i = windows_lower(windows, window);
+    if (i < windows->n && windows->items[i].window == window)
+        memmove(windows->items + i, windows->items + i + 1, (--windows->n - i) * sizeof *windows->items);
+    kv_mutex_unlock(&windows->lock);
+}
+
+kv_status ts_windows_forget(int32_t window, struct kv_batch *batch)
+{
+    struct ts_key key;
+    window_fact_key(&key, window);
+    return kv_batch_delete(batch, TS_SPACE_SERIES, ts_key_slice(&key));
+}
+
+bool ts_window_finished(int32_t window, int64_t retention_clock_ms)
+{
+    return retention_clock_ms - TS_WINDOW_MS - TS_FINISHED_MS >= ts_window_start_ms(window);
+}
+
+/* ---- chunks of a series in a window
+ * ------------------------------------------------------------------------------ */
+
+kv_status ts_window_encode(const struct ts_columns *samples, int32_t window, uint64_t ref, uint64_t seq,
+                           bool joined, struct kv_buf *scratch,
+                           kv_status (*add)(void *ctx, kv_slice key, kv_slice value), void *ctx)
+{
+    struct ts_columns rest = *samples;
+    for (size_t at = 0; at < samples->n;) {
+        size_t n = samples->n - at, taken;
+        rest = (struct ts_columns){samples->times_ms + at, samples->values + at, n, n};
+        if (!joined) {
+            int64_t start = ts_window_start_ms(window);
+            n = ts_columns_lower(&rest, start + ((rest.times_ms[0] - start) / TS_SLOT_MS + 1) * TS_SLOT_MS);
+        }
+        kv_buf_clear(scratch);
+        kv_status rc = ts_chunk_encode(rest.times_ms, rest.values, n, scratch, &taken);
+        if (rc < 0)
+            return rc;
+        struct ts_chunk_key chunk = {window, ref, rest.times_ms[0], seq};
+        struct ts_key key;
+        ts_key_chunk(&key, &chunk);
+        if ((rc = add(ctx, ts_key_slice(&key), kv_buf_slice(scratch))) < 0)
+            return rc;
+        at += taken;
+    }
+    return KV_OK;
+}
+
+/* ---- the hook
+ * ---------------------------------------------------------------------------------------------------- */
+
+struct merge {
+    struct ts_db *db;
+    struct ts_head_pin pin; /* its tombstones; taken at the first group, when the merge's inputs are settled:
+                               see window.md */
+    bool started;
+    int64_t floor_ms; /* retention, when it started */
+    int64_t clock_ms;
+    bool settling;
+    struct ts_merge_set set;
+    struct kv_buf encoded;
+    struct kv_hook_sink *sink;
+    bool any;
+    int32_t window;
+    uint32_t runs; /* of the window when it started */
+    uint64_t bytes_in, bytes_out, chunks_in, chunks_out;
+};
+
+static size_t merge_group_len(void *ctx, kv_slice key)
+{
+    (void)ctx;
+    return key.len < 12 ? key.len : 12; /* window, metric, series */
+}
+
+static kv_status merge_begin(void *ctx, kv_slice lower, kv_slice upper, void **merge)
+{
+    (void)lower;
+    (void)upper;
+    struct merge *m = kv_zalloc(1, sizeof *m);
+    if (!m)
+        return KV_NO_MEMORY;
+    m->db = ctx;
+    kv_buf_init(&m->encoded, TS_CHUNK_BYTES_MAX + 4096);
+    *merge = m;
+    return KV_OK;
+}
+
+static kv_status merge_start(struct merge *m, int32_t window)
+{
+    struct ts_db *db = m->db;
+    if (!atomic_load(&db->hook_ready))
+        return KV_BUSY; /* the store is still being opened: the engine tries again later */
+    kv_status rc = ts_head_pin(db->head, &m->pin);
+    if (rc < 0)
+        return rc;
+    m->clock_ms = atomic_load(&db->clock_ms);
+    m->floor_ms = ts_retention_floor_at(db, m->clock_ms);
+    m->settling = atomic_load(&db->settling);
+    m->window = window;
+    m->started = true;
+    kv_mutex_lock(&db->windows->lock);
+    const struct ts_window *found = windows_find(db->windows, window);
+    m->runs = found ? found->runs : 0;
+    kv_mutex_unlock(&db->windows->lock);
+    return KV_OK;
+}
+
+static kv_status merge_add(void *ctx, kv_slice key, kv_slice value)
+{
+    struct merge *m = ctx;
+    m->chunks_out++;
+    m->bytes_out += value.len;
+    return m->sink->add(m->sink, key, value);
+}
+
+/* Whether the chunks can stay as they are: in order, apart, and not worth joining. */
+static kv_status merge_tidy(const struct kv_hook_entry *entries, size_t n, bool joined, bool *tidy)
+{
+    struct ts_chunk_info info, before = {0};
+    *tidy = true;
+    for (size_t i = 0; i < n; i++) {
+        kv_status rc = ts_chunk_info(entries[i].value, &info);
+        if (rc < 0)
+            return rc;
+        if (i > 0) {
+            bool full =
+                before.count == TS_CHUNK_SAMPLES_MAX || entries[i - 1].value.len > TS_CHUNK_BYTES_MAX / 2;
+            bool slots = before.last_ms / TS_SLOT_MS != info.first_ms / TS_SLOT_MS;
+            if (info.first_ms <= before.last_ms || (joined ? !full : !full && !slots))
+                *tidy = false;
+        }
+        before = info;
+    }
+    return KV_OK;
+}
+
+static kv_status merge_group(void *merge, const struct kv_hook_entry *entries, size_t n,
+                             struct kv_hook_sink *sink)
+{
+    struct merge *m = merge;
+    struct ts_chunk_key key;
+    kv_status rc = ts_key_chunk_read(entries[0].key, &key);
+    if (rc < 0 || (!m->started && (rc = merge_start(m, key.window)) < 0))
+        return rc;
+    m->sink = sink;
+    for (size_t i = 0; i < n; i++)
+        m->bytes_in += entries[i].value.len;
+    m->chunks_in += n;
+    size_t hint = 0, first, n_tombs = ts_tombstones_find(m->pin.tombstones, key.ref, &hint, &first);
+    const struct ts_tombstone *tombs = n_tombs ? m->pin.tombstones->items + first : NULL;
+    bool joined = m->settling || ts_window_finished(key.window, m->clock_ms), tidy = false;
+    if (n_tombs == 0 && ts_window_start_ms(key.window) >= m->floor_ms &&
+        (rc = merge_tidy(entries, n, joined, &tidy)) < 0)
+        return rc;
+    if (tidy) {
+        for (size_t i = 0; i < n && rc == KV_OK; i++)
+            rc = merge_add(m, entries[i].key, entries[i].value);
+        return rc;
+    }
+    uint64_t seq = 0;
+    ts_merge_set_clear(&m->set);
+    for (size_t i = 0; i < n; i++) {
+        if ((rc = ts_key_chunk_read(entries[i].key, &key)) < 0 ||
+            (rc = ts_merge_set_chunk(&m->set, entries[i].value, key.seq, m->floor_ms, INT64_MAX, tombs,
+                                     n_tombs, NULL)) < 0)
+            return rc;
+        if (key.seq > seq)
+            seq = key.seq;
+    }
+    if ((rc = ts_merge_set_resolve(&m->set)) < 0)
+        return rc;
+    return ts_window_encode(&m->set.samples, key.window, key.ref, seq, joined, &m->encoded, merge_add, m);
+}
+
+static void merge_end(void *merge, bool installed)
+{
+    struct merge *m = merge;
+    if (installed && m->started) {
+        struct ts_windows *w = m->db->windows;
+        kv_mutex_lock(&w->lock);
+        struct ts_window *window = windows_find(w, m->window);
+        if (window) {
+            window->runs = window->runs >= m->runs && m->runs > 0 ? window->runs - m->runs + 1 : 1;
+            window->bytes =
+                window->bytes >= m->bytes_in ? window->bytes - m->bytes_in + m->bytes_out : m->bytes_out;
+            window->chunks = window->chunks >= m->chunks_in ? window->chunks - m->chunks_in + m->chunks_out
+                                                            : m->chunks_out;
+            window->merged = m->settling || ts_window_finished(m->window, m->clock_ms);
+            window->side_bytes = 0;
+        }
+        kv_mutex_unlock(&w->lock);
+        atomic_fetch_add(&m->db->counters.merges, 1);
+    }
+    ts_head_unpin(&m->pin);
+    ts_merge_set_release(&m->set);
+    kv_buf_release(&m->encoded);
+    kv_free(m);
+}
+
+void ts_window_hook(struct ts_db *db, struct kv_hook *out)
+{
+    *out = (struct kv_hook){.ctx = db,
+                            .group_len = merge_group_len,
+                            .begin = merge_begin,
+                            .group = merge_group,
+                            .end = merge_end};
+}
+
+/* ---- merging what is due
+ * ----------------------------------------------------------------------------------------- */
+
+/* Tombstones of the window that a merge now would make superfluous. */
+static size_t window_tombstones(struct ts_db *db, int32_t window, uint64_t floor_seq)
+{
+    struct ts_head_pin pin;
+    size_t n = 0;
+    if (ts_head_pin(db->head, &pin) < 0)
+        return 0;
+    for (size_t i = 0; pin.tombstones && i < pin.tombstones->n; i++)
+        n += pin.tombstones->items[i].window == window && pin.tombstones->items[i].seq < floor_seq;
+    ts_head_unpin(&pin);
+    return n;
+}
+
+static bool window_due(struct ts_db *db, const struct ts_window *window, bool settle, size_t n_tombstones)
+{
+    if (settle)
+        return window->runs > 1 || !window->merged || n_tombstones > 0;
+    if (!ts_window_finished(window->window, atomic_load(&db->clock_ms)) ||
+        ts_head_has_window(db->head, window->window))
+        return false;
+    return !window->merged || window->runs > TS_SIDE_RUNS_MAX ||
+           window->side_bytes > window->bytes / TS_SIDE_SHARE || n_tombstones > 0;
+}
+
+static kv_status window_keep(struct ts_db *db, int32_t window, uint64_t floor_seq, struct kv_err *err)
+{
+    struct kv_batch *batch = NULL;
+    kv_status rc;
+    struct ts_windows *w = db->windows;
+    kv_mutex_lock(&db->erase_lock);
+    KV_TRY(kv_batch_new(&batch));
+    kv_mutex_lock(&w->lock);
+    struct ts_window *found = windows_find(w, window);
+    rc = found ? window_fact_put(found, batch) : KV_OK;
+    kv_mutex_unlock(&w->lock);
+    KV_TRY(rc);
+    KV_TRY(ts_erase_stage_drop(db, window, floor_seq, batch));
+    if (kv_batch_count(batch) > 0)
+        KV_TRY(kv_commit(db->kv, batch, NULL, NULL, err));
+    KV_TRY(ts_erase_drop(db, window, floor_seq));
+out:
+    kv_mutex_unlock(&db->erase_lock);
+    kv_batch_free(batch);
+    return rc;
+}
+
+static kv_status window_merge(struct ts_db *db, const struct ts_window *window, uint64_t floor_seq,
+                              struct kv_err *err)
+{
+    struct ts_key lower, upper;
+    ts_key_chunk_window(&lower, window->window);
+    upper = lower;
+    bool bounded = ts_key_successor(&upper);
+    kv_status rc = kv_merge_range(db->kv, TS_SPACE_CHUNKS, ts_key_slice(&lower),
+                                  bounded ? ts_key_slice(&upper) : (kv_slice){0}, err);
+    return rc < 0 ? rc : window_keep(db, window->window, floor_seq, err);
+}
+
+kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err)
+{
+    struct ts_window *windows = NULL;
+    size_t n;
+    kv_status rc = ts_windows_copy(db->windows, INT32_MIN, INT32_MAX, &windows, &n);
+    atomic_store(&db->settling, settle);
+    /* Read before any merge chooses its inputs: every sample that a tombstone below it covers is in tables by
+     * now. */
+    uint64_t floor_seq = ts_head_floor(db->head);
+    for (size_t i = 0; i < n && rc >= 0; i++)
+        if (window_due(db, &windows[i], settle, window_tombstones(db, windows[i].window, floor_seq)))
+            rc = window_merge(db, &windows[i], floor_seq, err);
+    atomic_store(&db->settling, false);
+    kv_free(windows);
+    return rc < 0 ? rc : KV_OK;
+}
