@@ -340,8 +340,10 @@ kv_status ts_erase(struct ts_db *db, const struct ts_matcher *matchers, size_t n
     KV_TRY(kv_batch_new(&batch));
     KV_TRY(erase_build(db, matchers, n_matchers, from_ms, to_ms, &commit, err));
     if (commit.fresh.n > 0) {
-        const struct kv_commit_options options = {
-            .record = kv_buf_slice(&commit.record), .prepare = erase_prepare, .ctx = &commit};
+        const struct kv_commit_options options = {.record = kv_buf_slice(&commit.record),
+                                                  .prepare = erase_prepare,
+                                                  .ctx = &commit,
+                                                  .past_floor = true};
         KV_TRY(kv_commit(db->kv, batch, &options, NULL, err));
     }
 out:

@@ -9,12 +9,13 @@
  * Precedence is by commit sequence: a generation's samples count as written at last_seq. A delete changes the
  * active generation at once and covers older ones as a tombstone (tsdb/erase.h): frozen samples never change.
  *
- * Threads    apply (ts_head_samples, ts_head_delete) is one at a time, in sequence order. Everything else:
- * any thread beside it. Locks, in order: apply, list, then a generation's table, then one of its stripes.
- * None is held over I/O. Ownership  pins are counted: a generation and the tombstones live until the last pin
- * is gone. Failure    apply cannot be refused any more, so if memory runs out in it the head fails for good
- * (ts_head_failed): nothing acknowledged is lost (the log has it), nothing wrong is answered; reads and
- * writes answer KV_NO_MEMORY until the store is opened anew.
+ * Threads    apply (ts_head_samples, ts_head_delete) is one at a time, in sequence order. Everything else: any thread
+ *            beside it. Locks, in order: apply, list, then a generation's table, then one of its stripes. None is
+ *            held over I/O.
+ * Ownership  pins are counted: a generation and the tombstones live until the last pin is gone.
+ * Failure    apply cannot be refused any more, so if memory runs out in it the head fails for good
+ *            (ts_head_failed): nothing acknowledged is lost (the log has it), nothing wrong is answered; reads and
+ *            writes answer KV_NO_MEMORY until the store is opened anew.
  */
 #ifndef TS_HEAD_H
 #define TS_HEAD_H

@@ -31,7 +31,7 @@ static kv_status retention_commit_drop(struct ts_db *db, int32_t window, struct 
     KV_TRY(ts_windows_forget(window, batch));
     KV_TRY(ts_erase_stage_drop(db, window, UINT64_MAX, batch));
     if (kv_batch_count(batch) > 0)
-        KV_TRY(kv_commit(db->kv, batch, NULL, NULL, err));
+        KV_TRY(kv_commit(db->kv, batch, &(struct kv_commit_options){.past_floor = true}, NULL, err));
     KV_TRY(ts_erase_drop(db, window, UINT64_MAX));
 out:
     kv_mutex_unlock(&db->erase_lock);

@@ -466,7 +466,7 @@ static kv_status window_keep(struct ts_db *db, int32_t window, uint64_t floor_se
     KV_TRY(rc);
     KV_TRY(ts_erase_stage_drop(db, window, floor_seq, batch));
     if (kv_batch_count(batch) > 0)
-        KV_TRY(kv_commit(db->kv, batch, NULL, NULL, err));
+        KV_TRY(kv_commit(db->kv, batch, &(struct kv_commit_options){.past_floor = true}, NULL, err));
     KV_TRY(ts_erase_drop(db, window, floor_seq));
 out:
     kv_mutex_unlock(&db->erase_lock);
