@@ -1,0 +1,212 @@
+/* The everyday calls: commit, get, and what they lean on. Opening and closing: open.c. */
+#include "kvcore/db/db.h"
+#include "kvcore/db/records.h"
+#include "kvcore/sst/block.h"
+
+#include <inttypes.h>
+
+kv_status kv_db_open_table(struct kv_db *db, const struct kv_table_meta *meta, struct kv_table **out,
+                           struct kv_err *err)
+{
+    char name[32];
+    kv_file_name(name, meta->number, KV_NAME_TABLE);
+    struct kv_table_open_options options = {.dir = db->dir,
+                                            .name = name,
+                                            .cache = db->env->cache,
+                                            .log = &db->env->log,
+                                            .db_uuid = db->uuid,
+                                            .uid = meta->uid,
+                                            .file_bytes = meta->bytes,
+                                            .version = meta->bulk_version,
+                                            .gone = kv_obsolete_gone,
+                                            .gone_ctx = db,
+                                            .number = meta->number};
+    kv_status rc = kv_table_open(&options, out, err);
+    if (rc == KV_MISSING)
+        return kv_fail(err, KV_CORRUPT, 0, "%s/%s: the table is missing", db->path, name);
+    return rc;
+}
+
+void kv_db_kick(struct kv_db *db)
+{
+    kv_env_job_kick(db->env, &db->job);
+}
+
+void kv_db_work_failed(struct kv_db *db, const char *what, const struct kv_err *err)
+{
+    kv_logf(&db->env->log, KV_LOG_ERROR, "background_failed", "what=%s code=%s error=%s", what,
+            kv_status_name(err->code), KV_LOGQ(err->text));
+    kv_mutex_lock(&db->view_mutex);
+    db->work_err = *err;
+    kv_mutex_unlock(&db->view_mutex);
+}
+
+/* ---- writing */
+
+kv_status kv_commit(struct kv_db *db, struct kv_batch *batch, const struct kv_commit_options *options,
+                    uint64_t *seq, struct kv_err *err)
+{
+    if (!db->committer)
+        return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
+    return kv_committer_commit(db->committer, batch, options, seq, err);
+}
+
+kv_status kv_sync(struct kv_db *db, struct kv_err *err)
+{
+    return db->committer ? kv_committer_sync(db->committer, err) : KV_OK;
+}
+
+/* ---- reading */
+
+enum { PIN_NONE, PIN_BLOCK, PIN_MEMTABLE };
+
+static kv_status get_in(struct kv_db *db, struct kv_view *view, uint64_t version, uint32_t space,
+                        kv_slice key, struct kv_pinned *out, struct kv_err *err)
+{
+    struct kv_found found = {0};
+    struct kv_memtable *from = NULL;
+    bool have = false;
+    for (size_t i = 0; i < view->n_mem && !have; i++)
+        if (kv_memtable_get(view->mem[i], space, key, version, &found) == KV_OK) {
+            from = view->mem[i];
+            have = true;
+        }
+    kv_status rc = kv_version_get(view->version, space, &db->spaces[space], key, version, &found, &have, err);
+    if (rc < 0 || !have || found.kind == KV_KIND_DELETE) {
+        kv_block_unref(found.block);
+        return rc < 0 ? rc : KV_NOT_FOUND;
+    }
+    *out = found.block ? (struct kv_pinned){found.value, found.block, PIN_BLOCK}
+                       : (struct kv_pinned){found.value, kv_memtable_ref(from), PIN_MEMTABLE};
+    return KV_OK;
+}
+
+kv_status kv_get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice key,
+                 struct kv_pinned *out, struct kv_err *err)
+{
+    *out = (struct kv_pinned){0};
+    if (!kv_space_known(db, space) || key.len < 1 || key.len > KV_KEY_LEN_MAX)
+        return kv_fail(err, KV_INVALID, 0, "space %" PRIu32 " or a key of %zu bytes does not exist", space,
+                       key.len);
+    KV_COUNT(db, gets);
+    uint64_t version;
+    struct kv_view *view = kv_snapshot_view(db, snapshot, &version);
+    kv_status rc = get_in(db, view, version, db->ids[space], key, out, err);
+    kv_view_unref(view);
+    return rc;
+}
+
+void kv_pinned_release(struct kv_pinned *pinned)
+{
+    if (pinned->kind == PIN_BLOCK)
+        kv_block_unref(pinned->pin);
+    else if (pinned->kind == PIN_MEMTABLE)
+        kv_memtable_unref(pinned->pin);
+    *pinned = (struct kv_pinned){0};
+}
+
+/* ---- background work */
+
+/* One piece: flushes first. KV_END: nothing waits. */
+static kv_status work_one(struct kv_db *db, struct kv_err *err)
+{
+    if (!db->committer)
+        return KV_END;
+    kv_status rc = kv_flush_pending(db) ? kv_flush_one(db, err) : KV_END;
+    if (rc != KV_END)
+        return rc;
+    return kv_merge_one(db, err);
+}
+
+bool kv_db_job(void *ctx)
+{
+    struct kv_db *db = ctx;
+    struct kv_err err;
+    return work_one(db, &err) == KV_OK; /* after a failure: when kicked again */
+}
+
+kv_status kv_work(struct kv_db *db, struct kv_err *err)
+{
+    if (db->env->n_threads > 0)
+        return kv_fail(err, KV_INVALID, 0, "kv_work is for environments without threads");
+    if (db->committer) {
+        kv_status rc = kv_committer_tick(db->committer, err);
+        if (rc < 0)
+            return rc;
+    }
+    return work_one(db, err);
+}
+
+/* ---- records */
+
+kv_status kv_records_open(struct kv_db *db, struct kv_records **out, struct kv_err *err)
+{
+    kv_status rc = kv_log_records_open(db->log, out);
+    return rc < 0 ? kv_fail(err, rc, 0, "out of memory opening a cursor over the log") : rc;
+}
+
+/* ---- insight */
+
+uint64_t kv_seq(struct kv_db *db)
+{
+    return kv_db_visible(db);
+}
+
+void kv_uuid(struct kv_db *db, uint8_t uuid[16])
+{
+    memcpy(uuid, db->uuid, KV_UUID_LEN);
+}
+
+int64_t kv_retention_clock_ms(struct kv_db *db)
+{
+    return kv_retention_clock_now(&db->retention, NULL);
+}
+
+kv_status kv_retention_clock_accept(struct kv_db *db, struct kv_err *err)
+{
+    struct kv_edit edit = {0};
+    if (!db->committer)
+        return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
+    kv_retention_clock_take(&db->retention);
+    kv_status rc = kv_db_commit_edit(db, &edit, err);
+    kv_edit_release(&edit);
+    return rc;
+}
+
+kv_status kv_health(struct kv_db *db, struct kv_err *err)
+{
+    if (!db->committer)
+        return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
+    return kv_committer_health(db->committer, err);
+}
+
+kv_status kv_space_stats(struct kv_db *db, uint32_t space, struct kv_space_stats *out)
+{
+    uint64_t visible;
+    if (!kv_space_known(db, space))
+        return KV_INVALID;
+    struct kv_view *view = kv_view_pin(db, &visible);
+    const struct kv_tree *tree = &view->version->trees[db->ids[space]];
+    *out = (struct kv_space_stats){
+        .tables = tree->n_items, .table_bytes = tree->bytes, .entries = tree->entries};
+    for (size_t i = 0; i < tree->n_cuts; i++)
+        if (tree->cuts[i].n_runs > out->runs_max)
+            out->runs_max = tree->cuts[i].n_runs;
+    kv_view_unref(view);
+    return KV_OK;
+}
+
+uint64_t kv_disk_bytes(struct kv_db *db)
+{
+    struct kv_log_stats log;
+    uint64_t visible, bytes;
+    kv_log_stats(db->log, &log);
+    kv_mutex_lock(&db->manifest_mutex);
+    bytes = log.file_bytes + db->manifest.offset;
+    kv_mutex_unlock(&db->manifest_mutex);
+    struct kv_view *view = kv_view_pin(db, &visible);
+    for (uint32_t i = 0; i < view->version->n_spaces; i++)
+        bytes += view->version->trees[i].bytes;
+    kv_view_unref(view);
+    return bytes;
+}

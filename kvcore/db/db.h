@@ -1,0 +1,147 @@
+/*
+ * db.h - an open database, seen from inside kvcore/db. The public half is kv.h; the walk through it:
+ * kvcore/README.md.
+ *
+ * Locks, outermost first; none is held while the lead of the committer is waited for (kv_committer_*, except
+ * from inside its hooks): flush_mutex     one memtable at a time becomes tables merge_mutex     one merge at
+ * a time manifest_mutex  manifest, making and installing versions view_mutex      the pointer to the current
+ * view, and who waits for it to change obsolete_mutex  files to remove once nobody reads them flush_mutex and
+ * merge_mutex are never held together, except that a background merge lets a flush pass (kv_flush_pending).
+ */
+#ifndef KV_DB_H
+#define KV_DB_H
+
+#include "kvcore/db/commit.h"
+#include "kvcore/db/env.h"
+#include "kvcore/db/manifest.h"
+#include "kvcore/db/memtable.h"
+#include "kvcore/db/metrics.h"
+#include "kvcore/db/retention_clock.h"
+#include "kvcore/db/version.h"
+
+/* Memtables waiting for a flush before commits wait too; all memtables, whoever made them; a table's size,
+ * about. */
+enum { KV_IMMUTABLE_MAX = 3, KV_MEMTABLES_MAX = 32, KV_TABLE_BYTES = 64 << 20 };
+
+/* What a reader pins: the memtables and the tree, at one moment. Immutable, counted. */
+struct kv_view {
+    _Atomic uint32_t refs;
+    struct kv_version *version;
+    size_t n_mem;
+    struct kv_memtable *mem[]; /* newest first; mem[0] is the one being written */
+};
+
+struct kv_db {
+    struct kv_env *env;
+    char *path;
+    struct kv_options options; /* resolved; its spaces pointer is not used after open */
+    struct kv_dir *dir;
+    struct kv_lease *lease;
+    struct kv_space spaces[KV_SPACES_MAX]; /* by id */
+    uint32_t n_spaces;
+    uint8_t ids[KV_SPACES_MAX]; /* id of each declared space */
+    uint32_t n_declared;
+    uint8_t uuid[KV_UUID_LEN];
+
+    struct kv_log *log;
+    struct kv_committer *committer; /* NULL: read-only */
+    uint64_t recovered_seq;         /* what is visible without a committer */
+
+    kv_mutex flush_mutex, merge_mutex, manifest_mutex, view_mutex, obsolete_mutex, checkpoint_mutex;
+    kv_cond view_changed;
+    struct kv_manifest manifest;
+    struct kv_view *view;
+    struct kv_memtable *
+        active; /* view->mem[0], which only the leader (or recovery) replaces: it reads this without a lock */
+    uint64_t active_log_at;  /* log position (kv_log_stats.bytes_ever) when the active memtable got its first
+                                entry; leader only */
+    uint64_t flush_failures; /* grows with each failed flush; view_mutex */
+    struct kv_err work_err;  /* of the last failed flush or merge; code KV_OK: none; view_mutex */
+    _Atomic bool merging_stopped; /* a merge met damage: no more of them by themselves */
+    _Atomic bool closing;         /* merges stop early */
+    bool recovering;              /* replay: memtables are switched without a committer */
+    uint64_t *obsolete;           /* table numbers to remove when their last reader is gone */
+    size_t n_obsolete, obsolete_capacity;
+    _Atomic uint64_t pins; /* snapshots, iterators, cursors, bulk loads: must be 0 at close */
+
+    struct kv_env_job job;
+    struct kv_retention_clock retention;
+    struct kv_db_counters counters;
+};
+
+/* ---- view.c */
+
+/* The current view, pinned, and the newest version visible in it. */
+struct kv_view *kv_view_pin(struct kv_db *db, uint64_t *visible);
+struct kv_view *kv_view_ref(struct kv_view *view);
+void kv_view_unref(struct kv_view *view); /* NULL is fine; not under any lock */
+/* The first view of a database being opened. Takes references of its own. */
+KV_MUST kv_status kv_view_first(struct kv_version *version, struct kv_memtable *memtable,
+                                struct kv_view **out);
+uint64_t kv_db_visible(struct kv_db *db);
+/* What a read at snapshot (NULL: now) pins, and the version it reads at. */
+struct kv_view *kv_snapshot_view(struct kv_db *db, const struct kv_snapshot *snapshot, uint64_t *version);
+
+/* One change of the tree: edit and picture together. */
+struct kv_change {
+    struct kv_edit *edit;
+    const struct kv_tree_add *adds; /* the same as the edit says */
+    size_t n_adds;
+    const uint64_t *drops;
+    size_t n_drops;
+    struct kv_memtable *flushed; /* leaves the view; NULL: none */
+    uint64_t app_floor;          /* 0: stays */
+};
+/*
+ * Commits the edit, with the log floors it allows, and makes the new picture current; then removes what
+ * nobody needs any more. KV_CONFLICT: a table to drop is gone already; nothing happened. Any other failure:
+ * nothing changed in memory; files of adds must be kept, for the edit may be found after a crash. Takes
+ * manifest_mutex.
+ */
+KV_MUST kv_status kv_db_change(struct kv_db *db, struct kv_change *change, struct kv_err *err);
+/* An edit without a change of the tree; adds the retention clock. Takes manifest_mutex. */
+KV_MUST kv_status kv_db_commit_edit(struct kv_db *db, struct kv_edit *edit, struct kv_err *err);
+/* Replaces the active memtable by an empty one. Leader (or recovery) only; everything in the old one is
+ * synced first. */
+KV_MUST kv_status kv_db_switch_memtable(struct kv_db *db, struct kv_err *err);
+
+/* ---- flush.c */
+
+/* kv_committer_hooks.room */
+KV_MUST kv_status kv_db_room(void *ctx, uint64_t first_seq, size_t entries, size_t bytes, struct kv_err *err);
+/* Turns the oldest immutable memtable into tables. KV_END: there is none. */
+KV_MUST kv_status kv_flush_one(struct kv_db *db, struct kv_err *err);
+bool kv_flush_pending(struct kv_db *db);
+
+/* ---- compact.c, pick.c */
+
+/* Merges one cut of one space that has too many runs. KV_END: there is none. */
+KV_MUST kv_status kv_merge_one(struct kv_db *db, struct kv_err *err);
+bool kv_merge_pending(struct kv_db *db);
+
+/* ---- obsolete.c */
+
+/* Remembers that a table is no longer part of the database: its file goes with its last reader. Before the
+ * reference is dropped. */
+KV_MUST kv_status kv_obsolete_reserve(struct kv_db *db, size_t n); /* room, so that add cannot fail */
+void kv_obsolete_add(struct kv_db *db, uint64_t number);
+void kv_obsolete_gone(void *db, uint64_t number); /* kv_table_open_options.gone */
+/* Removes log files below the floors; a checkpoint under way puts it off. */
+void kv_obsolete_trim_log(struct kv_db *db);
+/* At open, once our own manifest is published: removes files that belong to nothing. */
+KV_MUST kv_status kv_obsolete_sweep(struct kv_db *db, struct kv_err *err);
+
+/* ---- db.c */
+
+/* Opens the table of a manifest's entry (or one just written) with the database's cache, uuid and hooks. */
+KV_MUST kv_status kv_db_open_table(struct kv_db *db, const struct kv_table_meta *meta, struct kv_table **out,
+                                   struct kv_err *err);
+void kv_db_work_failed(struct kv_db *db, const char *what, const struct kv_err *err);
+void kv_db_kick(struct kv_db *db);
+bool kv_db_job(void *db); /* kv_env_job.run */
+static inline bool kv_space_known(const struct kv_db *db, uint32_t space)
+{
+    return space < db->n_declared;
+}
+
+#endif

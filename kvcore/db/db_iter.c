@@ -1,0 +1,124 @@
+/* Snapshots and the public iterator: one moment's memtables and tables as one ordered walk. */
+#include "kvcore/base/mem.h"
+#include "kvcore/db/db.h"
+#include "kvcore/db/merge_iter.h"
+#include "kvcore/db/tree_iter.h"
+
+struct kv_snapshot {
+    struct kv_db *db;
+    struct kv_view *view;
+    uint64_t seq;
+};
+
+struct kv_view *kv_snapshot_view(struct kv_db *db, const struct kv_snapshot *snapshot, uint64_t *version)
+{
+    if (!snapshot)
+        return kv_view_pin(db, version);
+    *version = snapshot->seq;
+    return kv_view_ref(snapshot->view);
+}
+
+kv_status kv_snapshot_open(struct kv_db *db, struct kv_snapshot **out)
+{
+    struct kv_snapshot *snapshot = kv_alloc(sizeof *snapshot);
+    if (!snapshot)
+        return KV_NO_MEMORY;
+    snapshot->db = db;
+    snapshot->view = kv_view_pin(db, &snapshot->seq);
+    atomic_fetch_add_explicit(&db->pins, 1, memory_order_relaxed);
+    KV_COUNT(db, snapshots);
+    *out = snapshot;
+    return KV_OK;
+}
+
+void kv_snapshot_close(struct kv_snapshot *snapshot)
+{
+    if (!snapshot)
+        return;
+    kv_view_unref(snapshot->view);
+    atomic_fetch_sub_explicit(&snapshot->db->pins, 1, memory_order_relaxed);
+    kv_free(snapshot);
+}
+
+uint64_t kv_snapshot_seq(const struct kv_snapshot *snapshot)
+{
+    return snapshot->seq;
+}
+
+/* What an open iterator holds besides its sources. */
+struct iter_pin {
+    struct kv_db *db;
+    struct kv_view *view;
+};
+
+static void iter_closed(void *ctx)
+{
+    struct iter_pin *pin = ctx;
+    kv_view_unref(pin->view);
+    atomic_fetch_sub_explicit(&pin->db->pins, 1, memory_order_relaxed);
+    kv_free(pin);
+}
+
+/* Memtables that hold nothing of the space are left out: with one source left, the walk needs no merging. */
+static kv_status iter_sources(struct kv_view *view, uint32_t space, kv_slice lower, kv_slice upper,
+                              struct kv_entry_iter **sources, size_t *n)
+{
+    kv_status rc = KV_OK;
+    for (size_t i = 0; i < view->n_mem && rc == KV_OK; i++) {
+        if (kv_memtable_entries(view->mem[i], space) == 0 ||
+            !kv_memtable_touches(view->mem[i], space, lower, upper))
+            continue;
+        rc = kv_memtable_iter_open(view->mem[i], space, lower, upper, &sources[*n]);
+        *n += rc == KV_OK;
+    }
+    if (rc < 0)
+        return rc;
+    struct kv_tree_iter_options how = {.space = space, .lower = lower, .upper = upper};
+    rc = kv_tree_iter_open(view->version, &how, &sources[*n]);
+    *n += rc == KV_OK;
+    return rc < 0 ? rc : KV_OK;
+}
+
+static kv_status iter_open(struct kv_view *view, uint64_t version, uint32_t space, kv_slice lower,
+                           kv_slice upper, struct iter_pin *pin, struct kv_iter **out)
+{
+    size_t n = 0;
+    struct kv_entry_iter *merged = NULL;
+    struct kv_entry_iter **sources = kv_alloc((view->n_mem + 1) * sizeof(struct kv_entry_iter *));
+    kv_status rc = sources ? iter_sources(view, space, lower, upper, sources, &n) : KV_NO_MEMORY;
+    if (rc == KV_OK)
+        rc = kv_merge_iter_open(sources, n, &merged);
+    if (rc == KV_OK) {
+        struct kv_view_options how = {.version = version, .closed = iter_closed, .closed_ctx = pin};
+        rc = kv_view_iter_open(merged, &how, out);
+        if (rc < 0)
+            kv_entry_iter_close(merged);
+    } else {
+        for (size_t i = 0; i < n; i++)
+            kv_entry_iter_close(sources[i]);
+    }
+    kv_free(sources);
+    return rc;
+}
+
+kv_status kv_iter_open(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice lower,
+                       kv_slice upper, struct kv_iter **out)
+{
+    uint64_t version;
+    if (!kv_space_known(db, space) || lower.len > KV_KEY_LEN_MAX || upper.len > KV_KEY_LEN_MAX)
+        return KV_INVALID;
+    struct iter_pin *pin = kv_alloc(sizeof *pin);
+    if (!pin)
+        return KV_NO_MEMORY;
+    struct kv_view *view = kv_snapshot_view(db, snapshot, &version);
+    *pin = (struct iter_pin){db, view};
+    kv_status rc = iter_open(view, version, db->ids[space], lower, upper, pin, out);
+    if (rc < 0) {
+        kv_view_unref(view);
+        kv_free(pin);
+        return rc;
+    }
+    atomic_fetch_add_explicit(&db->pins, 1, memory_order_relaxed);
+    KV_COUNT(db, iterators);
+    return KV_OK;
+}

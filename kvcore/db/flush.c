@@ -1,0 +1,212 @@
+/* Memtables become tables: making room for commits, and the flush itself. */
+#include "kvcore/db/output.h"
+
+/* ---- room: the leader asks before it logs a group */
+
+static size_t immutables(struct kv_db *db)
+{
+    kv_mutex_lock(&db->view_mutex);
+    size_t n = db->view->n_mem - 1;
+    kv_mutex_unlock(&db->view_mutex);
+    return n;
+}
+
+bool kv_flush_pending(struct kv_db *db)
+{
+    return immutables(db) > 0;
+}
+
+static kv_status room_wait(struct kv_db *db, struct kv_err *err)
+{
+    kv_status rc = KV_OK;
+    if (db->env->n_threads == 0 || db->closing) {
+        while (rc == KV_OK && immutables(db) >= KV_IMMUTABLE_MAX)
+            rc = kv_flush_one(db, err);
+        return rc < 0 ? rc : KV_OK;
+    }
+    kv_mutex_lock(&db->view_mutex);
+    uint64_t failures = db->flush_failures;
+    if (db->view->n_mem - 1 >= KV_IMMUTABLE_MAX) {
+        KV_COUNT(db, stalls);
+        kv_db_kick(db);
+    }
+    while (db->view->n_mem - 1 >= KV_IMMUTABLE_MAX && db->flush_failures == failures && !db->closing)
+        kv_cond_wait(&db->view_changed, &db->view_mutex);
+    if (db->flush_failures != failures && db->view->n_mem - 1 >= KV_IMMUTABLE_MAX)
+        rc = kv_fail(err, db->work_err.code, db->work_err.sys,
+                     "memtables are full and a flush failed: %.190s", db->work_err.text);
+    kv_mutex_unlock(&db->view_mutex);
+    return rc;
+}
+
+/* One memtable before commits would have to wait, each group gives the flush a moment: a slope, not a cliff.
+ */
+static void room_slow_down(struct kv_db *db)
+{
+    enum { SLOW_NS = 1000000 };
+    if (db->env->n_threads == 0)
+        return;
+    kv_mutex_lock(&db->view_mutex);
+    if (db->view->n_mem - 1 >= KV_IMMUTABLE_MAX - 1) {
+        KV_COUNT(db, slowdowns);
+        kv_cond_wait_for(&db->view_changed, &db->view_mutex, SLOW_NS);
+    }
+    kv_mutex_unlock(&db->view_mutex);
+}
+
+kv_status kv_db_room(void *ctx, uint64_t first_seq, size_t entries, size_t bytes, struct kv_err *err)
+{
+    struct kv_db *db = ctx;
+    struct kv_log_stats log;
+    kv_status rc;
+    (void)first_seq;
+    kv_log_stats(db->log, &log);
+    struct kv_memtable *active = db->active; /* changed by the leader alone */
+    bool empty = kv_memtable_entries_all(active) == 0;
+    bool full = kv_memtable_bytes(active) + bytes > db->options.memtable_bytes;
+    bool far = log.bytes_ever - db->active_log_at > db->options.log_bytes_max;
+    if (!empty && ((full && entries > 0) || far)) {
+        KV_TRY(room_wait(db, err));
+        KV_TRY(kv_db_switch_memtable(db, err));
+        active = db->active;
+        empty = true;
+    } else if (entries > 0) {
+        room_slow_down(db);
+    }
+    if (empty)
+        db->active_log_at = log.bytes_ever;
+    rc = entries ? kv_memtable_reserve(active, entries, bytes) : KV_OK;
+    if (rc < 0)
+        kv_fail(err, rc, 0, "out of memory for %zu bytes in the memtable", bytes);
+out:
+    return rc;
+}
+
+/* ---- flush */
+
+static bool nothing_below(const struct kv_db *db, const struct kv_version *version, uint32_t space,
+                          kv_slice key)
+{
+    const struct kv_tree *tree = &version->trees[space];
+    size_t at = kv_tree_cut_at(tree, key);
+    return at == tree->n_cuts ||
+           !kv_slice_equal(tree->cuts[at].prefix, kv_space_cut(&db->spaces[space], key));
+}
+
+/* Of each key only the newest entry: readers that want an older one pin the memtable. A deletion of nothing
+ * is dropped. */
+static kv_status flush_space(struct kv_db *db, const struct kv_view *view, struct kv_memtable *memtable,
+                             uint32_t space, struct kv_output *output, struct kv_err *err)
+{
+    struct kv_entry_iter *it = NULL;
+    struct kv_buf last = {0};
+    bool first = true;
+    kv_status rc;
+    KV_TRY(kv_memtable_iter_open(memtable, space, (kv_slice){0}, (kv_slice){0}, &it));
+    it->err = err;
+    for (rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX); rc == KV_OK;
+         rc = kv_entry_iter_next(it)) {
+        if (!first && kv_slice_equal(it->key, kv_buf_slice(&last)))
+            continue;
+        first = false;
+        kv_buf_clear(&last);
+        KV_TRY(kv_buf_append(&last, it->key));
+        if (it->kind == KV_KIND_DELETE && nothing_below(db, view->version, space, it->key))
+            continue;
+        struct kv_entry entry = {it->key, it->version, it->kind, it->value};
+        KV_TRY(kv_output_add(output, space, &entry, true, err));
+    }
+out:
+    kv_entry_iter_close(it);
+    kv_buf_release(&last);
+    return rc == KV_END ? KV_OK : rc;
+}
+
+static kv_status flush_memtable(struct kv_db *db, const struct kv_view *view, struct kv_memtable *memtable,
+                                struct kv_err *err)
+{
+    struct kv_output output;
+    struct kv_edit edit = {0};
+    struct kv_change change = {.edit = &edit, .flushed = memtable};
+    kv_status rc = KV_OK;
+    kv_output_init(&output, db);
+    for (uint32_t space = 0; space < db->n_spaces; space++)
+        if (kv_memtable_entries(memtable, space) > 0)
+            KV_TRY(flush_space(db, view, memtable, space, &output, err));
+    KV_TRY(kv_output_finish(&output, err));
+    kv_output_install(&output, &change, 0);
+    kv_edit_last_seq(&edit, kv_memtable_version_newest(memtable));
+    output.keep = true;
+    KV_TRY(kv_db_change(db, &change, err));
+    KV_COUNT(db, flushes);
+    KV_COUNT_BY(db, flush_bytes, output.bytes);
+out:
+    if (rc == KV_NO_MEMORY)
+        kv_fail(err, rc, 0, "out of memory flushing a memtable");
+    kv_edit_release(&edit);
+    kv_output_release(&output);
+    return rc;
+}
+
+static void flush_failed(struct kv_db *db, const struct kv_err *err)
+{
+    KV_COUNT(db, flush_failures);
+    kv_db_work_failed(db, "flush", err);
+    kv_mutex_lock(&db->view_mutex);
+    db->flush_failures++;
+    kv_cond_broadcast(&db->view_changed);
+    kv_mutex_unlock(&db->view_mutex);
+}
+
+kv_status kv_flush_one(struct kv_db *db, struct kv_err *err)
+{
+    struct kv_err local = {0};
+    uint64_t visible;
+    kv_status rc = KV_END;
+    kv_mutex_lock(&db->flush_mutex);
+    struct kv_view *view = kv_view_pin(db, &visible);
+    if (view->n_mem > 1) {
+        struct kv_memtable *oldest = view->mem[view->n_mem - 1];
+        rc = flush_memtable(db, view, oldest, &local);
+        if (rc == KV_NO_SPACE) { /* the reserve is for this */
+            if (db->committer)
+                kv_committer_release_reserve(db->committer);
+            rc = flush_memtable(db, view, oldest, &local);
+        }
+    }
+    kv_view_unref(view);
+    if (rc < 0)
+        flush_failed(db, &local);
+    kv_mutex_unlock(&db->flush_mutex);
+    if (rc < 0 && err)
+        *err = local;
+    return rc;
+}
+
+static kv_status switch_if_used(void *ctx, uint64_t seq, struct kv_err *err)
+{
+    struct kv_db *db = ctx;
+    (void)seq;
+    return kv_memtable_entries_all(db->active) ? kv_db_switch_memtable(db, err) : KV_OK;
+}
+
+/* True while a memtable that holds something at or below seq waits. */
+static bool waits_below(struct kv_db *db, uint64_t seq)
+{
+    kv_mutex_lock(&db->view_mutex);
+    size_t n = db->view->n_mem;
+    bool waits = n > 1 && kv_memtable_version_oldest(db->view->mem[n - 1]) <= seq;
+    kv_mutex_unlock(&db->view_mutex);
+    return waits;
+}
+
+kv_status kv_flush(struct kv_db *db, struct kv_err *err)
+{
+    if (!db->committer)
+        return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
+    uint64_t target = kv_db_visible(db);
+    kv_status rc = kv_committer_exclusive(db->committer, false, switch_if_used, db, err);
+    while (rc == KV_OK && waits_below(db, target))
+        rc = kv_flush_one(db, err);
+    return rc < 0 ? rc : KV_OK;
+}

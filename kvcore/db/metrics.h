@@ -1,0 +1,40 @@
+/*
+ * metrics.h - what an open database counts. One list makes the fields, the names and the help texts.
+ * Threads    any: relaxed atomics.
+ */
+#ifndef KV_METRICS_H
+#define KV_METRICS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+/* field, metric name, help */
+#define KV_DB_COUNTERS(X)                                                                                    \
+    X(gets, "kv_gets_total", "kv_get calls")                                                                 \
+    X(iterators, "kv_iterators_total", "iterators opened")                                                   \
+    X(snapshots, "kv_snapshots_total", "snapshots opened")                                                   \
+    X(flushes, "kv_flushes_total", "memtables turned into tables")                                           \
+    X(flush_bytes, "kv_flush_bytes_total", "bytes of tables written by flushes")                             \
+    X(flush_failures, "kv_flush_failures_total", "flushes that failed and will be tried again")              \
+    X(merges, "kv_merges_total", "merges installed")                                                         \
+    X(merge_bytes_in, "kv_merge_bytes_read_total", "bytes of tables merged")                                 \
+    X(merge_bytes_out, "kv_merge_bytes_written_total", "bytes of tables written by merges")                  \
+    X(merge_failures, "kv_merge_failures_total", "merges that failed")                                       \
+    X(bulk_loads, "kv_bulk_loads_total", "bulk loads installed")                                             \
+    X(bulk_bytes, "kv_bulk_bytes_total", "bytes of tables written by bulk loads")                            \
+    X(drops, "kv_dropped_tables_total", "tables dropped whole")                                              \
+    X(slowdowns, "kv_slowdowns_total", "commit groups held back to let a flush keep up")                     \
+    X(stalls, "kv_stalls_total", "commit groups that waited for a flush")                                    \
+    X(obsolete_removed, "kv_obsolete_files_removed_total", "files removed because nothing refers to them")   \
+    X(checkpoints, "kv_checkpoints_total", "checkpoints made")
+
+struct kv_db_counters {
+#define X(field, name, help) _Atomic uint64_t field;
+    KV_DB_COUNTERS(X)
+#undef X
+};
+#define KV_COUNT(db, field) atomic_fetch_add_explicit(&(db)->counters.field, 1, memory_order_relaxed)
+#define KV_COUNT_BY(db, field, by)                                                                           \
+    atomic_fetch_add_explicit(&(db)->counters.field, (by), memory_order_relaxed)
+
+#endif

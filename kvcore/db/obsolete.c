@@ -1,0 +1,116 @@
+/* Files nobody needs any more: dropped tables go with their last reader, log files with the floors, orphans
+ * at open. */
+#include "kvcore/base/mem.h"
+#include "kvcore/db/db.h"
+
+#include <inttypes.h>
+
+kv_status kv_obsolete_reserve(struct kv_db *db, size_t n)
+{
+    kv_status rc = KV_OK;
+    kv_mutex_lock(&db->obsolete_mutex);
+    if (db->n_obsolete + n > db->obsolete_capacity) {
+        size_t capacity = 2 * (db->n_obsolete + n);
+        uint64_t *grown = kv_realloc(db->obsolete, capacity * sizeof *grown);
+        if (grown) {
+            db->obsolete = grown;
+            db->obsolete_capacity = capacity;
+        } else {
+            rc = KV_NO_MEMORY;
+        }
+    }
+    kv_mutex_unlock(&db->obsolete_mutex);
+    return rc;
+}
+
+void kv_obsolete_add(struct kv_db *db, uint64_t number)
+{
+    kv_mutex_lock(&db->obsolete_mutex);
+    db->obsolete[db->n_obsolete++] = number;
+    kv_mutex_unlock(&db->obsolete_mutex);
+}
+
+static bool obsolete_take(struct kv_db *db, uint64_t number)
+{
+    bool found = false;
+    kv_mutex_lock(&db->obsolete_mutex);
+    for (size_t i = 0; i < db->n_obsolete && !found; i++)
+        if (db->obsolete[i] == number) {
+            db->obsolete[i] = db->obsolete[--db->n_obsolete];
+            found = true;
+        }
+    kv_mutex_unlock(&db->obsolete_mutex);
+    return found;
+}
+
+static void remove_file(struct kv_db *db, const char *name)
+{
+    struct kv_err err;
+    kv_status rc = kv_dir_remove(db->dir, name, &err);
+    if (rc == KV_OK)
+        KV_COUNT(db, obsolete_removed);
+    else /* it stays as an orphan, which the next open removes */
+        kv_logf(&db->env->log, KV_LOG_WARN, "remove_failed", "file=%s error=%s", name, KV_LOGQ(err.text));
+}
+
+void kv_obsolete_gone(void *ctx, uint64_t number)
+{
+    struct kv_db *db = ctx;
+    char name[32];
+    if (!obsolete_take(db, number))
+        return;
+    kv_file_name(name, number, KV_NAME_TABLE);
+    remove_file(db, name);
+}
+
+void kv_obsolete_trim_log(struct kv_db *db)
+{
+    struct kv_err err = {0};
+    if (!kv_mutex_try_lock(&db->checkpoint_mutex))
+        return; /* a checkpoint is linking log files: the next change trims */
+    kv_mutex_lock(&db->manifest_mutex);
+    uint64_t puts_from = db->manifest.state.log_floor, records_from = db->manifest.state.app_floor;
+    kv_mutex_unlock(&db->manifest_mutex);
+    kv_status rc = kv_log_trim(db->log, puts_from, records_from, NULL, &err);
+    if (rc < 0)
+        kv_logf(&db->env->log, KV_LOG_WARN, "log_trim_failed", "error=%s", KV_LOGQ(err.text));
+    kv_mutex_unlock(&db->checkpoint_mutex);
+}
+
+/* ---- orphans */
+
+struct sweep {
+    struct kv_db *db;
+    struct kv_buf
+        names; /* NUL-terminated, one behind another: removing while listing is not promised to work */
+};
+
+static kv_status sweep_look(void *ctx, const char *name, uint64_t bytes)
+{
+    struct sweep *sweep = ctx;
+    struct kv_db *db = sweep->db;
+    uint64_t number;
+    enum kv_file_kind_name kind;
+    (void)bytes;
+    if (!kv_file_name_parse(name, &number, &kind)) {
+        if (strcmp(name, KV_RESERVE_NAME) != 0)
+            kv_logf(&db->env->log, KV_LOG_WARN, "foreign_file", "path=%s file=%s", KV_LOGQ(db->path),
+                    KV_LOGQ(name));
+        return KV_OK;
+    }
+    bool ours = kind == KV_NAME_LOG || /* the log sees to its own */
+                (kind == KV_NAME_TABLE && kv_manifest_table(&db->manifest.state, number)) ||
+                (kind == KV_NAME_MANIFEST && strcmp(name, db->manifest.name) == 0);
+    return ours ? KV_OK : kv_buf_append(&sweep->names, kv_slice_of(name, strlen(name) + 1));
+}
+
+kv_status kv_obsolete_sweep(struct kv_db *db, struct kv_err *err)
+{
+    struct sweep sweep = {.db = db};
+    kv_status rc = db->dir->ops->list(db->dir, sweep_look, &sweep, err);
+    if (rc >= 0)
+        for (size_t at = 0; at < sweep.names.len; at += strlen((char *)sweep.names.data + at) + 1)
+            remove_file(db, (char *)sweep.names.data + at);
+    kv_buf_release(&sweep.names);
+    return rc < 0 ? rc : KV_OK;
+}

@@ -1,0 +1,395 @@
+/*
+ * Opening and closing a database. In order: lease, manifest, tables, log replay into memtables, our own
+ * manifest file, our own log file (which seals the older ones), committer, removal of orphans. Nothing is
+ * written before the log was read without finding damage.
+ */
+#include "kvcore/base/assert.h"
+#include "kvcore/base/mem.h"
+#include "kvcore/db/db.h"
+#include "kvcore/db/options.h"
+
+#include <inttypes.h>
+
+/* ---- hooks of log and committer */
+
+static kv_status hook_new_file(void *ctx, uint64_t *number, uint64_t *edit, struct kv_err *err)
+{
+    struct kv_db *db = ctx;
+    (void)err;
+    *number = kv_manifest_take_number(&db->manifest);
+    kv_mutex_lock(&db->manifest_mutex);
+    *edit = db->manifest.state.edit;
+    kv_mutex_unlock(&db->manifest_mutex);
+    return KV_OK;
+}
+
+static kv_status hook_seal(void *ctx, const struct kv_log_seal *seals, size_t n, uint64_t current,
+                           struct kv_err *err)
+{
+    struct kv_db *db = ctx;
+    struct kv_edit edit = {0};
+    for (size_t i = 0; i < n; i++) {
+        kv_edit_seal(&edit, &seals[i]);
+        kv_edit_last_seq(&edit, seals[i].last_seq);
+    }
+    kv_edit_log_current(&edit, current);
+    kv_status rc = kv_db_commit_edit(db, &edit, err);
+    kv_edit_release(&edit);
+    return rc;
+}
+
+/* order: the ids of the spaces by the place the batch's writer gave them. */
+static kv_status enter_batch(struct kv_db *db, uint64_t seq, kv_slice batch, const uint8_t *order,
+                             uint32_t n_order)
+{
+    struct kv_batch_entry entry;
+    kv_status rc;
+    while ((rc = kv_batch_next(&batch, &entry)) == KV_OK) {
+        if (entry.space >= n_order)
+            return KV_CORRUPT;
+        struct kv_entry add = {entry.key, seq, (enum kv_kind)entry.kind, entry.value};
+        rc = kv_memtable_add(db->active, order[entry.space], &add);
+        if (rc < 0)
+            return rc;
+    }
+    return rc == KV_END ? KV_OK : rc;
+}
+
+static kv_status hook_apply(void *ctx, uint64_t seq, kv_slice batch)
+{
+    struct kv_db *db = ctx;
+    return enter_batch(db, seq, batch, db->ids, db->n_declared);
+}
+
+static void hook_health(void *ctx, kv_status code, const char *text)
+{
+    struct kv_db *db = ctx;
+    kv_logf(&db->env->log, code == KV_OK ? KV_LOG_INFO : KV_LOG_ERROR, "writing", "path=%s state=%s text=%s",
+            KV_LOGQ(db->path), code == KV_OK ? "resumed" : kv_status_name(code), KV_LOGQ(text ? text : ""));
+}
+
+static kv_status replay_commit(void *ctx, uint64_t seq, kv_slice batch, kv_slice record, struct kv_err *err)
+{
+    struct kv_db *db = ctx;
+    const struct kv_manifest_state *state = &db->manifest.state;
+    kv_status rc = KV_OK;
+    (void)record; /* the application reads those itself */
+    if (seq < state->log_floor || batch.len == 0)
+        return KV_OK;
+    if (kv_memtable_entries_all(db->active) > 0 &&
+        kv_memtable_bytes(db->active) + batch.len > db->options.memtable_bytes)
+        rc = kv_db_switch_memtable(db, err);
+    if (rc == KV_OK)
+        rc = enter_batch(db, seq, batch, state->order, state->n_order);
+    return rc < 0 ? kv_fail(err, rc, 0, "replaying commit %" PRIu64 ": %s", seq, kv_status_text(rc)) : KV_OK;
+}
+
+/* ---- what lies in the directory */
+
+struct listing {
+    struct kv_db *db;
+    uint64_t number_max;
+    size_t logs, tables, foreign;
+    char foreign_name[72];
+    struct kv_buf manifests; /* names, NUL-terminated */
+};
+
+static kv_status list_look(void *ctx, const char *name, uint64_t bytes)
+{
+    struct listing *list = ctx;
+    uint64_t number;
+    enum kv_file_kind_name kind;
+    (void)bytes;
+    if (!kv_file_name_parse(name, &number, &kind)) {
+        if (strcmp(name, KV_RESERVE_NAME) != 0 && list->foreign++ == 0)
+            memcpy(list->foreign_name, name, strnlen(name, sizeof list->foreign_name - 1) + 1);
+        return KV_OK;
+    }
+    if (number > list->number_max)
+        list->number_max = number;
+    list->logs += kind == KV_NAME_LOG;
+    list->tables += kind == KV_NAME_TABLE;
+    return kind == KV_NAME_MANIFEST ? kv_buf_append(&list->manifests, kv_slice_of(name, strlen(name) + 1))
+                                    : KV_OK;
+}
+
+/* No manifest is published: an empty directory, one whose creation was cut short, or something that is no
+ * database. */
+static kv_status check_creatable(struct kv_db *db, const struct listing *list, struct kv_err *err)
+{
+    if (db->options.must_exist || db->options.read_only)
+        return kv_fail(err, KV_MISSING, 0, "%s holds no database", db->path);
+    if (list->logs > 0 || list->tables > 0)
+        return kv_fail(err, KV_CORRUPT, 0, "%s: %zu log files and %zu tables, but no manifest is published",
+                       db->path, list->logs, list->tables);
+    if (list->foreign > 0)
+        return kv_fail(err, KV_INVALID, 0, "%s holds something else: %s", db->path, list->foreign_name);
+    for (size_t at = 0; at < list->manifests.len; at += strlen((char *)list->manifests.data + at) + 1) {
+        kv_status rc = kv_dir_remove(db->dir, (char *)list->manifests.data + at, err);
+        if (rc < 0)
+            return rc;
+    }
+    return KV_OK;
+}
+
+/* ---- the steps of an open */
+
+static kv_status open_directory(struct kv_db *db, struct kv_err *err)
+{
+    bool create = !db->options.must_exist && !db->options.read_only;
+    kv_status rc = kv_vfs_dir_open(db->env->vfs, db->path, create, &db->dir, err);
+    return rc < 0 ? rc : db->dir->ops->lease(db->dir, db->options.read_only, &db->lease, err);
+}
+
+static void edit_identity(struct kv_db *db, struct kv_edit *edit)
+{
+    uint8_t seed[KV_UUID_LEN];
+    kv_clock_entropy(db->env->clock, db->uuid, KV_UUID_LEN);
+    kv_clock_entropy(db->env->clock, seed, sizeof seed);
+    kv_edit_identity(edit, db->uuid, seed);
+}
+
+/* Reads the manifest and prepares the edit that makes the database ours. */
+static kv_status open_manifest(struct kv_db *db, struct kv_edit *edit, struct kv_err *err)
+{
+    struct listing list = {.db = db};
+    kv_status rc;
+    KV_TRY(kv_manifest_load(&db->manifest, db->dir, db->env->clock, err));
+    bool missing = rc == KV_NOT_FOUND;
+    KV_TRY(db->dir->ops->list(db->dir, list_look, &list, err));
+    struct kv_manifest_state *state = &db->manifest.state;
+    if (missing) {
+        KV_TRY(check_creatable(db, &list, err));
+        edit_identity(db, edit);
+    } else {
+        memcpy(db->uuid, state->uuid, KV_UUID_LEN);
+    }
+    if (db->manifest.next_file <= list.number_max)
+        db->manifest.next_file = list.number_max + 1;
+    kv_edit_owner_epoch(edit, state->owner_epoch + 1);
+    KV_TRY(kv_options_match_spaces(&db->options, state, db->ids, db->spaces, edit, err));
+    db->n_declared = (uint32_t)db->options.n_spaces;
+    db->n_spaces = db->n_declared; /* all stored ones are declared */
+    kv_retention_clock_init(&db->retention, db->env->clock, missing ? 0 : state->retention_ms);
+out:
+    kv_buf_release(&list.manifests);
+    return rc;
+}
+
+static kv_status open_tables(struct kv_db *db, struct kv_err *err)
+{
+    const struct kv_manifest_state *state = &db->manifest.state;
+    struct kv_tree_add *adds = kv_zalloc(state->n_tables, sizeof *adds);
+    struct kv_version *version = NULL;
+    struct kv_memtable *memtable = NULL;
+    size_t n = 0;
+    kv_status rc = adds ? KV_OK : KV_NO_MEMORY;
+    for (; rc == KV_OK && n < state->n_tables; n++) {
+        const struct kv_table_meta *meta = state->tables[n];
+        adds[n] = (struct kv_tree_add){.space = meta->space, .run = meta->run};
+        rc = kv_db_open_table(db, meta, &adds[n].table, err);
+    }
+    KV_TRY(rc);
+    KV_TRY(kv_version_make(NULL, db->n_spaces, db->spaces, adds, n, NULL, 0, &version, err));
+    KV_TRY(kv_memtable_new(db->n_spaces, &memtable));
+    KV_TRY(kv_view_first(version, memtable, &db->view));
+    db->active = memtable;
+out:
+    if (rc == KV_NO_MEMORY)
+        kv_fail(err, rc, 0, "%s: out of memory opening tables", db->path);
+    kv_version_unref(version);
+    kv_memtable_unref(memtable);
+    for (size_t i = 0; adds && i < n; i++)
+        kv_table_unref(adds[i].table);
+    kv_free(adds);
+    return rc;
+}
+
+static kv_status open_log(struct kv_db *db, struct kv_err *err)
+{
+    const struct kv_manifest_state *state = &db->manifest.state;
+    struct kv_log_options options = {.dir = db->dir,
+                                     .path = db->path,
+                                     .clock = db->env->clock,
+                                     .log = &db->env->log,
+                                     .owner_epoch = state->owner_epoch + 1,
+                                     .file_bytes = db->options.log_file_bytes,
+                                     .forget_unsynced = db->options.durability == KV_DURABILITY_OS,
+                                     .hooks = {db, hook_new_file, hook_seal}};
+    memcpy(options.uuid, db->uuid, KV_UUID_LEN);
+    struct kv_log_known known = {.seals = state->seals,
+                                 .n_seals = state->n_seals,
+                                 .current = state->log_current,
+                                 .edit = state->edit,
+                                 .last_seq = state->last_seq,
+                                 .puts_from = state->log_floor,
+                                 .records_from = state->app_floor};
+    struct kv_log_replay replay = {db, replay_commit};
+    db->recovering = true;
+    kv_status rc = kv_log_open(&options, &known, &replay, &db->log, err);
+    db->recovering = false;
+    if (rc < 0)
+        return rc;
+    struct kv_log_stats stats;
+    kv_log_stats(db->log, &stats);
+    db->recovered_seq = stats.last_seq > state->last_seq ? stats.last_seq : state->last_seq;
+    return KV_OK;
+}
+
+/* Batches in the log name spaces by their place in the writer's declaration. Before that changes, every put
+ * of the log goes to tables. */
+static kv_status open_space_order(struct kv_db *db, struct kv_err *err)
+{
+    const struct kv_manifest_state *state = &db->manifest.state;
+    struct kv_edit edit = {0};
+    struct kv_change change = {.edit = &edit};
+    kv_status rc = KV_OK;
+    if (state->n_order == db->n_declared && memcmp(state->order, db->ids, db->n_declared) == 0)
+        return KV_OK;
+    bool grown = state->n_order <= db->n_declared && memcmp(state->order, db->ids, state->n_order) == 0;
+    if (!grown) {
+        if (kv_memtable_entries_all(db->active) > 0)
+            KV_TRY(kv_db_switch_memtable(db, err));
+        while (rc == KV_OK && kv_flush_pending(db))
+            KV_TRY(kv_flush_one(db, err));
+    }
+    kv_edit_space_order(&edit, db->ids, db->n_declared);
+    KV_TRY(kv_db_change(db, &change, err));
+out:
+    kv_edit_release(&edit);
+    return rc;
+}
+
+static kv_status open_committer(struct kv_db *db, struct kv_err *err)
+{
+    struct kv_committer_options options = {.log = db->log,
+                                           .dir = db->dir,
+                                           .clock = db->env->clock,
+                                           .logger = &db->env->log,
+                                           .durability = db->options.durability,
+                                           .sync_interval_ms = db->options.sync_interval_ms,
+                                           .disk_reserve_bytes = db->options.disk_reserve_bytes,
+                                           .no_thread = db->env->n_threads == 0,
+                                           .n_spaces = db->n_declared,
+                                           .hooks = {.ctx = db,
+                                                     .room = kv_db_room,
+                                                     .apply = hook_apply,
+                                                     .record = db->options.apply,
+                                                     .record_ctx = db->options.apply_ctx,
+                                                     .health = hook_health}};
+    struct kv_committer *committer = NULL;
+    kv_status rc = kv_committer_open(&options, &committer, err);
+    if (rc < 0)
+        return rc;
+    kv_mutex_lock(&db->view_mutex);
+    db->committer = committer;
+    kv_mutex_unlock(&db->view_mutex);
+    return KV_OK;
+}
+
+static kv_status open_for_writing(struct kv_db *db, struct kv_edit *edit, struct kv_err *err)
+{
+    kv_status rc;
+    KV_TRY(kv_db_commit_edit(db, edit, err)); /* starts our own manifest file */
+    KV_TRY(kv_log_start(db->log, err));
+    KV_TRY(open_space_order(db, err));
+    KV_TRY(open_committer(db, err));
+    KV_TRY(kv_obsolete_sweep(db, err));
+    kv_obsolete_trim_log(db);
+    kv_db_kick(db);
+out:
+    return rc;
+}
+
+static struct kv_db *db_new(struct kv_env *env, const char *path, const struct kv_options *options)
+{
+    struct kv_db *db = kv_zalloc(1, sizeof *db);
+    if (!db)
+        return NULL;
+    db->env = env;
+    db->options = *options;
+    db->path = kv_dup_str(path);
+    kv_mutex_init(&db->flush_mutex);
+    kv_mutex_init(&db->merge_mutex);
+    kv_mutex_init(&db->manifest_mutex);
+    kv_mutex_init(&db->view_mutex);
+    kv_mutex_init(&db->obsolete_mutex);
+    kv_mutex_init(&db->checkpoint_mutex);
+    kv_cond_init(&db->view_changed);
+    kv_env_job_init(&db->job, kv_db_job, db);
+    return db;
+}
+
+/* Everything but log and committer, which the caller has closed. */
+static void db_free(struct kv_db *db)
+{
+    kv_view_unref(db->view);
+    kv_manifest_close(&db->manifest);
+    if (db->lease)
+        db->dir->ops->lease_release(db->dir, db->lease);
+    kv_dir_close(db->dir);
+    kv_retention_clock_release(&db->retention);
+    kv_cond_release(&db->view_changed);
+    kv_mutex_release(&db->checkpoint_mutex);
+    kv_mutex_release(&db->obsolete_mutex);
+    kv_mutex_release(&db->view_mutex);
+    kv_mutex_release(&db->manifest_mutex);
+    kv_mutex_release(&db->merge_mutex);
+    kv_mutex_release(&db->flush_mutex);
+    kv_free(db->obsolete);
+    kv_free(db->path);
+    kv_free(db);
+}
+
+kv_status kv_close(struct kv_db *db, struct kv_err *err)
+{
+    if (!db)
+        return KV_OK;
+    KV_ASSERT(atomic_load(&db->pins) == 0); /* snapshots, iterators and bulk loads must be gone */
+    kv_mutex_lock(&db->view_mutex);
+    db->closing = true; /* merges stop early; a commit that waits for room makes it itself */
+    kv_cond_broadcast(&db->view_changed);
+    kv_mutex_unlock(&db->view_mutex);
+    kv_env_job_stop(db->env, &db->job);
+    kv_status rc = kv_committer_close(db->committer, err);
+    db->committer = NULL;
+    kv_status closed = kv_log_close(db->log, rc < 0 ? NULL : err);
+    db_free(db);
+    return rc < 0 ? rc : closed < 0 ? closed : KV_OK;
+}
+
+kv_status kv_open(struct kv_env *env, const char *path, const struct kv_options *asked, struct kv_db **out,
+                  struct kv_err *err)
+{
+    struct kv_options options;
+    struct kv_edit edit = {0};
+    uint64_t began = kv_clock_mono_ns(env->clock);
+    kv_status rc = kv_options_resolve(asked, &options, err);
+    if (rc < 0)
+        return rc;
+    struct kv_db *db = db_new(env, path, &options);
+    if (!db || !db->path) {
+        if (db)
+            db_free(db);
+        return kv_fail(err, KV_NO_MEMORY, 0, "%s: out of memory", path);
+    }
+    KV_TRY(open_directory(db, err));
+    KV_TRY(open_manifest(db, &edit, err));
+    KV_TRY(open_tables(db, err));
+    KV_TRY(open_log(db, err));
+    if (!options.read_only)
+        KV_TRY(open_for_writing(db, &edit, err));
+    db->options.spaces = NULL;
+    kv_logf(&env->log, KV_LOG_INFO, "opened", "path=%s seq=%" PRIu64 " tables=%zu took_ms=%" PRIu64,
+            KV_LOGQ(db->path), kv_db_visible(db), db->manifest.state.n_tables,
+            (kv_clock_mono_ns(env->clock) - began) / 1000000);
+    *out = db;
+out:
+    kv_edit_release(&edit);
+    if (rc < 0) {
+        kv_status closed = kv_close(db, NULL);
+        (void)closed;
+        return rc;
+    }
+    return KV_OK;
+}

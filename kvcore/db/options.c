@@ -1,0 +1,117 @@
+#include "kvcore/db/options.h"
+
+#include <stdio.h>
+
+enum { BLOCK_BYTES_MIN = 512, BLOCK_BYTES_MAX = 1 << 20 };
+
+static kv_status name_check(const char *name, struct kv_err *err)
+{
+    size_t len = name ? strlen(name) : 0;
+    if (len < 1 || len > KV_SPACE_NAME_MAX)
+        return kv_fail(err, KV_INVALID, 0, "a space's name must have 1 to %d bytes", KV_SPACE_NAME_MAX);
+    if (strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != len)
+        return kv_fail(err, KV_INVALID, 0, "space name \"%s\": only a-z, 0-9 and _ are allowed", name);
+    return KV_OK;
+}
+
+static kv_status space_check(const struct kv_options *asked, size_t at, struct kv_err *err)
+{
+    const struct kv_space_options *space = &asked->spaces[at];
+    kv_status rc = name_check(space->name, err);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < at; i++)
+        if (strcmp(asked->spaces[i].name, space->name) == 0)
+            return kv_fail(err, KV_INVALID, 0, "space %s is declared twice", space->name);
+    if (space->style == KV_STYLE_LEVELLED)
+        return kv_fail(err, KV_UNSUPPORTED, 0, "space %s: levelled spaces are not supported yet",
+                       space->name);
+    if (space->style != KV_STYLE_RUNS)
+        return kv_fail(err, KV_INVALID, 0, "space %s: unknown style %d", space->name, (int)space->style);
+    if (space->compression < KV_COMPRESSION_ZSTD || space->compression > KV_COMPRESSION_SNAPPY)
+        return kv_fail(err, KV_INVALID, 0, "space %s: unknown compression %d", space->name,
+                       (int)space->compression);
+    if (space->block_bytes && (space->block_bytes < BLOCK_BYTES_MIN || space->block_bytes > BLOCK_BYTES_MAX))
+        return kv_fail(err, KV_INVALID, 0, "space %s: block_bytes %u is not %d to %d", space->name,
+                       space->block_bytes, BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
+    if (space->hook &&
+        !(space->hook->group_len && space->hook->begin && space->hook->group && space->hook->end))
+        return kv_fail(err, KV_INVALID, 0, "space %s: the hook lacks a function", space->name);
+    return KV_OK;
+}
+
+kv_status kv_options_resolve(const struct kv_options *asked, struct kv_options *resolved, struct kv_err *err)
+{
+    if (!asked || !asked->spaces || asked->n_spaces < 1 || asked->n_spaces > KV_SPACES_MAX)
+        return kv_fail(err, KV_INVALID, 0, "a database needs 1 to %d spaces", KV_SPACES_MAX);
+    for (size_t i = 0; i < asked->n_spaces; i++) {
+        kv_status rc = space_check(asked, i, err);
+        if (rc < 0)
+            return rc;
+    }
+    *resolved = *asked;
+    if (!resolved->memtable_bytes)
+        resolved->memtable_bytes = (uint64_t)32 << 20;
+    if (!resolved->log_bytes_max)
+        resolved->log_bytes_max = (uint64_t)512 << 20;
+    if (!resolved->log_file_bytes)
+        resolved->log_file_bytes = (uint64_t)64 << 20;
+    if (!resolved->disk_reserve_bytes)
+        resolved->disk_reserve_bytes = (uint64_t)64 << 20;
+    if (resolved->durability < KV_DURABILITY_GROUP || resolved->durability > KV_DURABILITY_OS)
+        return kv_fail(err, KV_INVALID, 0, "unknown durability %d", (int)resolved->durability);
+    if (resolved->durability == KV_DURABILITY_INTERVAL &&
+        (resolved->sync_interval_ms < 10 || resolved->sync_interval_ms > 60000))
+        return kv_fail(err, KV_INVALID, 0, "sync_interval_ms %u is not 10 to 60000",
+                       resolved->sync_interval_ms);
+    return KV_OK;
+}
+
+static enum kv_codec codec_of(enum kv_compression compression)
+{
+    return compression == KV_COMPRESSION_NONE     ? KV_CODEC_PLAIN
+           : compression == KV_COMPRESSION_SNAPPY ? KV_CODEC_SNAPPY
+                                                  : KV_CODEC_ZSTD;
+}
+
+static uint32_t id_of(const struct kv_manifest_state *state, const char *name)
+{
+    uint32_t id = 0;
+    while (id < state->n_spaces && strcmp(state->spaces[id].name, name) != 0)
+        id++;
+    return id;
+}
+
+kv_status kv_options_match_spaces(const struct kv_options *options, const struct kv_manifest_state *state,
+                                  uint8_t ids[KV_SPACES_MAX], struct kv_space spaces[KV_SPACES_MAX],
+                                  struct kv_edit *edit, struct kv_err *err)
+{
+    uint32_t n = state->n_spaces, matched = 0;
+    for (size_t i = 0; i < options->n_spaces; i++) {
+        const struct kv_space_options *asked = &options->spaces[i];
+        uint32_t id = id_of(state, asked->name);
+        if (id < state->n_spaces) {
+            matched++;
+            if (state->spaces[id].style != asked->style)
+                return kv_fail(err, KV_INVALID, 0, "space %s has another style on disk", asked->name);
+        } else {
+            if (n == KV_SPACES_MAX)
+                return kv_fail(err, KV_INVALID, 0, "a database has at most %d spaces", KV_SPACES_MAX);
+            id = n++;
+            kv_edit_space(edit, id, asked->name, asked->style);
+        }
+        ids[i] = (uint8_t)id;
+        spaces[id] = (struct kv_space){.codec = codec_of(asked->compression),
+                                       .block_bytes = asked->block_bytes,
+                                       .no_filter = asked->no_filter,
+                                       .hook = asked->hook,
+                                       .cut_len = asked->cut_len};
+        snprintf(spaces[id].name, sizeof spaces[id].name, "%s", asked->name);
+    }
+    if (matched < state->n_spaces)
+        for (uint32_t id = 0; id < state->n_spaces; id++)
+            if (!spaces[id].name[0])
+                return kv_fail(err, KV_INVALID, 0, "the database has a space %s that is not declared",
+                               state->spaces[id].name);
+    return KV_OK;
+}

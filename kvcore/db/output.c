@@ -1,0 +1,128 @@
+#include "kvcore/db/output.h"
+#include "kvcore/base/mem.h"
+
+void kv_output_init(struct kv_output *output, struct kv_db *db)
+{
+    *output = (struct kv_output){.db = db};
+}
+
+static kv_status output_begin(struct kv_output *output, uint32_t space, kv_slice key, struct kv_err *err)
+{
+    struct kv_db *db = output->db;
+    const struct kv_space *how = &db->spaces[space];
+    char name[32];
+    kv_slice cut = kv_space_cut(how, key);
+    output->space = space;
+    output->number = kv_manifest_take_number(&db->manifest);
+    if (!output->run)
+        output->run = output->number;
+    kv_buf_clear(&output->cut);
+    if (kv_buf_append(&output->cut, cut) < 0)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory writing a table");
+    kv_file_name(name, output->number, KV_NAME_TABLE);
+    struct kv_table_build_options options = {.dir = db->dir,
+                                             .name = name,
+                                             .db_uuid = db->uuid,
+                                             .owner_epoch = db->manifest.state.owner_epoch,
+                                             .clock = db->env->clock,
+                                             .space = space,
+                                             .space_name = how->name,
+                                             .codec = how->codec,
+                                             .block_bytes = how->block_bytes,
+                                             .no_filter = how->no_filter,
+                                             .cut_len = cut.len};
+    return kv_table_build_open(&options, &output->build, err);
+}
+
+static kv_status output_end(struct kv_output *output, struct kv_err *err)
+{
+    struct kv_table_properties p;
+    kv_status rc;
+    if (!output->build)
+        return KV_OK;
+    if (output->n_adds == output->adds_capacity) {
+        size_t capacity = output->adds_capacity ? 2 * output->adds_capacity : 8;
+        struct kv_tree_add *grown = kv_realloc(output->adds, capacity * sizeof *grown);
+        if (!grown)
+            return kv_fail(err, KV_NO_MEMORY, 0, "out of memory writing a table");
+        output->adds = grown;
+        output->adds_capacity = capacity;
+    }
+    KV_TRY(kv_table_build_finish(output->build, &p, err));
+    struct kv_table_meta meta = {.number = output->number, .space = output->space, .bytes = p.file_bytes};
+    memcpy(meta.uid, p.uid, sizeof meta.uid);
+    struct kv_table *table = NULL;
+    KV_TRY(kv_db_open_table(output->db, &meta, &table, err));
+    output->adds[output->n_adds++] = (struct kv_tree_add){output->space, output->run, table};
+    output->bytes += p.file_bytes;
+    kv_table_build_free(output->build);
+    output->build = NULL;
+out:
+    return rc;
+}
+
+kv_status kv_output_add(struct kv_output *output, uint32_t space, const struct kv_entry *entry,
+                        bool may_split, struct kv_err *err)
+{
+    kv_status rc;
+    if (output->build) {
+        bool other =
+            space != output->space ||
+            !kv_slice_equal(kv_buf_slice(&output->cut), kv_space_cut(&output->db->spaces[space], entry->key));
+        if (other || (may_split && kv_table_build_bytes(output->build) >= KV_TABLE_BYTES))
+            KV_TRY(output_end(output, err));
+    }
+    if (!output->build)
+        KV_TRY(output_begin(output, space, entry->key, err));
+    KV_TRY(kv_table_build_add(output->build, entry, err));
+out:
+    return rc;
+}
+
+kv_status kv_output_finish(struct kv_output *output, struct kv_err *err)
+{
+    kv_status rc = output_end(output, err);
+    return rc < 0 || output->n_adds == 0 ? rc : kv_dir_sync_names(output->db->dir, err);
+}
+
+void kv_output_install(struct kv_output *output, struct kv_change *change, uint64_t bulk_version)
+{
+    for (size_t i = 0; i < output->n_adds; i++) {
+        struct kv_tree_add *add = &output->adds[i];
+        if (bulk_version)
+            kv_table_set_version(add->table, bulk_version);
+        const struct kv_table_properties *p = kv_table_properties(add->table);
+        struct kv_table_meta meta = {.number = kv_table_number(add->table),
+                                     .run = add->run,
+                                     .bulk_version = bulk_version,
+                                     .version_min = p->version_min,
+                                     .version_max = p->version_max,
+                                     .entries = p->entries,
+                                     .deletions = p->deletes,
+                                     .bytes = p->file_bytes,
+                                     .space = add->space,
+                                     .smallest = p->smallest,
+                                     .largest = p->largest};
+        memcpy(meta.uid, p->uid, sizeof meta.uid);
+        kv_edit_add_table(change->edit, &meta);
+    }
+    change->adds = output->adds;
+    change->n_adds = output->n_adds;
+}
+
+void kv_output_release(struct kv_output *output)
+{
+    if (!output->db)
+        return;
+    kv_table_build_free(output->build);
+    /* Without room to remember them they stay as orphans, which the next open removes. */
+    bool forget = !output->keep && kv_obsolete_reserve(output->db, output->n_adds) == KV_OK;
+    for (size_t i = 0; i < output->n_adds; i++) {
+        if (forget)
+            kv_obsolete_add(output->db, kv_table_number(output->adds[i].table));
+        kv_table_unref(output->adds[i].table);
+    }
+    kv_free(output->adds);
+    kv_buf_release(&output->cut);
+    *output = (struct kv_output){0};
+}

@@ -1,0 +1,37 @@
+/*
+ * output.h - a sorted stream of entries becomes new tables of a space, split at cuts, and past about
+ * KV_TABLE_BYTES where the caller allows it. What flushes, merges and bulk loads share.
+ *
+ * Threads    one at a time.  Ownership  {0} may be released. Installed tables are referenced by the tree;
+ * whatever is not installed is removed by kv_output_release, unless keep was set because an edit that names
+ * them may be found after a crash. Failure    after any error only kv_output_release.
+ */
+#ifndef KV_OUTPUT_H
+#define KV_OUTPUT_H
+
+#include "kvcore/db/db.h"
+#include "kvcore/sst/table_build.h"
+
+struct kv_output {
+    struct kv_db *db;
+    uint32_t space; /* of the open table */
+    uint64_t run;   /* number of the first table */
+    struct kv_table_build *build;
+    uint64_t number;
+    struct kv_buf cut;
+    struct kv_tree_add *adds; /* finished tables, opened */
+    size_t n_adds, adds_capacity;
+    uint64_t bytes;
+    bool keep;
+};
+void kv_output_init(struct kv_output *output, struct kv_db *db);
+/* may_split: a table may begin with this entry. Spaces come one behind another. */
+KV_MUST kv_status kv_output_add(struct kv_output *output, uint32_t space, const struct kv_entry *entry,
+                                bool may_split, struct kv_err *err);
+/* Syncs the last table and all names. */
+KV_MUST kv_status kv_output_finish(struct kv_output *output, struct kv_err *err);
+/* Adds the tables to the change, and to its edit. bulk_version 0: entries carry their own. */
+void kv_output_install(struct kv_output *output, struct kv_change *change, uint64_t bulk_version);
+void kv_output_release(struct kv_output *output);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * space.h - a space as an open database holds it. Immutable after open; any thread.
+ */
+#ifndef KV_SPACE_H
+#define KV_SPACE_H
+
+#include "kvcore/base/compress.h"
+#include "kvcore/db/manifest.h"
+
+struct kv_space {
+    char name[KV_SPACE_NAME_MAX + 1];
+    enum kv_codec codec;
+    uint32_t block_bytes;
+    bool no_filter;
+    const struct kv_hook *hook;      /* NULL: none */
+    size_t (*cut_len)(kv_slice key); /* NULL: no cuts */
+};
+/* The prefix of key that tables never straddle. */
+static inline kv_slice kv_space_cut(const struct kv_space *space, kv_slice key)
+{
+    size_t len = space->cut_len ? space->cut_len(key) : 0;
+    return (kv_slice){key.data, len < key.len ? len : key.len};
+}
+
+#endif

@@ -1,0 +1,250 @@
+#include "kvcore/db/version.h"
+#include "kvcore/base/assert.h"
+#include "kvcore/base/mem.h"
+#include "kvcore/sst/block.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+struct sort_item {
+    struct kv_tree_item item;
+    kv_slice cut;
+};
+
+static int order_items(const void *a, const void *b)
+{
+    const struct sort_item *x = a, *y = b;
+    int c = kv_slice_compare(x->cut, y->cut);
+    if (c)
+        return c;
+    if (x->item.run != y->item.run)
+        return x->item.run < y->item.run ? 1 : -1;
+    return kv_slice_compare(x->item.properties->smallest, y->item.properties->smallest);
+}
+
+static int order_runs(const void *a, const void *b)
+{
+    const struct kv_tree_run *x = a, *y = b;
+    if (x->version_max != y->version_max)
+        return x->version_max < y->version_max ? 1 : -1;
+    return (x->items[0].run < y->items[0].run) - (x->items[0].run > y->items[0].run);
+}
+
+static bool is_dropped(uint64_t number, const uint64_t *drops, size_t n_drops)
+{
+    for (size_t i = 0; i < n_drops; i++)
+        if (drops[i] == number)
+            return true;
+    return false;
+}
+
+static void run_add(struct kv_tree_run *run, const struct kv_tree_item *item)
+{
+    const struct kv_table_properties *p = item->properties;
+    if (run->n == 0)
+        *run = (struct kv_tree_run){.items = item, .unique_puts = true};
+    run->n++;
+    run->bytes += p->file_bytes;
+    if (p->version_max > run->version_max)
+        run->version_max = p->version_max;
+    if (p->deletes > 0 || p->keys != p->entries)
+        run->unique_puts = false;
+}
+
+static void cut_finish(struct kv_cut *cut)
+{
+    qsort(cut->runs, cut->n_runs, sizeof *cut->runs, order_runs);
+    for (size_t i = 0; i < cut->n_runs; i++) {
+        kv_slice last = cut->runs[i].items[cut->runs[i].n - 1].properties->largest;
+        if (i == 0 || kv_slice_compare(last, cut->largest) > 0)
+            cut->largest = last;
+        cut->bytes += cut->runs[i].bytes;
+    }
+}
+
+/* items: sorted; they stay the caller's. */
+static kv_status tree_fill(struct kv_tree *tree, const struct sort_item *items, size_t n, struct kv_err *err)
+{
+    tree->items = kv_zalloc(n, sizeof *tree->items);
+    tree->runs = kv_zalloc(n, sizeof *tree->runs); /* at most one each */
+    tree->cuts = kv_zalloc(n, sizeof *tree->cuts);
+    if (!tree->items || !tree->runs || !tree->cuts)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory describing the tree");
+    for (size_t i = 0; i < n; i++) {
+        const struct kv_table_properties *p = items[i].item.properties;
+        bool same_cut = i > 0 && kv_slice_equal(items[i].cut, items[i - 1].cut);
+        bool same_run = same_cut && items[i].item.run == items[i - 1].item.run;
+        tree->items[i] = items[i].item;
+        kv_table_ref(items[i].item.table);
+        tree->n_items++;
+        if (same_run && kv_slice_compare(p->smallest, items[i - 1].item.properties->largest) <= 0)
+            return kv_fail(err, KV_CORRUPT, 0, "tables %06" PRIu64 " and %06" PRIu64 " of one run overlap",
+                           kv_table_number(items[i - 1].item.table), kv_table_number(items[i].item.table));
+        if (!same_cut) {
+            tree->cuts[tree->n_cuts].prefix = items[i].cut;
+            tree->cuts[tree->n_cuts++].runs = &tree->runs[tree->n_runs];
+        }
+        if (!same_run) {
+            tree->n_runs++;
+            tree->cuts[tree->n_cuts - 1].n_runs++;
+        }
+        run_add(&tree->runs[tree->n_runs - 1], &tree->items[i]);
+        tree->bytes += p->file_bytes;
+        tree->entries += p->entries;
+    }
+    for (size_t i = 0; i < tree->n_cuts; i++)
+        cut_finish(&tree->cuts[i]);
+    return KV_OK;
+}
+
+static kv_status tree_make(struct kv_tree *tree, const struct kv_tree *base, uint32_t id,
+                           const struct kv_space *space, const struct kv_tree_add *adds, size_t n_adds,
+                           const uint64_t *drops, size_t n_drops, struct kv_err *err)
+{
+    size_t n = 0;
+    kv_status rc = KV_OK;
+    struct sort_item *items = kv_zalloc((base ? base->n_items : 0) + n_adds, sizeof *items);
+    if (!items)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory describing the tree");
+    for (size_t i = 0; base && i < base->n_items; i++)
+        if (!is_dropped(kv_table_number(base->items[i].table), drops, n_drops))
+            items[n++].item = base->items[i];
+    for (size_t i = 0; i < n_adds; i++)
+        if (adds[i].space == id)
+            items[n++].item =
+                (struct kv_tree_item){adds[i].table, kv_table_properties(adds[i].table), adds[i].run};
+    for (size_t i = 0; i < n; i++) {
+        const struct kv_table_properties *p = items[i].item.properties;
+        items[i].cut = kv_space_cut(space, p->smallest);
+        if (!kv_slice_equal(items[i].cut, kv_space_cut(space, p->largest))) {
+            rc = kv_fail(err, KV_CORRUPT, 0,
+                         "table %06" PRIu64 " straddles a cut of space %s (another cut function?)",
+                         kv_table_number(items[i].item.table), space->name);
+            goto out;
+        }
+    }
+    qsort(items, n, sizeof *items, order_items);
+    rc = tree_fill(tree, items, n, err);
+out:
+    kv_free(items);
+    return rc;
+}
+
+kv_status kv_version_make(const struct kv_version *base, uint32_t n_spaces, const struct kv_space *spaces,
+                          const struct kv_tree_add *adds, size_t n_adds, const uint64_t *drops,
+                          size_t n_drops, struct kv_version **out, struct kv_err *err)
+{
+    struct kv_version *version = kv_zalloc(1, sizeof *version + n_spaces * sizeof *version->trees);
+    kv_status rc = KV_OK;
+    if (!version)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory describing the tree");
+    version->refs = 1;
+    version->n_spaces = n_spaces;
+    for (uint32_t i = 0; i < n_spaces && rc == KV_OK; i++)
+        rc = tree_make(&version->trees[i], base && i < base->n_spaces ? &base->trees[i] : NULL, i, &spaces[i],
+                       adds, n_adds, drops, n_drops, err);
+    if (rc < 0) {
+        kv_version_unref(version);
+        return rc;
+    }
+    *out = version;
+    return KV_OK;
+}
+
+struct kv_version *kv_version_ref(struct kv_version *version)
+{
+    atomic_fetch_add_explicit(&version->refs, 1, memory_order_relaxed);
+    return version;
+}
+
+void kv_version_unref(struct kv_version *version)
+{
+    if (!version || atomic_fetch_sub_explicit(&version->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    for (uint32_t i = 0; i < version->n_spaces; i++) {
+        struct kv_tree *tree = &version->trees[i];
+        for (size_t k = 0; k < tree->n_items; k++)
+            kv_table_unref(tree->items[k].table);
+        kv_free(tree->items);
+        kv_free(tree->runs);
+        kv_free(tree->cuts);
+    }
+    kv_free(version);
+}
+
+size_t kv_tree_cut_at(const struct kv_tree *tree, kv_slice key)
+{
+    size_t low = 0, high = tree->n_cuts;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (kv_slice_compare(tree->cuts[middle].largest, key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+size_t kv_tree_run_at(const struct kv_tree_run *run, kv_slice key)
+{
+    size_t low = 0, high = run->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (kv_slice_compare(run->items[middle].properties->largest, key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+bool kv_version_holds(const struct kv_version *version, uint32_t space, uint64_t table_number)
+{
+    const struct kv_tree *tree = &version->trees[space];
+    for (size_t i = 0; i < tree->n_items; i++)
+        if (kv_table_number(tree->items[i].table) == table_number)
+            return true;
+    return false;
+}
+
+static kv_status get_from(const struct kv_tree_item *item, kv_slice key, uint64_t version,
+                          struct kv_found *found, bool *have, struct kv_err *err)
+{
+    struct kv_found here = {0};
+    kv_status rc = kv_table_get(item->table, key, version, &here, err);
+    if (rc != KV_OK)
+        return rc < 0 ? rc : KV_OK;
+    if (*have && found->version >= here.version) {
+        kv_block_unref(here.block);
+        return KV_OK;
+    }
+    if (*have && found->block)
+        kv_block_unref(found->block);
+    *found = here;
+    *have = true;
+    return KV_OK;
+}
+
+kv_status kv_version_get(const struct kv_version *tree, uint32_t space, const struct kv_space *how,
+                         kv_slice key, uint64_t version, struct kv_found *found, bool *have,
+                         struct kv_err *err)
+{
+    const struct kv_tree *in = &tree->trees[space];
+    size_t at = kv_tree_cut_at(in, key);
+    if (at == in->n_cuts || !kv_slice_equal(in->cuts[at].prefix, kv_space_cut(how, key)))
+        return KV_OK;
+    const struct kv_cut *cut = &in->cuts[at];
+    for (size_t i = 0; i < cut->n_runs; i++) {
+        const struct kv_tree_run *run = &cut->runs[i];
+        if (*have && found->version >= run->version_max)
+            break; /* runs come newest first: nothing newer follows */
+        size_t k = kv_tree_run_at(run, key);
+        if (k == run->n || kv_slice_compare(run->items[k].properties->smallest, key) > 0)
+            continue;
+        kv_status rc = get_from(&run->items[k], key, version, found, have, err);
+        if (rc < 0)
+            return rc;
+    }
+    return KV_OK;
+}

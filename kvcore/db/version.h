@@ -1,0 +1,77 @@
+/*
+ * version.h - which tables exist: an immutable, reference-counted picture of the tree. A reader that holds
+ * one reads what it describes for as long as it likes; changes make a new one.
+ *
+ * Space -> cuts (in key order) -> runs (newest first) -> tables (in key order, disjoint within the run). A
+ * table lies in one cut. What is newest is decided by versions, never by position: a run is skipped only when
+ * its newest version cannot matter. Threads    any. Ownership  counted; it holds a reference of each of its
+ * tables.
+ */
+#ifndef KV_DB_VERSION_H
+#define KV_DB_VERSION_H
+
+#include "kvcore/db/space.h"
+#include "kvcore/sst/table.h"
+
+struct kv_tree_item {
+    struct kv_table *table;
+    const struct kv_table_properties *properties; /* of table */
+    uint64_t run;                                 /* its run's number in the manifest */
+};
+struct kv_tree_run {
+    const struct kv_tree_item *items;
+    size_t n;
+    uint64_t version_max, bytes;
+    bool unique_puts; /* no deletions, no key twice */
+};
+struct kv_cut {
+    kv_slice prefix;          /* good as long as the version */
+    struct kv_tree_run *runs; /* by version_max, largest first */
+    size_t n_runs;
+    kv_slice largest; /* key of all its tables */
+    uint64_t bytes;
+};
+struct kv_tree {
+    struct kv_tree_item *items;
+    size_t n_items;
+    struct kv_tree_run *runs;
+    size_t n_runs;
+    struct kv_cut *cuts;
+    size_t n_cuts;
+    uint64_t bytes, entries;
+};
+struct kv_version {
+    _Atomic uint32_t refs;
+    uint32_t n_spaces;
+    struct kv_tree trees[]; /* by space id */
+};
+
+/* A table that comes, with the space and run it comes to. */
+struct kv_tree_add {
+    uint32_t space;
+    uint64_t run;
+    struct kv_table *table; /* borrowed: the version takes a reference of its own */
+};
+/* base (NULL: empty) without the tables numbered in drops, with adds. n_spaces >= base's. KV_CORRUPT: tables
+ * of one run overlap, or a table straddles a cut. */
+KV_MUST kv_status kv_version_make(const struct kv_version *base, uint32_t n_spaces,
+                                  const struct kv_space *spaces, const struct kv_tree_add *adds,
+                                  size_t n_adds, const uint64_t *drops, size_t n_drops,
+                                  struct kv_version **out, struct kv_err *err);
+struct kv_version *kv_version_ref(struct kv_version *version);
+void kv_version_unref(struct kv_version *version); /* NULL is fine */
+
+/* Replaces *found by the newest entry of key at or below `version` in the tree, if that is newer. *have:
+ * *found holds an answer already (a memtable's, say), and afterwards whether it does. On failure what *found
+ * held is still the caller's. */
+KV_MUST kv_status kv_version_get(const struct kv_version *tree, uint32_t space, const struct kv_space *how,
+                                 kv_slice key, uint64_t version, struct kv_found *found, bool *have,
+                                 struct kv_err *err);
+
+/* The first cut that may hold a key >= key (n_cuts: none). */
+size_t kv_tree_cut_at(const struct kv_tree *tree, kv_slice key);
+/* The first table of a run whose largest key is >= key (n: none). */
+size_t kv_tree_run_at(const struct kv_tree_run *run, kv_slice key);
+bool kv_version_holds(const struct kv_version *version, uint32_t space, uint64_t table_number);
+
+#endif

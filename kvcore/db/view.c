@@ -1,0 +1,200 @@
+/* What readers pin, and the one way it changes. */
+#include "kvcore/base/assert.h"
+#include "kvcore/base/mem.h"
+#include "kvcore/db/db.h"
+
+#include <inttypes.h>
+
+uint64_t kv_db_visible(struct kv_db *db)
+{
+    return db->committer ? kv_committer_visible(db->committer) : db->recovered_seq;
+}
+
+/* Both under the lock: what is visible was entered into memtables of the view that was current then, and
+ * later views have it too. */
+struct kv_view *kv_view_pin(struct kv_db *db, uint64_t *visible)
+{
+    kv_mutex_lock(&db->view_mutex);
+    struct kv_view *view = kv_view_ref(db->view);
+    *visible = kv_db_visible(db);
+    kv_mutex_unlock(&db->view_mutex);
+    return view;
+}
+
+struct kv_view *kv_view_ref(struct kv_view *view)
+{
+    atomic_fetch_add_explicit(&view->refs, 1, memory_order_relaxed);
+    return view;
+}
+
+void kv_view_unref(struct kv_view *view)
+{
+    if (!view || atomic_fetch_sub_explicit(&view->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    for (size_t i = 0; i < view->n_mem; i++)
+        kv_memtable_unref(view->mem[i]);
+    kv_version_unref(view->version);
+    kv_free(view);
+}
+
+/* Room for n_mem memtables; none are in it yet. */
+static struct kv_view *view_new(size_t n_mem)
+{
+    struct kv_view *view = kv_zalloc(1, sizeof *view + n_mem * sizeof(struct kv_memtable *));
+    if (view)
+        view->refs = 1;
+    return view;
+}
+
+static void view_fill(struct kv_view *view, struct kv_version *version, struct kv_memtable *first,
+                      const struct kv_view *rest, const struct kv_memtable *without)
+{
+    view->version = kv_version_ref(version);
+    if (first)
+        view->mem[view->n_mem++] = kv_memtable_ref(first);
+    for (size_t i = 0; rest && i < rest->n_mem; i++)
+        if (rest->mem[i] != without)
+            view->mem[view->n_mem++] = kv_memtable_ref(rest->mem[i]);
+}
+
+kv_status kv_view_first(struct kv_version *version, struct kv_memtable *memtable, struct kv_view **out)
+{
+    struct kv_view *view = view_new(1);
+    if (!view)
+        return KV_NO_MEMORY;
+    view_fill(view, version, memtable, NULL, NULL);
+    *out = view;
+    return KV_OK;
+}
+
+/* The new view becomes current; the old one is the caller's to give back. view_mutex is held. */
+static struct kv_view *view_swap(struct kv_db *db, struct kv_view *view)
+{
+    struct kv_view *old = db->view;
+    db->view = view;
+    kv_cond_broadcast(&db->view_changed);
+    return old;
+}
+
+kv_status kv_db_switch_memtable(struct kv_db *db, struct kv_err *err)
+{
+    struct kv_memtable *fresh = NULL;
+    struct kv_view *view = NULL, *old = NULL;
+    kv_status rc;
+    if (db->committer && db->options.durability >= KV_DURABILITY_INTERVAL)
+        KV_TRY(kv_committer_sync(db->committer, err)); /* no table is synced before the log it came from */
+    KV_TRY(kv_memtable_new(db->n_spaces, &fresh));
+    /* Only the leader (or recovery) adds memtables, so their number can only shrink meanwhile. */
+    kv_mutex_lock(&db->view_mutex);
+    size_t n = db->view->n_mem;
+    kv_mutex_unlock(&db->view_mutex);
+    if (n >= KV_MEMTABLES_MAX && !db->recovering) {
+        rc = kv_fail(err, KV_BUSY, 0, "%zu memtables wait to be flushed", n);
+        goto out;
+    }
+    view = view_new(n + 1);
+    rc = view ? KV_OK : KV_NO_MEMORY;
+    if (rc < 0)
+        goto out;
+    kv_mutex_lock(&db->view_mutex);
+    view_fill(view, db->view->version, fresh, db->view, NULL);
+    old = view_swap(db, view);
+    db->active = fresh;
+    kv_mutex_unlock(&db->view_mutex);
+out:
+    if (rc == KV_NO_MEMORY)
+        kv_fail(err, rc, 0, "out of memory for a new memtable");
+    kv_memtable_unref(fresh);
+    kv_view_unref(old);
+    if (rc == KV_OK)
+        kv_db_kick(db);
+    return rc;
+}
+
+/* Every put below this sequence is in tables, `leaving` (may be NULL) counted as one. Commits above `visible`
+ * may still be on their way into a memtable, so `visible` is read first. */
+static uint64_t log_floor(struct kv_db *db, const struct kv_memtable *leaving)
+{
+    kv_mutex_lock(&db->view_mutex);
+    uint64_t floor = kv_db_visible(db) + 1;
+    for (size_t i = 0; i < db->view->n_mem; i++) {
+        uint64_t oldest = db->view->mem[i] == leaving ? 0 : kv_memtable_version_oldest(db->view->mem[i]);
+        if (oldest && oldest < floor)
+            floor = oldest;
+    }
+    kv_mutex_unlock(&db->view_mutex);
+    return floor;
+}
+
+static void edit_add_floors(struct kv_db *db, struct kv_change *change)
+{
+    const struct kv_manifest_state *state = &db->manifest.state;
+    uint64_t floor = log_floor(db, change->flushed);
+    uint64_t app = change->app_floor > state->app_floor ? change->app_floor : state->app_floor;
+    if (floor < state->log_floor)
+        floor = state->log_floor;
+    uint64_t first = kv_log_first_needed(db->log, floor, app);
+    kv_edit_log_floor(change->edit, floor, first > state->log_first ? first : state->log_first);
+    kv_edit_app_floor(change->edit, app);
+    kv_edit_retention(change->edit, kv_retention_clock_now(&db->retention, NULL));
+}
+
+static kv_status change_commit(struct kv_db *db, struct kv_change *change, struct kv_view **old,
+                               struct kv_err *err)
+{
+    struct kv_version *version = NULL;
+    struct kv_view *view = NULL;
+    kv_status rc;
+    KV_ASSERT(!db->recovering);
+    for (size_t i = 0; i < change->n_drops; i++)
+        if (!kv_manifest_table(&db->manifest.state, change->drops[i]))
+            return kv_fail(err, KV_CONFLICT, 0, "table %06" PRIu64 " is gone already", change->drops[i]);
+    KV_TRY(kv_obsolete_reserve(db, change->n_drops));
+    /* Only this function changes the version, under manifest_mutex. */
+    KV_TRY(kv_version_make(db->view->version, db->n_spaces, db->spaces, change->adds, change->n_adds,
+                           change->drops, change->n_drops, &version, err));
+    kv_mutex_lock(&db->view_mutex);
+    size_t n = db->view->n_mem > KV_MEMTABLES_MAX ? db->view->n_mem
+                                                  : KV_MEMTABLES_MAX; /* others may come meanwhile */
+    kv_mutex_unlock(&db->view_mutex);
+    view = view_new(n);
+    rc = view ? KV_OK : KV_NO_MEMORY;
+    if (rc < 0)
+        goto out;
+    edit_add_floors(db, change);
+    KV_TRY(kv_manifest_commit(&db->manifest, change->edit, err));
+    for (size_t i = 0; i < change->n_drops; i++)
+        kv_obsolete_add(db, change->drops[i]);
+    kv_mutex_lock(&db->view_mutex);
+    view_fill(view, version, NULL, db->view, change->flushed);
+    *old = view_swap(db, view);
+    view = NULL;
+    kv_mutex_unlock(&db->view_mutex);
+out:
+    if (rc == KV_NO_MEMORY)
+        kv_fail(err, rc, 0, "out of memory changing the tree");
+    kv_free(view); /* never filled */
+    kv_version_unref(version);
+    return rc;
+}
+
+kv_status kv_db_change(struct kv_db *db, struct kv_change *change, struct kv_err *err)
+{
+    struct kv_view *old = NULL;
+    kv_mutex_lock(&db->manifest_mutex);
+    kv_status rc = change_commit(db, change, &old, err);
+    kv_mutex_unlock(&db->manifest_mutex);
+    kv_view_unref(old);
+    if (rc == KV_OK)
+        kv_obsolete_trim_log(db);
+    return rc;
+}
+
+kv_status kv_db_commit_edit(struct kv_db *db, struct kv_edit *edit, struct kv_err *err)
+{
+    kv_edit_retention(edit, kv_retention_clock_now(&db->retention, NULL));
+    kv_mutex_lock(&db->manifest_mutex);
+    kv_status rc = kv_manifest_commit(&db->manifest, edit, err);
+    kv_mutex_unlock(&db->manifest_mutex);
+    return rc;
+}
