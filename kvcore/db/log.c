@@ -598,6 +598,35 @@ kv_status kv_log_trim(struct kv_log *log, uint64_t puts_from, uint64_t records_f
     return rc;
 }
 
+static bool trim_take_below(struct kv_log *log, uint64_t first, uint64_t *number)
+{
+    kv_mutex_lock(&log->lock);
+    bool take = log->n_files > 0 && log->files[0].sealed && log->files[0].seal.number < first;
+    if (take) {
+        *number = log->files[0].seal.number;
+        log->stats.file_bytes -= log->files[0].seal.valid_len;
+        log->n_files--;
+        log->stats.files = log->n_files;
+        memmove(log->files, log->files + 1, log->n_files * sizeof *log->files);
+    }
+    kv_mutex_unlock(&log->lock);
+    return take;
+}
+
+kv_status kv_log_trim_below(struct kv_log *log, uint64_t first, struct kv_err *err)
+{
+    kv_status rc = KV_OK;
+    uint64_t number;
+    while (trim_take_below(log, first, &number)) {
+        char name[KV_LOG_NAME_MAX];
+        kv_log_name(name, number);
+        kv_status removed = kv_dir_remove(log->options.dir, name, rc < 0 ? NULL : err);
+        if (removed < 0 && removed != KV_MISSING && rc == KV_OK)
+            rc = removed;
+    }
+    return rc;
+}
+
 kv_status kv_log_files(struct kv_log *log,
                        kv_status (*each)(void *ctx, const struct kv_log_seal *file, bool sealed), void *ctx)
 {

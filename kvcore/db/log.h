@@ -134,6 +134,9 @@ bool kv_log_alive(const struct kv_log *log);
  * stays: *first (may be NULL). */
 KV_MUST kv_status kv_log_trim(struct kv_log *log, uint64_t puts_from, uint64_t records_from, uint64_t *first,
                               struct kv_err *err);
+/* Removes sealed files numbered below first, which a durable edit has declared not needed: unlike the floors, that cannot take in a file
+ * sealed since the edit. */
+KV_MUST kv_status kv_log_trim_below(struct kv_log *log, uint64_t first, struct kv_err *err);
 /* The first file number that would stay, without removing any: for the edit that moves the floors. */
 uint64_t kv_log_first_needed(struct kv_log *log, uint64_t puts_from, uint64_t records_from);
 /* Calls each for every file, oldest first; the last may be unsealed (sealed false: valid_len is what is

@@ -563,7 +563,8 @@ kv_status kv_manifest_prepare(struct kv_manifest_state *state, kv_slice fields,
         KV_TRY(field_next(&rest, &field, err));
         KV_TRY(apply_check(change, state, &field, err));
     }
-    qsort(change->adds, change->n_adds, sizeof(struct kv_table_meta *), apply_order);
+    if (change->n_adds > 1)
+        qsort(change->adds, change->n_adds, sizeof(struct kv_table_meta *), apply_order);
     for (size_t i = 1; i < change->n_adds; i++)
         if (change->adds[i - 1]->number == change->adds[i]->number) {
             rc = kv_fail(err, KV_CORRUPT, 0, "table %06" PRIu64 " is added twice by one edit",

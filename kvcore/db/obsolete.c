@@ -69,9 +69,9 @@ void kv_obsolete_trim_log(struct kv_db *db)
     if (!kv_mutex_try_lock(&db->checkpoint_mutex))
         return; /* a checkpoint is linking log files: the next change trims */
     kv_mutex_lock(&db->manifest_mutex);
-    uint64_t puts_from = db->manifest.state.log_floor, records_from = db->manifest.state.app_floor;
+    uint64_t first = db->manifest.state.log_first;
     kv_mutex_unlock(&db->manifest_mutex);
-    kv_status rc = kv_log_trim(db->log, puts_from, records_from, NULL, &err);
+    kv_status rc = kv_log_trim_below(db->log, first, &err);
     if (rc < 0)
         kv_logf(&db->env->log, KV_LOG_WARN, "log_trim_failed", "error=%s", KV_LOGQ(err.text));
     kv_mutex_unlock(&db->checkpoint_mutex);

@@ -1,0 +1,87 @@
+#include "kvcore/db/db.h"
+#include "kvcore/db/pick.h"
+
+typedef void (*metric_each)(void *ctx, const char *name, const char *help, bool counter, double value);
+
+static void metrics_log(struct kv_db *db, metric_each each, void *ctx)
+{
+    struct kv_log_stats s;
+    kv_log_stats(db->log, &s);
+    each(ctx, "kv_log_appends_total", "append calls on log files", true, (double)s.appends);
+    each(ctx, "kv_log_syncs_total", "fdatasync calls on log files", true, (double)s.syncs);
+    each(ctx, "kv_log_rolls_total", "log files begun because the one before was full", true, (double)s.rolls);
+    each(ctx, "kv_log_rewrites_total", "log files begun because an append or sync failed", true, (double)s.rewrites);
+    each(ctx, "kv_log_files", "log files present", false, (double)s.files);
+    each(ctx, "kv_log_file_bytes", "bytes of log files present", false, (double)s.file_bytes);
+    each(ctx, "kv_log_torn_bytes", "bytes behind the last valid record found at open", false, (double)s.torn_bytes);
+}
+
+static void metrics_commit(struct kv_db *db, metric_each each, void *ctx)
+{
+    struct kv_committer_stats s = {0};
+    if (db->committer)
+        kv_committer_stats(db->committer, &s);
+    each(ctx, "kv_commits_total", "commits answered", true, (double)s.commits);
+    each(ctx, "kv_commit_groups_total", "groups of commits that shared an append and a sync", true, (double)s.groups);
+    each(ctx, "kv_commit_group_max", "most commits in one group", false, (double)s.group_max);
+    each(ctx, "kv_commit_record_bytes_total", "bytes of application records committed", true, (double)s.record_bytes);
+    each(ctx, "kv_commit_batch_bytes_total", "bytes of batches committed", true, (double)s.batch_bytes);
+    each(ctx, "kv_commits_refused_no_space_total", "commits refused because the disk is full", true,
+         (double)s.refused_no_space);
+}
+
+static void metrics_cache(struct kv_db *db, metric_each each, void *ctx)
+{
+    struct kv_cache_stats s;
+    kv_cache_stats(db->env->cache, &s);
+    each(ctx, "kv_cache_bytes_max", "budget of the block cache", false, (double)s.bytes_max);
+    each(ctx, "kv_cache_bytes", "bytes in the block cache, indexes and filters included", false, (double)s.bytes_used);
+    each(ctx, "kv_cache_pinned_bytes", "bytes of indexes and filters", false, (double)s.bytes_pinned);
+    each(ctx, "kv_cache_blocks", "blocks in the cache", false, (double)s.blocks);
+    each(ctx, "kv_cache_hits_total", "blocks found in the cache", true, (double)s.hits);
+    each(ctx, "kv_cache_misses_total", "blocks read from files", true, (double)s.misses);
+    each(ctx, "kv_cache_evictions_total", "blocks dropped to make room", true, (double)s.evictions);
+}
+
+static void metrics_tree(struct kv_db *db, metric_each each, void *ctx)
+{
+    uint64_t visible, tables = 0, bytes = 0, entries = 0, runs_max = 0, memory = 0;
+    struct kv_view *view = kv_view_pin(db, &visible);
+    for (uint32_t i = 0; i < view->version->n_spaces; i++) {
+        const struct kv_tree *tree = &view->version->trees[i];
+        tables += tree->n_items;
+        bytes += tree->bytes;
+        entries += tree->entries;
+        for (size_t k = 0; k < tree->n_cuts; k++)
+            if (tree->cuts[k].n_runs > runs_max)
+                runs_max = tree->cuts[k].n_runs;
+    }
+    for (size_t i = 0; i < view->n_mem; i++)
+        memory += kv_memtable_bytes(view->mem[i]);
+    size_t waiting = view->n_mem - 1;
+    kv_view_unref(view);
+    each(ctx, "kv_seq", "version of the newest visible commit", false, (double)visible);
+    each(ctx, "kv_tables", "tables", false, (double)tables);
+    each(ctx, "kv_table_bytes", "bytes of tables", false, (double)bytes);
+    each(ctx, "kv_table_entries", "entries in tables", false, (double)entries);
+    each(ctx, "kv_runs_max", "most runs in one cut", false, (double)runs_max);
+    each(ctx, "kv_memtable_bytes", "heap bytes of memtables", false, (double)memory);
+    each(ctx, "kv_memtables_waiting", "memtables that wait to be flushed", false, (double)waiting);
+}
+
+void kv_metrics(struct kv_db *db, metric_each each, void *ctx)
+{
+#define X(field, name, help)                                                                                           \
+    each(ctx, name, help, true, (double)atomic_load_explicit(&db->counters.field, memory_order_relaxed));
+    KV_DB_COUNTERS(X)
+#undef X
+    metrics_log(db, each, ctx);
+    metrics_commit(db, each, ctx);
+    metrics_cache(db, each, ctx);
+    metrics_tree(db, each, ctx);
+    kv_mutex_lock(&db->manifest_mutex);
+    uint64_t files = db->manifest.files_started, edits = db->manifest.edits_committed;
+    kv_mutex_unlock(&db->manifest_mutex);
+    each(ctx, "kv_manifest_files_total", "manifest files started", true, (double)files);
+    each(ctx, "kv_manifest_edits_total", "manifest edits committed", true, (double)edits);
+}
