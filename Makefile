@@ -52,7 +52,7 @@ SERVER := $(if $(wildcard tools/server_main.c),$(B)/tidemark)
 LIBS   := $(B)/libkvcore.a $(B)/libkvcore.so $(B)/libtidemark.a $(B)/libtidemark.so
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps run test test-unit check-long check-e2e check-asan check-tsan lint fuzz cov bench-server bench-kv install clean FORCE
+.PHONY: all help deps run test test-unit check-long check-e2e check-asan check-tsan lint fuzz cov bench-server bench-recovery bench-kv install clean FORCE
 
 all: $(SERVER) $(KVTOOL) $(LIBS) ## build the server, the tools and the libraries (MODE=release: also linked as build/NAME)
 	$(Q)mkdir -p build
@@ -156,6 +156,8 @@ lint: deps-lint ## warnings, clang-format, clang-tidy, cppcheck, and the tidy sc
 
 bench-server: deps-bench all $(PROGRAMS) ## ingest, disk, memory, queries beside VictoriaMetrics and Prometheus
 	$(Q)python3 bench/server.py $(B)
+bench-recovery: all $(PROGRAMS) ## ready after kill -9 with ten million samples in the log
+	$(Q)python3 bench/recovery.py $(B)
 bench-kv: all $(PROGRAMS) ## the engine alone
 	$(Q)sh bench/kv.sh $(B)
 
