@@ -14,10 +14,12 @@ for c in $src; do
         clang-14 $flags -fsanitize=fuzzer-no-link -c "$c" -o "$o"
     fi
 done
+rm -f $out/all.a
+ar rcs $out/all.a $out/*.o
 for target in tests/fuzz/fuzz_*.c; do
     name=$(basename "$target" .c | sed 's/^fuzz_//')
     [ -z "$only" ] || [ "$only" = "$name" ] || continue
-    clang-14 $flags -fsanitize=fuzzer "$target" $out/*.o -o "$out/$name" \
+    clang-14 $flags -fsanitize=fuzzer "$target" $out/all.a -o "$out/$name" \
         -lmicrohttpd -lcjson -lyaml -lcurl -lsodium -ldeflate -lz -lroaring -lzstd -lsnappy -lxxhash -lcrypto -lm
     mkdir -p "$out/corpus_$name"
     dict=tests/fuzz/$name.dict
