@@ -3,9 +3,10 @@
  * (block format), zstd.
  *
  * Output is bounded before it is made: by the caller's maximum, and by what the coding can reach from so few
- * bytes. Threads    an inflater belongs to one at a time; it keeps the codecs' state warm. Failure
- * KV_INVALID: truncated, damaged, or followed by other bytes (400). KV_LIMIT: more than max (413).
- * KV_NO_MEMORY. *out is then undefined but still the caller's.
+ * bytes.
+ * Threads    an inflater belongs to one at a time; it keeps the codecs' state warm.
+ * Failure    KV_INVALID: truncated, damaged, or followed by other bytes (400). KV_LIMIT: more than max (413).
+ *            KV_NO_MEMORY. *out is then undefined but still the caller's.
  */
 #ifndef HTTP_INFLATE_H
 #define HTTP_INFLATE_H

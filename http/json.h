@@ -2,7 +2,8 @@
  * json.h - a streaming JSON writer: appends to a buffer, knows nothing of documents. Numbers of results are
  * strings in the shortest form that reads back to the same double, as Prometheus prints them.
  *
- * Threads    one at a time. Ownership  the buffer is the caller's.
+ * Threads    one at a time.
+ * Ownership  the buffer is the caller's.
  * Failure    sticky in `failed`: write on, ask once at the end.
  */
 #ifndef HTTP_JSON_H

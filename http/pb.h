@@ -4,8 +4,9 @@
  * format: protobuf.dev, "Encoding".)
  *
  * Field numbers 1 to 2^29-1; groups (wire types 3 and 4) and types 6 and 7 are refused; varints are at most
- * 10 bytes. Threads    any. Failure  KV_INVALID with `why` set, at offset `at` of the bytes given to
- * http_pb_init.
+ * 10 bytes.
+ * Threads    any.
+ * Failure    KV_INVALID with `why` set, at offset `at` of the bytes given to http_pb_init.
  */
 #ifndef HTTP_PB_H
 #define HTTP_PB_H

@@ -2,9 +2,10 @@
  * reply.h - one HTTP answer. A handler fills status and body, or hands over a stream that makes the body
  * piece by piece while it is being sent; nothing here knows a socket, so tests drain a reply into a buffer.
  *
- * Threads    one at a time. Ownership  the reply owns its body and, through done, its stream. Header values
- * are copied. Failure    a body that cannot be built turns the reply into 503; a stream that fails half-way
- * cuts the connection, so that a client cannot take the part for the whole.
+ * Threads    one at a time.
+ * Ownership  the reply owns its body and, through done, its stream. Header values are copied.
+ * Failure    a body that cannot be built turns the reply into 503; a stream that fails half-way cuts the
+ *            connection, so that a client cannot take the part for the whole.
  */
 #ifndef HTTP_REPLY_H
 #define HTTP_REPLY_H

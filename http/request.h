@@ -2,9 +2,10 @@
  * request.h - one HTTP request as handlers see it. Nothing here knows libmicrohttpd or a socket: the server
  * fills it from a connection, a test from literals (http_request_init, then fields).
  *
- * Threads    one at a time. Ownership  everything borrowed lives until the handler's reply is drained;
- * `arena` is the request's own and dies with it. Failure  http_request_params answers KV_INVALID with the
- * reason for a 400.
+ * Threads    one at a time.
+ * Ownership  everything borrowed lives until the handler's reply is drained; `arena` is the request's own and
+ *            dies with it.
+ * Failure    http_request_params answers KV_INVALID with the reason for a 400.
  */
 #ifndef HTTP_REQUEST_H
 #define HTTP_REQUEST_H

@@ -5,7 +5,8 @@
  * A request passes, in this order: the gate (http/gate.h: what 0.9.75 lets through), routing, credentials,
  * admission (connections, byte budget, concurrent queries), the body, the handler (http/api), the reply.
  * Threads    one per connection, an acceptor and a watchdog that keeps wall-clock deadlines. start and stop
- * from one thread. Failure    http_server_start says in *err which address or limit was refused.
+ *            from one thread.
+ * Failure    http_server_start says in *err which address or limit was refused.
  */
 #ifndef HTTP_SERVER_H
 #define HTTP_SERVER_H

@@ -7,12 +7,13 @@
  *
  * Bytes      keys: 1 to KV_KEY_LEN_MAX bytes, ordered as unsigned bytes. values: 0 to KV_VALUE_LEN_MAX.
  * Durability kv_commit answers KV_OK only after an fdatasync that began after the commit's bytes were written
- * and returned 0 (unless the database was opened with a weaker durability). Threads    every function may be
- * called by any thread at once unless it says otherwise; a batch, iterator, cursor or bulk load belongs to
- * one thread at a time. Ownership  slices passed in are copied or used before return; slices handed out say
- * how long they live. Errors     negative statuses. KV_CORRUPT is damage (file and offset in the log and in
- * *err); KV_READ_ONLY: the database stopped accepting writes (kv_health says why); KV_UNKNOWN_OUTCOME: a
- * commit whose bytes may or may not survive a crash. err may be NULL everywhere.
+ *            and returned 0 (unless the database was opened with a weaker durability).
+ * Threads    every function may be called by any thread at once unless it says otherwise; a batch, iterator,
+ *            cursor or bulk load belongs to one thread at a time.
+ * Ownership  slices passed in are copied or used before return; slices handed out say how long they live.
+ * Errors     negative statuses. KV_CORRUPT is damage (file and offset in the log and in *err); KV_READ_ONLY:
+ *            the database stopped accepting writes (kv_health says why); KV_UNKNOWN_OUTCOME: a commit whose
+ *            bytes may or may not survive a crash. err may be NULL everywhere.
  */
 #ifndef KV_H
 #define KV_H
@@ -177,7 +178,8 @@ struct kv_commit_options {
      * none. */
     void (*undo)(void *ctx);
     void *ctx;
-    bool past_floor; /* taken even while the disk is below its floor: for deletes, which free space in the end */
+    bool
+        past_floor; /* taken even while the disk is below its floor: for deletes, which free space in the end */
 };
 /*
  * Logs, syncs, applies and publishes. batch may be NULL or empty if there is a record. *seq (may be NULL):

@@ -2,7 +2,8 @@
  * columns.h - times and values side by side: what decoders fill, merges combine and scans lend.
  *
  * Times strictly increase. {0} is valid and empty.
- * Threads    one at a time. Failure  KV_NO_MEMORY; the columns are unchanged.
+ * Threads    one at a time.
+ * Failure    KV_NO_MEMORY; the columns are unchanged.
  */
 #ifndef TS_COLUMNS_H
 #define TS_COLUMNS_H

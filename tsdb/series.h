@@ -23,9 +23,10 @@
  * two refs for one label set.
  *
  * Threads    registry: any; a resolver belongs to one thread at a time. No lock is held over I/O except in
- * prepare, and there only when more than TS_RECENT_MAX series were created between a row's look-up and its
- * commit. Failure    KV_INVALID from ts_resolve: the row is refused (why says it) and nothing else changed.
- * Others are for the whole request.
+ *            prepare, and there only when more than TS_RECENT_MAX series were created between a row's look-up
+ *            and its commit.
+ * Failure    KV_INVALID from ts_resolve: the row is refused (why says it) and nothing else changed. Others
+ *            are for the whole request.
  */
 #ifndef TS_SERIES_H
 #define TS_SERIES_H

@@ -6,8 +6,10 @@
  * set of labels, sorted by name, among them "__name__". The stale marker is the NaN with bits TS_STALE_NAN.
  *
  * Durability ts_commit answers KV_OK only once every sample it did not reject is covered by a later fdatasync
- * that returned 0. Threads    every function may be called by any thread unless it says otherwise; an
- * appender or result belongs to one at a time. Errors     negative statuses; err may be NULL.
+ *            that returned 0.
+ * Threads    every function may be called by any thread unless it says otherwise; an appender or result
+ *            belongs to one at a time.
+ * Errors     negative statuses; err may be NULL.
  */
 #ifndef TS_H
 #define TS_H

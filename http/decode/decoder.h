@@ -4,9 +4,11 @@
  * Implementations: prom_write, influx. tests/http/decoder_suite.c runs the same tests on each.
  * Threads    a decoder belongs to one thread at a time; its buffers stay warm between bodies.
  * Ownership  rows, and everything they point at, are borrowed for the call of sink->row; ctx of ts_row.labels
- * too. Failure    KV_OK: the body was read to its end; faults of single lines or series went to sink->reject.
- * KV_INVALID: the body as a whole is not of this protocol (err: where and why); the caller must store nothing
- * of it. KV_LIMIT: a bound of the protocol. Any other negative status came from the sink and is passed on.
+ *            too.
+ * Failure    KV_OK: the body was read to its end; faults of single lines or series went to sink->reject.
+ *            KV_INVALID: the body as a whole is not of this protocol (err: where and why); the caller must
+ *            store nothing of it. KV_LIMIT: a bound of the protocol. Any other negative status came from the
+ *            sink and is passed on.
  */
 #ifndef HTTP_DECODER_H
 #define HTTP_DECODER_H

@@ -2,7 +2,8 @@
  * arena.h - bulk lifetimes: allocate often, free once. One per request, query, memtable or parse.
  *
  * {0} is a valid empty arena without a maximum; kv_arena_init sets one. Memory is 16-aligned.
- * Threads    one at a time. Failure  NULL past the maximum or when the heap is empty.
+ * Threads    one at a time.
+ * Failure    NULL past the maximum or when the heap is empty.
  */
 #ifndef KV_ARENA_H
 #define KV_ARENA_H

@@ -2,8 +2,8 @@
  * buf.h - owned, growing bytes with a maximum set at birth, so no input can grow one without end.
  *
  * {0} is a valid empty buffer with the default maximum (KV_BUF_MAX_DEFAULT).
- * Threads    one at a time. Failure  KV_NO_MEMORY, or KV_LIMIT past the maximum; the buffer is unchanged
- * then.
+ * Threads    one at a time.
+ * Failure    KV_NO_MEMORY, or KV_LIMIT past the maximum; the buffer is unchanged then.
  */
 #ifndef KV_BUF_H
 #define KV_BUF_H

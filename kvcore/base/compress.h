@@ -3,9 +3,10 @@
  * their content size).
  *
  * The stored numbers of enum kv_codec never change. Sizes are bounded before anything is inflated: the caller
- * knows the exact inflated length and hands exactly that much room. Threads    any; zstd contexts are kept in
- * a small pool. Failure    KV_CORRUPT: the bytes are not what compressed to that length; KV_NO_MEMORY;
- * KV_TOO_NEW: an unknown codec.
+ * knows the exact inflated length and hands exactly that much room.
+ * Threads    any; zstd contexts are kept in a small pool.
+ * Failure    KV_CORRUPT: the bytes are not what compressed to that length; KV_NO_MEMORY; KV_TOO_NEW: an
+ *            unknown codec.
  */
 #ifndef KV_COMPRESS_H
 #define KV_COMPRESS_H

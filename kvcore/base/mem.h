@@ -1,7 +1,8 @@
 /*
  * mem.h - the only door to the heap outside the C library: counted, and failable in tests.
  *
- * Threads    any. Ownership  what kv_alloc/kv_zalloc/kv_realloc/kv_dup return is freed by kv_free.
+ * Threads    any.
+ * Ownership  what kv_alloc/kv_zalloc/kv_realloc/kv_dup return is freed by kv_free.
  * Failure    NULL; the caller reports KV_NO_MEMORY.
  */
 #ifndef KV_MEM_H

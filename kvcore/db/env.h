@@ -4,8 +4,9 @@
  *
  * A job is one database's background work. Kicking it queues it; a worker then runs it, one piece after
  * another, until it says that nothing is left. One worker at a time runs a job; different jobs run side by
- * side. Threads    any. Locks  the environment's mutex is the innermost of all: no job runs and nothing is
- * called under it.
+ * side.
+ * Threads    any. Locks the environment's mutex is the innermost of all: no job runs and nothing is called
+ *            under it.
  */
 #ifndef KV_ENV_H
 #define KV_ENV_H

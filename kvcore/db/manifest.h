@@ -9,7 +9,8 @@
  * Threads    kv_manifest_*: one at a time (the database's manifest lock). States and edits: their owner's.
  * Ownership  a state owns its tables' descriptions; an edit owns its bytes.
  * Failure    a commit that fails has not changed the state; whether the edit is found after a crash is
- * unknown until a later commit succeeds, so files it names must be kept. Commits may be tried again.
+ *            unknown until a later commit succeeds, so files it names must be kept. Commits may be tried
+ *            again.
  */
 #ifndef KV_MANIFEST_H
 #define KV_MANIFEST_H

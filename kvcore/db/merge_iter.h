@@ -5,9 +5,11 @@
  * once, from the source that was given first. kv_view_iter: the public iterator (kv_iter) over such a source:
  * of each user key the newest entry at or below the read version, unless that is a deletion. With one source
  * left in the bounds both walk it directly, without the heap; a source that promises unique puts is walked
- * without comparing keys. Threads    one at a time. Ownership  both take over their sources on success, and
- * close them with themselves. Failure    the first failing source's status, and nothing more until the next
- * seek: an entry is never skipped silently.
+ * without comparing keys.
+ * Threads    one at a time.
+ * Ownership  both take over their sources on success, and close them with themselves.
+ * Failure    the first failing source's status, and nothing more until the next seek: an entry is never
+ *            skipped silently.
  */
 #ifndef KV_MERGE_ITER_H
 #define KV_MERGE_ITER_H

@@ -2,9 +2,11 @@
  * output.h - a sorted stream of entries becomes new tables of a space, split at cuts, and past about
  * KV_TABLE_BYTES where the caller allows it. What flushes, merges and bulk loads share.
  *
- * Threads    one at a time.  Ownership  {0} may be released. Installed tables are referenced by the tree;
- * whatever is not installed is removed by kv_output_release, unless keep was set because an edit that names
- * them may be found after a crash. Failure    after any error only kv_output_release.
+ * Threads    one at a time.
+ * Ownership  {0} may be released. Installed tables are referenced by the tree; whatever is not installed is
+ *            removed by kv_output_release, unless keep was set because an edit that names them may be found
+ *            after a crash.
+ * Failure    after any error only kv_output_release.
  */
 #ifndef KV_OUTPUT_H
 #define KV_OUTPUT_H

@@ -4,9 +4,10 @@
  * Algorithm: skip list (Pugh 1990), branching 4, at most KV_SKIPLIST_HEIGHT levels, nodes in the memtable's
  * arena, never removed. Invariants: (1) a node's key, version and value never change once it is linked; (2) a
  * node is linked from level 0 up with release stores, and readers load links with acquire, so a reader that
- * sees a node sees all of it; (3) level i's list is a part of level i-1's. Threads    one writer at a time
- * (the caller's lock); any number of readers beside it, without locks. Ownership  everything lives in the
- * arena.  Failure  KV_NO_MEMORY from insert only.
+ * sees a node sees all of it; (3) level i's list is a part of level i-1's.
+ * Threads    one writer at a time (the caller's lock); any number of readers beside it, without locks.
+ * Ownership  everything lives in the arena.
+ * Failure    KV_NO_MEMORY from insert only.
  */
 #ifndef KV_SKIPLIST_H
 #define KV_SKIPLIST_H

@@ -4,8 +4,9 @@
  *
  * Space -> cuts (in key order) -> runs (newest first) -> tables (in key order, disjoint within the run). A
  * table lies in one cut. What is newest is decided by versions, never by position: a run is skipped only when
- * its newest version cannot matter. Threads    any. Ownership  counted; it holds a reference of each of its
- * tables.
+ * its newest version cannot matter.
+ * Threads    any.
+ * Ownership  counted; it holds a reference of each of its tables.
  */
 #ifndef KV_DB_VERSION_H
 #define KV_DB_VERSION_H

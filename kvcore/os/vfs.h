@@ -8,14 +8,15 @@
  * after that it is only read.
  *
  * Durability is a method, never a hope: bytes are safe once kv_file_sync returned KV_OK *and* the file's name
- * is safe, which it is once kv_dir_sync_names returned KV_OK after its creation. Closing promises nothing and
- * cannot fail.
+ *            is safe, which it is once kv_dir_sync_names returned KV_OK after its creation. Closing promises
+ *            nothing and cannot fail.
  *
  * Errors     KV_IO, KV_NO_SPACE, KV_MISSING, KV_EXISTS, KV_BUSY, KV_NO_MEMORY, KV_READ_ONLY (EACCES, EROFS,
- * EPERM), KV_LIMIT (descriptors), KV_INVALID (a bad name); *err (may be NULL) says which system call on which
- * path, and errno. Interrupted and short transfers are continued inside; a short append that cannot be
- * completed is an error and the file's end is then unknown. Threads    kv_dir and read_at: any. append,
- * reserve, sync of one file: one at a time (read_at may run beside them).
+ *            EPERM), KV_LIMIT (descriptors), KV_INVALID (a bad name); *err (may be NULL) says which system
+ *            call on which path, and errno. Interrupted and short transfers are continued inside; a short
+ *            append that cannot be completed is an error and the file's end is then unknown.
+ * Threads    kv_dir and read_at: any. append, reserve, sync of one file: one at a time (read_at may run
+ *            beside them).
  */
 #ifndef KV_VFS_H
 #define KV_VFS_H

@@ -5,10 +5,11 @@
  * A stored block is payload, codec, inflated length and a crc32c over (file uid, offset, all of it). Inflated
  * it is a run of entries in order; every KV_RUN_GROUP'th has its full key, the others share a prefix with the
  * full key of their group. So each entry can be decoded by itself: kv_block_open checks every entry once and
- * notes its offset, and a search is a binary search over those offsets. Threads    a kv_block never changes
- * after kv_block_open: any. A kv_block_build belongs to one. Ownership  a kv_block is counted; slices of it
- * are good while a reference is held. Failure    KV_CORRUPT: the bytes break a rule of the format;
- * KV_TOO_NEW: a codec or kind of a newer version; KV_NO_MEMORY.
+ * notes its offset, and a search is a binary search over those offsets.
+ * Threads    a kv_block never changes after kv_block_open: any. A kv_block_build belongs to one.
+ * Ownership  a kv_block is counted; slices of it are good while a reference is held.
+ * Failure    KV_CORRUPT: the bytes break a rule of the format; KV_TOO_NEW: a codec or kind of a newer
+ *            version; KV_NO_MEMORY.
  */
 #ifndef KV_BLOCK_H
 #define KV_BLOCK_H

@@ -5,9 +5,11 @@
  * A hit takes no mutex and moves no list: it reads tags, adds one to a slot's reference count, and marks the
  * slot as used. Misses insert under their shard's mutex; past the budget a clock hand (second chance) drops
  * what nobody holds. What readers hold can push the cache past its budget for as long as they hold it; a
- * block that finds no slot lives outside the cache until it is given back. Threads    any.  Ownership
- * kv_block is counted: lookup and insert give a reference that kv_block_unref takes back. Every reference
- * must be given back before kv_cache_free. Failure    KV_NO_MEMORY at birth only.
+ * block that finds no slot lives outside the cache until it is given back.
+ * Threads    any.
+ * Ownership  kv_block is counted: lookup and insert give a reference that kv_block_unref takes back. Every
+ *            reference must be given back before kv_cache_free.
+ * Failure    KV_NO_MEMORY at birth only.
  */
 #ifndef KV_CACHE_H
 #define KV_CACHE_H

@@ -7,9 +7,11 @@
  * kv_entry_iter is the inner iterator: memtables, tables and merges of them. Its key, value, version and kind
  * are plain fields, good until its next call. Inside a cached block a step is inline and touches no vtable:
  * `left` says how many entries of the current block may be taken without asking anybody (bounds are already
- * applied to it); sources that have no blocks leave it 0. Threads    one at a time.  Ownership  close frees
- * it; it keeps what it reads from alive. Failure    negative statuses, never swallowed: after one, only seek
- * and close may be called. Detail goes to *err if set.
+ * applied to it); sources that have no blocks leave it 0.
+ * Threads    one at a time.
+ * Ownership  close frees it; it keeps what it reads from alive.
+ * Failure    negative statuses, never swallowed: after one, only seek and close may be called. Detail goes to
+ *            *err if set.
  */
 #ifndef KV_ENTRY_H
 #define KV_ENTRY_H

@@ -3,7 +3,8 @@
  *
  * Algorithm: blocked Bloom filter (Putze, Sanders, Singler: Cache-, Hash- and Space-Efficient Bloom Filters,
  * 2007), 10 bits a key, 6 probes: about 1.2 % of absent keys pass. Bytes: kvcore/docs/table.md. The checksum
- * is that of the block it is stored in. Threads    a builder: one; asking: any.
+ * is that of the block it is stored in.
+ * Threads    a builder: one; asking: any.
  */
 #ifndef KV_FILTER_H
 #define KV_FILTER_H

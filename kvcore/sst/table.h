@@ -3,10 +3,12 @@
  *
  * Opening reads and verifies header, footer, properties and top index, which stay in memory (counted against
  * the cache). Every block is verified when it is read from the file, whoever asks; a cached one was verified
- * when it was cached. Threads    any; an iterator belongs to one. Ownership  counted: open gives one
- * reference. Iterators hold their own. What kv_found lends is held by its block. Failure    KV_CORRUPT names
- * file and offset in *err and, once per occurrence, in the log; KV_TOO_NEW; KV_IO; KV_NO_MEMORY. Damage stays
- * local: other blocks go on answering.
+ * when it was cached.
+ * Threads    any; an iterator belongs to one.
+ * Ownership  counted: open gives one reference. Iterators hold their own. What kv_found lends is held by its
+ *            block.
+ * Failure    KV_CORRUPT names file and offset in *err and, once per occurrence, in the log; KV_TOO_NEW;
+ *            KV_IO; KV_NO_MEMORY. Damage stays local: other blocks go on answering.
  */
 #ifndef KV_TABLE_H
 #define KV_TABLE_H

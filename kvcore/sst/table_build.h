@@ -2,9 +2,10 @@
  * table_build.h - streams entries in order into a new table file. Bytes: kvcore/docs/table.md.
  *
  * The file is created exclusively and written front to back once; finish syncs it. The caller then syncs the
- * directory's names (once for several tables) before any manifest edit names the file. Threads    one at a
- * time.  Ownership  entries are copied before return; names and slices of the options too. Failure    after
- * any error only kv_table_build_free may be called; it removes the unfinished file.
+ * directory's names (once for several tables) before any manifest edit names the file.
+ * Threads    one at a time.
+ * Ownership  entries are copied before return; names and slices of the options too.
+ * Failure    after any error only kv_table_build_free may be called; it removes the unfinished file.
  */
 #ifndef KV_TABLE_BUILD_H
 #define KV_TABLE_BUILD_H

@@ -8,9 +8,10 @@
  *
  * Threads    pure functions over the caller's memory; any thread.
  * Failure    encode: KV_NO_MEMORY or KV_LIMIT from the buffer. decode: KV_CORRUPT (bytes come from disk),
- * KV_TOO_NEW (unknown codec). Sources    XOR: Pelkonen et al., "Gorilla", VLDB 2015. Scaled decimals with
- * exceptions: the idea of Afroozeh et al., "ALP", SIGMOD 2024. Patched frame of reference: Zukowski et al.,
- * "Super-Scalar RAM-CPU Cache Compression", ICDE 2006.
+ *            KV_TOO_NEW (unknown codec).
+ * Sources    XOR: Pelkonen et al., "Gorilla", VLDB 2015. Scaled decimals with exceptions: the idea of
+ *            Afroozeh et al., "ALP", SIGMOD 2024. Patched frame of reference: Zukowski et al., "Super-Scalar
+ *            RAM-CPU Cache Compression", ICDE 2006.
  */
 #ifndef TS_CHUNK_H
 #define TS_CHUNK_H

@@ -4,8 +4,8 @@
  *
  * Threads    immutable once ts_parse returned (ts_durations_resolve apart); any number of readers.
  * Ownership  every node, list and string lives in the arena given to ts_parse; the compiled regular
- * expressions of matchers are freed by ts_tree_release, before the arena. Bounds     a tree is at most
- * TS_EXPR_HEIGHT_MAX nodes high, so that walking it by recursion is safe.
+ *            expressions of matchers are freed by ts_tree_release, before the arena.
+ * Bounds     a tree is at most TS_EXPR_HEIGHT_MAX nodes high, so that walking it by recursion is safe.
  */
 #ifndef TS_PROMQL_AST_H
 #define TS_PROMQL_AST_H

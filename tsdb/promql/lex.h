@@ -4,7 +4,8 @@
  * Context decides: inside { } words are names, inside [ ] durations. A token borrows its text. After
  * TS_TOK_ERROR or TS_TOK_EOF the same token comes again.
  *
- * Threads    one at a time. Failure  none but TS_TOK_ERROR, with its text in the lexer.
+ * Threads    one at a time.
+ * Failure    none but TS_TOK_ERROR, with its text in the lexer.
  */
 #ifndef TS_PROMQL_LEX_H
 #define TS_PROMQL_LEX_H

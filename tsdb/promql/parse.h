@@ -8,8 +8,8 @@
  * Threads    one parse at a time per arena.
  * Ownership  the tree lives in the arena; it keeps a copy of the text, so the caller's may go.
  * Failure    KV_INVALID with err->type TS_QUERY_BAD_DATA and a text like "1:5: parse error: unexpected end of
- * input"; KV_LIMIT likewise, naming the limit; KV_NO_MEMORY. Nothing needs release after a failure but the
- * arena.
+ *            input"; KV_LIMIT likewise, naming the limit; KV_NO_MEMORY. Nothing needs release after a failure
+ *            but the arena.
  */
 #ifndef TS_PROMQL_PARSE_H
 #define TS_PROMQL_PARSE_H

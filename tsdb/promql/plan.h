@@ -4,8 +4,8 @@
  * What does not depend on the step (all its selectors carry @) is planned for one step and repeated. A
  * subquery's inner expression is planned on a grid of its own: absolute multiples of its step, left-open.
  *
- * Threads    one query, one thread. Failure  the reason is in run->err; a function that is not built is
- * TS_QUERY_EXECUTION.
+ * Threads    one query, one thread.
+ * Failure    the reason is in run->err; a function that is not built is TS_QUERY_EXECUTION.
  */
 #ifndef TS_PLAN_H
 #define TS_PLAN_H

@@ -2,7 +2,8 @@
  * print.h - a tree as text, in Prometheus's canonical form. Parsing what was printed and printing it again
  * gives the same text.
  *
- * Threads    any number at once. Failure  KV_NO_MEMORY, KV_LIMIT (the buffer's maximum).
+ * Threads    any number at once.
+ * Failure    KV_NO_MEMORY, KV_LIMIT (the buffer's maximum).
  */
 #ifndef TS_PROMQL_PRINT_H
 #define TS_PROMQL_PRINT_H

@@ -2,7 +2,7 @@
  * result.h - a query's result while it is made, and what ts_result_* read.
  *
  * Ownership  everything a result points to lives in its own arena. Memory counts in the query's budget while
- * it is made.
+ *            it is made.
  */
 #ifndef TS_RESULT_H
 #define TS_RESULT_H

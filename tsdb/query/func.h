@@ -2,7 +2,8 @@
  * func.h - the functions that take no range vector: which maker makes which, and the operator most of them
  * share.
  *
- * Threads    one query, one thread. Ownership  a maker takes its inputs on KV_OK only.
+ * Threads    one query, one thread.
+ * Ownership  a maker takes its inputs on KV_OK only.
  */
 #ifndef TS_QUERY_FUNC_H
 #define TS_QUERY_FUNC_H

@@ -2,7 +2,9 @@
  * labelset.h - label sets as operators change them: names dropped, groups, join signatures, labels set.
  *
  * Every set is sorted by name. Results that need an array of their own are made in a pool; the bytes are
- * shared. Threads    any, as their arguments. Failure  NULL from a pool (ts_pool_status), statuses elsewhere.
+ * shared.
+ * Threads    any, as their arguments.
+ * Failure    NULL from a pool (ts_pool_status), statuses elsewhere.
  */
 #ifndef TS_LABELSET_H
 #define TS_LABELSET_H

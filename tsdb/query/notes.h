@@ -2,8 +2,9 @@
  * notes.h - annotations of a query: warnings and infos in Prometheus's words, each once.
  *
  * Texts are compared without their position; the newest position wins, as there.
- * Threads    one query, one thread. Ownership  copies everything. Bounds     TS_NOTES_MAX; the rest is
- * counted.
+ * Threads    one query, one thread.
+ * Ownership  copies everything.
+ * Bounds     TS_NOTES_MAX; the rest is counted.
  */
 #ifndef TS_NOTES_H
 #define TS_NOTES_H

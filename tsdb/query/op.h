@@ -9,9 +9,10 @@
  *
  * Threads    one query belongs to one thread.
  * Ownership  an operator owns its children. next lends the column: labels (the array) and values are good
- * until the next call, the consumer may overwrite values until then; the bytes of names and values live until
- * the operator is closed. Failure    a negative status, with the reason in run->err. After a failure or
- * KV_END next is not called again.
+ *            until the next call, the consumer may overwrite values until then; the bytes of names and values
+ *            live until the operator is closed.
+ * Failure    a negative status, with the reason in run->err. After a failure or KV_END next is not called
+ *            again.
  */
 #ifndef TS_OP_H
 #define TS_OP_H
