@@ -6,15 +6,16 @@
  * TS_KEY_TEXT_LEN_MAX is cut there and ends 00 01 and 16 bytes of hash instead, because a key has at most
  * KV_KEY_LEN_MAX bytes.
  *
- *   space "chunks"    window:i32 metric:u32 series:u32 first_ms:i64 seq:u64   -> one encoded chunk
- *   space "series"    'r' metric:u32 series:u32                               -> canonical labels (label.h)
- *                     'h' hash:16 metric:u32 series:u32                       -> nothing
- *                     'm' name:text                                           -> metric:u32 next series:u32
- * [name, if cut] 'c'                                                     -> next metric:u32 series:u64 't'
- * window:i32 metric:u32 series:u32 seq:u64            -> tombstone: from_ms:i64 to_ms:i64, both inclusive 'k'
- * name:text                                           -> the store's own small facts space "index"     'p'
- * label:text value:text metric:u32 batch:u16 first:u16 -> postings (postings.h) 'a' window:i32 metric:u32
- * batch:u16                     -> activity (postings.h)
+ *   space     key                                                     value
+ *   "chunks"  window:i32 metric:u32 series:u32 first_ms:i64 seq:u64   one encoded chunk
+ *   "series"  'r' metric:u32 series:u32                               canonical labels (label.h)
+ *             'h' hash:16                                             metric:u32 series:u32
+ *             'm' name:text                                           metric:u32 next series:u32 [name, if cut]
+ *             'c'                                                     next metric:u32 series:u64
+ *             't' window:i32 metric:u32 series:u32 seq:u64            from_ms:i64 to_ms:i64, both inclusive
+ *             'k' name:text                                           the store's own small facts
+ *   "index"   'p' label:text value:text metric:u32 batch:u16 first:u16   postings (postings.h)
+ *             'a' window:i32 metric:u32 batch:u16                     activity (postings.h)
  *
  * batch is series >> 16; first is the lowest series & 0xffff of the list at the time it was written: several
  * lists of one (label, value, metric, batch) are united on read, and made one when the space is merged.
@@ -37,7 +38,7 @@ enum {
     TS_KEY_CHUNK_LEN = 4 + 4 + 4 + 8 + 8,
     TS_KEY_WINDOW_LEN = 4, /* what chunk tables never straddle */
     TS_KEY_LABELS_LEN = 1 + 8,
-    TS_KEY_HASH_LEN = 1 + 16 + 8,
+    TS_KEY_HASH_LEN = 1 + 16,
     TS_KEY_TOMBSTONE_LEN = 1 + 4 + 8 + 8,
     TS_KEY_ACTIVITY_LEN = 1 + 4 + 4 + 2,
     TS_KEY_POSTINGS_TAIL_LEN = 4 + 2 + 2,
@@ -55,7 +56,7 @@ static inline kv_slice ts_key_slice(const struct ts_key *key)
     return (kv_slice){key->bytes, key->len};
 }
 
-/* ---- refs and windows */
+/* ---- refs and windows ---------------------------------------------------------------------------------- */
 
 /* A ref is metric << 32 | series. Metric 0 is never handed out, so 0 is no ref. */
 static inline uint64_t ts_ref_of(uint32_t metric, uint32_t series)
@@ -84,7 +85,7 @@ static inline int64_t ts_window_start_ms(int32_t window)
     return window * TS_WINDOW_MS;
 }
 
-/* ---- pieces */
+/* ---- pieces -------------------------------------------------------------------------------------------- */
 
 static inline void ts_key_add_u8(struct ts_key *key, uint8_t v)
 {
@@ -197,7 +198,7 @@ static inline bool ts_key_successor(struct ts_key *key)
     return false;
 }
 
-/* ---- chunks */
+/* ---- chunks -------------------------------------------------------------------------------------------- */
 
 struct ts_chunk_key {
     int32_t window;
@@ -241,7 +242,7 @@ static inline size_t ts_key_chunk_cut_len(kv_slice key)
     return key.len < TS_KEY_WINDOW_LEN ? key.len : TS_KEY_WINDOW_LEN;
 }
 
-/* ---- registry */
+/* ---- registry ------------------------------------------------------------------------------------------ */
 
 static inline void ts_key_kind(struct ts_key *key, char kind) /* bound of everything of a kind */
 {
@@ -260,23 +261,20 @@ static inline KV_MUST kv_status ts_key_labels_read(kv_slice key, uint64_t *ref)
     *ref = kv_get_be64(key.data + 1);
     return KV_OK;
 }
-/* Bound of all series with this hash of their canonical labels. */
-static inline void ts_key_hash_prefix(struct ts_key *key, kv_hash128 hash)
+/* hash: of the canonical labels, keyed by the database's secret. */
+static inline void ts_key_hash(struct ts_key *key, kv_hash128 hash)
 {
     ts_key_kind(key, 'h');
     ts_key_add_u64(key, hash.high);
     ts_key_add_u64(key, hash.low);
 }
-static inline void ts_key_hash(struct ts_key *key, kv_hash128 hash, uint64_t ref)
+/* The value of a hash: a ref. */
+enum { TS_REF_VALUE_LEN = 8 };
+static inline KV_MUST kv_status ts_ref_value_read(kv_slice value, uint64_t *ref)
 {
-    ts_key_hash_prefix(key, hash);
-    ts_key_add_u64(key, ref);
-}
-static inline KV_MUST kv_status ts_key_hash_read(kv_slice key, uint64_t *ref)
-{
-    if (key.len != TS_KEY_HASH_LEN || key.data[0] != 'h')
+    if (value.len != TS_REF_VALUE_LEN)
         return KV_CORRUPT;
-    *ref = kv_get_be64(key.data + 17);
+    *ref = kv_get_be64(value.data);
     return KV_OK;
 }
 static inline void ts_key_metric(struct ts_key *key, kv_slice name)
@@ -294,7 +292,20 @@ static inline void ts_key_fact(struct ts_key *key, kv_slice name)
     ts_key_add_text(key, name);
 }
 
-/* ---- tombstones */
+/* The value of a metric: its number, the series number given out next, its name if the key could not hold it.
+ */
+static inline KV_MUST kv_status ts_metric_value_read(kv_slice value, uint32_t *metric, uint32_t *next,
+                                                     kv_slice *name)
+{
+    if (value.len < 8)
+        return KV_CORRUPT;
+    *metric = kv_get_be32(value.data);
+    *next = kv_get_be32(value.data + 4);
+    *name = kv_slice_from(value, 8);
+    return *metric > 0 ? KV_OK : KV_CORRUPT;
+}
+
+/* ---- tombstones ---------------------------------------------------------------------------------------- */
 
 struct ts_tombstone {
     int32_t window;
@@ -332,7 +343,7 @@ static inline KV_MUST kv_status ts_tombstone_read(kv_slice key, kv_slice value, 
     return t->from_ms <= t->to_ms ? KV_OK : KV_CORRUPT;
 }
 
-/* ---- index */
+/* ---- index --------------------------------------------------------------------------------------------- */
 
 /* Bound of everything of a label; the empty label's empty value is "all series". */
 static inline void ts_key_postings_label(struct ts_key *key, kv_slice label)
@@ -397,7 +408,7 @@ static inline KV_MUST kv_status ts_key_activity_read(kv_slice key, struct ts_act
     return KV_OK;
 }
 
-/* ---- spaces */
+/* ---- spaces -------------------------------------------------------------------------------------------- */
 
 /* Unites postings lists while the index space is merged. Static, any number of databases. In tsdb/postings.c.
  */

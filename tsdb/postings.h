@@ -34,6 +34,7 @@ struct ts_refset {
     struct ts_batch *slots; /* open addressing */
     size_t n, capacity;     /* batches */
     size_t bytes;           /* of memory held */
+    uint16_t batch_max;     /* highest batch of any metric */
 };
 void ts_refset_release(struct ts_refset *set); /* leaves it empty; twice is fine */
 KV_MUST kv_status ts_refset_add(struct ts_refset *set, uint64_t ref, bool *added /* may be NULL */);
@@ -44,6 +45,8 @@ bool ts_refset_has_metric_batch(const struct ts_refset *set, uint32_t metric, ui
 uint64_t ts_refset_count(const struct ts_refset *set);
 /* dst becomes dst or src, dst and src, dst without src. Only or can fail. */
 KV_MUST kv_status ts_refset_or(struct ts_refset *dst, const struct ts_refset *src);
+/* dst becomes dst or what src has of one metric. */
+KV_MUST kv_status ts_refset_or_metric(struct ts_refset *dst, const struct ts_refset *src, uint32_t metric);
 void ts_refset_and(struct ts_refset *dst, const struct ts_refset *src);
 void ts_refset_andnot(struct ts_refset *dst, const struct ts_refset *src);
 /* Whether an encoded batch and the set have a member in common. */

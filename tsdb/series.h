@@ -9,15 +9,18 @@
  *
  * A commit with new series, as the store drives it:
  *
- *     ts_resolve(resolver, row, &ref, ...)      known: a ref. New: a provisional ref (ts_ref_is_new), counted
- * against the limit ts_resolver_stage(resolver)               before kv_commit, outside every lock: sorts
- * what prepare will put kv_commit(...) prepare: ts_resolver_prepare(...)       under the commit lock: looks
- * up again, hands out refs in order, puts 'r' 'h' 'm' 'c' 'p', appends the new-series section to the record
- *                ts_resolver_ref(...)           provisional -> ref, to fill in the record's samples
- *       undo:    ts_resolver_undo(...)          the commit failed after prepare: its refs are taken back
- * (newest first, as kv_commit calls) apply:   ts_registry_apply(...)         takes the section off the
- * record's front; fills the cache. Replay calls the same ts_resolver_clear(resolver)               whatever
- * the outcome; the resolver is ready for the next request
+ *     ts_resolve(resolver, row, &ref, ...)  known: a ref. New: a provisional one (ts_ref_is_new), counted against
+ *                                           the limit
+ *     ts_resolver_stage(resolver)           before kv_commit, outside every lock: sorts what prepare will put
+ *     kv_commit(...)
+ *       prepare: ts_resolver_prepare(...)   under the commit lock: looks up again, hands out refs in order, puts
+ *                                           'r' 'h' 'm' 'c' 'p', appends the new-series section to the record
+ *                ts_resolver_ref(...)       provisional -> ref, to fill in the record's samples
+ *       undo:    ts_resolver_undo(...)      the commit failed after prepare: its refs are taken back (newest first,
+ *                                           as kv_commit calls)
+ *       apply:   ts_registry_apply(...)     takes the section off the record's front; fills the cache. Replay calls
+ *                                           the same
+ *     ts_resolver_clear(resolver)           whatever the outcome; the resolver is ready for the next request
  *
  * A series created by a commit still under way is known to every later prepare, so two requests never make
  * two refs for one label set.

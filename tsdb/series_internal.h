@@ -1,0 +1,106 @@
+/*
+ * series_internal.h - what the registry's files share.
+ *
+ *     series_cache.c   identity -> ref, bounded, with successors
+ *     series.c         the registry: metrics, refs, labels
+ *     resolver.c       one request's rows: resolve, stage, prepare, undo, apply
+ *
+ * Locks, in order: kvcore's commit lock, registry.lock, cache.insert, a cache shard's.
+ */
+#ifndef TS_SERIES_INTERNAL_H
+#define TS_SERIES_INTERNAL_H
+
+#include "kvcore/os/thread.h"
+#include "tsdb/series.h"
+
+#include <stdatomic.h>
+
+/* ---- cache
+ * ------------------------------------------------------------------------------------------------------- */
+
+struct ts_series_cache;
+#define TS_CACHE_NONE UINT32_C(0x7fffffff)
+KV_MUST kv_status ts_series_cache_new(uint64_t bytes_max, struct ts_series_cache **out);
+void ts_series_cache_free(struct ts_series_cache *cache);
+/* Whether entry holds id; no lock. entry: any value a call has handed out, or TS_CACHE_NONE. */
+bool ts_series_cache_at(struct ts_series_cache *cache, uint32_t entry, kv_hash128 id, uint64_t *ref);
+bool ts_series_cache_find(struct ts_series_cache *cache, kv_hash128 id, uint32_t *entry, uint64_t *ref);
+/* Remembers; when memory is short it does not. */
+void ts_series_cache_put(struct ts_series_cache *cache, kv_hash128 id, uint64_t ref);
+/* The entry that followed last time. Hints: any value is safe. */
+uint32_t ts_series_cache_next(struct ts_series_cache *cache, uint32_t entry);
+void ts_series_cache_set_next(struct ts_series_cache *cache, uint32_t entry, uint32_t next);
+void ts_series_cache_counts(struct ts_series_cache *cache, uint64_t *entries, uint64_t *bytes,
+                            uint64_t *evicted);
+
+/* ---- a small table from 128-bit hash to number, for one thread or under a lock
+ * ----------------------------------- */
+
+struct ts_hash_slot {
+    kv_hash128 key;
+    uint64_t value; /* 0: free */
+};
+/* {0} is empty. Values are not 0. */
+struct ts_hash_map {
+    struct ts_hash_slot *slots;
+    size_t n, capacity;
+};
+void ts_hash_map_release(struct ts_hash_map *map);
+void ts_hash_map_clear(struct ts_hash_map *map); /* keeps the memory unless it is large */
+uint64_t ts_hash_map_get(const struct ts_hash_map *map, kv_hash128 key); /* 0: none */
+KV_MUST kv_status ts_hash_map_put(struct ts_hash_map *map, kv_hash128 key, uint64_t value);
+void ts_hash_map_remove(struct ts_hash_map *map, kv_hash128 key);
+
+/* ---- registry
+ * ---------------------------------------------------------------------------------------------------- */
+
+enum {
+    TS_RECENT_MAX = 1 << 16, /* series whose creation prepare remembers, so that it need not read */
+};
+
+/* Lives as long as the registry; number and next change under the commit lock only. */
+struct ts_metric {
+    struct ts_metric *chain;
+    uint64_t hash;
+    uint32_t number; /* 0: none yet */
+    uint32_t next;   /* series number to be given out next */
+    uint32_t name_len;
+    uint8_t name[];
+};
+
+struct ts_recent {
+    kv_hash128 hash;
+    uint64_t ref, seq;
+};
+
+struct ts_registry {
+    struct kv_db *db;
+    struct ts_registry_options options;
+    uint8_t secret[KV_HASH_SECRET_LEN];
+    struct ts_series_cache *cache;
+
+    kv_mutex lock; /* metrics */
+    struct ts_metric **buckets;
+    size_t n_metrics, n_buckets;
+
+    /* Under the commit lock. */
+    _Atomic uint32_t next_metric; /* read by anyone for statistics */
+    struct ts_hash_map recent;    /* hash of labels -> index + 1 into recents */
+    struct ts_recent *recents;
+    size_t n_recents, recents_capacity;
+    uint64_t recent_floor; /* series created by commits above it are all in recent */
+
+    _Atomic uint64_t series, reserved, created;
+    _Atomic uint64_t predicted, found, missed;
+};
+
+kv_hash128 ts_registry_hash(const struct ts_registry *registry, kv_slice canonical);
+/* The series with these canonical labels that is visible now. KV_NOT_FOUND; KV_CONFLICT: other labels have
+ * the same hash. */
+KV_MUST kv_status ts_registry_find_hash(struct ts_registry *registry, kv_hash128 hash, kv_slice canonical,
+                                        uint64_t *ref, struct kv_err *err);
+/* The entry of a metric name, read from kvcore the first time. */
+KV_MUST kv_status ts_registry_metric_entry(struct ts_registry *registry, kv_slice name,
+                                           struct ts_metric **out, struct kv_err *err);
+
+#endif
