@@ -1,0 +1,431 @@
+/*
+ * kvtool - looks into a kvcore database from a shell. It alone may include kvcore's internal headers.
+ *
+ *     kvtool dump log|table|manifest FILE     every record, entry or edit
+ *     kvtool check DIR                        every checksum, order and reference of a closed database
+ *     kvtool info DIR                         what the manifest says
+ *     kvtool scan DIR SPACE [LOWER [UPPER]]   keys and values, read-only
+ *     kvtool get DIR SPACE KEY
+ *
+ * Keys and values are printed and given with \xHH for what is not printable. Exit status: 0 fine, 1 findings or not found, 2 usage or
+ * failure.
+ */
+#include "kvcore/base/mem.h"
+#include "kvcore/db/batch.h"
+#include "kvcore/db/env.h"
+#include "kvcore/db/log_read.h"
+#include "kvcore/db/manifest.h"
+#include "kvcore/sst/block.h"
+#include "kvcore/sst/table.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { EXIT_FINDINGS = 1, EXIT_TROUBLE = 2 };
+
+static int trouble(const struct kv_err *err, kv_status rc)
+{
+    fprintf(stderr, "kvtool: %s: %s\n", kv_status_text(rc), err->text);
+    return EXIT_TROUBLE;
+}
+
+/* ---- bytes as text */
+
+static void print_bytes(kv_slice bytes)
+{
+    for (size_t i = 0; i < bytes.len; i++) {
+        uint8_t c = bytes.data[i];
+        if (c > ' ' && c < 0x7f && c != '\\')
+            putchar(c);
+        else
+            printf("\\x%02x", c);
+    }
+}
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+/* Undoes \xHH in place. */
+static kv_slice parse_bytes(char *text)
+{
+    size_t n = 0;
+    for (char *p = text; *p; n++) {
+        if (p[0] == '\\' && p[1] == 'x' && hex_digit(p[2]) >= 0 && hex_digit(p[3]) >= 0) {
+            text[n] = (char)(hex_digit(p[2]) * 16 + hex_digit(p[3]));
+            p += 4;
+        } else {
+            text[n] = *p++;
+        }
+    }
+    return kv_slice_of(text, n);
+}
+
+/* ---- files given by path */
+
+struct opened {
+    struct kv_dir *dir;
+    const char *name;
+    char *folder;
+};
+
+static kv_status open_folder(const char *path, struct opened *out, struct kv_err *err)
+{
+    const char *slash = strrchr(path, '/');
+    out->name = slash ? slash + 1 : path;
+    out->folder = kv_dup_str(slash ? path : ".");
+    if (!out->folder)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory");
+    if (slash)
+        out->folder[slash == path ? 1 : slash - path] = 0;
+    return kv_vfs_dir_open(kv_vfs_posix(), out->folder, false, &out->dir, err);
+}
+
+static void close_folder(struct opened *opened)
+{
+    kv_dir_close(opened->dir);
+    kv_free(opened->folder);
+}
+
+/* ---- dump */
+
+static void print_line(void *ctx, const char *line)
+{
+    (void)ctx;
+    printf("  %s\n", line);
+}
+
+static kv_status read_file(struct kv_dir *dir, const char *name, struct kv_buf *out, struct kv_err *err)
+{
+    struct kv_file *file = NULL;
+    uint64_t size;
+    kv_status rc;
+    KV_TRY(kv_dir_open_file(dir, name, &file, err));
+    KV_TRY(kv_file_size(file, &size, err));
+    uint8_t *into = size <= KV_BUF_MAX_DEFAULT ? kv_buf_extend(out, (size_t)size) : NULL;
+    rc = into ? kv_file_read_exact(file, 0, (size_t)size, into, err)
+              : kv_fail(err, size ? KV_NO_MEMORY : KV_CORRUPT, 0, "%s: %" PRIu64 " bytes", name, size);
+out:
+    kv_file_close(file);
+    return rc;
+}
+
+static kv_status dump_manifest(const struct opened *at, struct kv_err *err)
+{
+    struct kv_buf bytes = {0};
+    struct kv_file_header header;
+    struct kv_file_expect expect = {
+        .kind = KV_FILE_MANIFEST, .format_max = KV_MANIFEST_FORMAT, .name = at->name};
+    struct kv_manifest_frame frame;
+    uint64_t offset = KV_FILE_HEADER_LEN;
+    kv_status rc;
+    KV_TRY(read_file(at->dir, at->name, &bytes, err));
+    KV_TRY(kv_file_header_check(kv_buf_slice(&bytes), &expect, &header, err));
+    while ((rc = kv_manifest_frame_next(kv_buf_slice(&bytes), header.uid, &offset, &frame, err)) == KV_OK) {
+        printf("offset=%" PRIu64 " edit=%" PRIu64 " bytes=%zu\n", frame.offset, frame.number,
+               frame.fields.len);
+        rc = kv_manifest_describe(frame.fields, print_line, NULL);
+        if (rc < 0) {
+            kv_fail(err, rc, 0, "edit %" PRIu64 " cannot be read", frame.number);
+            goto out;
+        }
+    }
+    if (rc == KV_END && offset < bytes.len)
+        printf("torn: %" PRIu64 " bytes behind offset %" PRIu64 "\n", bytes.len - offset, offset);
+out:
+    kv_buf_release(&bytes);
+    return rc;
+}
+
+static kv_status dump_table(const struct opened *at, struct kv_err *err)
+{
+    struct kv_cache *cache = NULL;
+    struct kv_table *table = NULL;
+    struct kv_entry_iter *it = NULL;
+    kv_status rc;
+    KV_TRY(kv_cache_new(16 << 20, &cache));
+    struct kv_table_open_options options = {.dir = at->dir, .name = at->name, .cache = cache};
+    KV_TRY(kv_table_open(&options, &table, err));
+    const struct kv_table_properties *p = kv_table_properties(table);
+    printf("space=%" PRIu32 " name=%.*s entries=%" PRIu64 " deletes=%" PRIu64 " keys=%" PRIu64
+           " versions=%" PRIu64 "..%" PRIu64 " blocks=%" PRIu64 " bytes=%" PRIu64 "\n",
+           p->space, KV_ARG(p->space_name), p->entries, p->deletes, p->keys, p->version_min, p->version_max,
+           p->data_blocks, p->file_bytes);
+    struct kv_table_iter_options how = {.no_fill = true, .err = err};
+    KV_TRY(kv_table_iter_open(table, &how, &it));
+    for (rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX); rc == KV_OK;
+         rc = kv_entry_iter_next(it)) {
+        print_bytes(it->key);
+        printf(" @%" PRIu64 " %s ", it->version, it->kind == KV_KIND_DELETE ? "delete" : "put");
+        print_bytes(it->value);
+        putchar('\n');
+    }
+out:
+    kv_entry_iter_close(it);
+    kv_table_unref(table);
+    kv_cache_free(cache);
+    return rc;
+}
+
+static kv_status dump_commit(const struct kv_log_item *item, struct kv_err *err)
+{
+    kv_slice batch, record;
+    struct kv_batch_entry entry;
+    kv_status rc = kv_log_payload_split(item->payload, &batch, &record);
+    if (rc < 0)
+        return kv_fail(err, rc, 0, "the payload at offset %" PRIu64 " is malformed", item->offset);
+    printf("offset=%" PRIu64 " seq=%" PRIu64 " synced=%" PRIu64 " batch=%zu record=%zu\n", item->offset,
+           item->seq, item->synced, batch.len, record.len);
+    while ((rc = kv_batch_next(&batch, &entry)) == KV_OK) {
+        printf("  space=%" PRIu32 " %s ", entry.space, entry.kind == KV_KIND_DELETE ? "delete" : "put");
+        print_bytes(entry.key);
+        putchar(' ');
+        print_bytes(entry.value);
+        putchar('\n');
+    }
+    return rc;
+}
+
+static kv_status dump_log(const struct opened *at, struct kv_err *err)
+{
+    struct kv_log_reader reader = {0};
+    struct kv_log_item item;
+    struct kv_log_fragment fragment;
+    uint64_t number, seq;
+    kv_status rc;
+    if (!kv_log_name_parse(at->name, &number))
+        return kv_fail(err, KV_INVALID, 0, "%s is not the name of a log file", at->name);
+    KV_TRY(kv_log_reader_open(&reader, at->dir, number, NULL, err));
+    seq = reader.header.first_seq;
+    printf("first_seq=%" PRIu64 " edit=%" PRIu64 " owner_epoch=%" PRIu64 " bytes=%" PRIu64 "\n", seq,
+           reader.header.edit, reader.header.owner_epoch, reader.size);
+    while ((rc = kv_log_reader_next(&reader, seq, &item, err)) != KV_END) {
+        if (rc == KV_OK) {
+            KV_TRY(dump_commit(&item, err));
+            seq = item.seq + 1;
+        } else if (rc == KV_CORRUPT) {
+            printf("no valid record at offset=%" PRIu64 "\n", reader.offset);
+            KV_TRY(kv_log_reader_resync(&reader, &fragment, err));
+            if (rc == KV_END)
+                break;
+            seq = fragment.seq;
+        } else {
+            goto out;
+        }
+    }
+out:
+    kv_log_reader_close(&reader);
+    return rc;
+}
+
+static int command_dump(int argc, char **argv)
+{
+    struct opened at = {0};
+    struct kv_err err = {0};
+    if (argc != 2)
+        return -1;
+    kv_status rc = open_folder(argv[1], &at, &err);
+    if (rc == KV_OK)
+        rc = strcmp(argv[0], "manifest") == 0 ? dump_manifest(&at, &err)
+             : strcmp(argv[0], "table") == 0  ? dump_table(&at, &err)
+             : strcmp(argv[0], "log") == 0 || strcmp(argv[0], "wal") == 0
+                 ? dump_log(&at, &err)
+                 : kv_fail(&err, KV_INVALID, 0, "dump what?");
+    close_folder(&at);
+    return rc < 0 ? trouble(&err, rc) : 0;
+}
+
+/* ---- check, info */
+
+static void print_finding(void *ctx, kv_status severity, const char *line)
+{
+    (void)ctx;
+    printf("%s%s\n", severity < 0 ? "DAMAGE " : "", line);
+}
+
+static int command_check(int argc, char **argv)
+{
+    struct kv_env_options options = {.threads = KV_THREADS_NONE};
+    struct kv_env *env = NULL;
+    struct kv_err err = {0};
+    if (argc != 1)
+        return -1;
+    kv_status rc = kv_env_open(&options, &env, &err);
+    if (rc == KV_OK)
+        rc = kv_check(env, argv[0], print_finding, NULL, &err);
+    kv_env_close(env);
+    if (rc == KV_OK)
+        puts("sound");
+    return rc == KV_OK ? 0 : rc == KV_CORRUPT ? (printf("%s\n", err.text), EXIT_FINDINGS) : trouble(&err, rc);
+}
+
+static kv_status manifest_of(const char *path, struct kv_dir **dir, struct kv_manifest *manifest,
+                             struct kv_err *err)
+{
+    kv_status rc = kv_vfs_dir_open(kv_vfs_posix(), path, false, dir, err);
+    if (rc == KV_OK)
+        rc = kv_manifest_load(manifest, *dir, kv_clock_system(), err);
+    return rc == KV_NOT_FOUND ? kv_fail(err, KV_MISSING, 0, "%s holds no database", path) : rc;
+}
+
+static void print_info(const struct kv_manifest *manifest)
+{
+    const struct kv_manifest_state *s = &manifest->state;
+    printf("manifest       %s\nuuid           %016" PRIx64 "%016" PRIx64 "\nedit           %" PRIu64
+           "\nowner_epoch    %" PRIu64 "\nlog_floor      %" PRIu64 "\napp_floor      %" PRIu64
+           "\nlog_current    %" PRIu64 "\nretention_ms   %" PRId64 "\n",
+           manifest->name, kv_get_be64(s->uuid), kv_get_be64(s->uuid + 8), s->edit, s->owner_epoch,
+           s->log_floor, s->app_floor, s->log_current, s->retention_ms);
+    for (uint32_t i = 0; i < s->n_spaces; i++) {
+        uint64_t tables = 0, bytes = 0, entries = 0;
+        for (size_t k = 0; k < s->n_tables; k++)
+            if (s->tables[k]->space == i) {
+                tables++;
+                bytes += s->tables[k]->bytes;
+                entries += s->tables[k]->entries;
+            }
+        printf("space          %s tables=%" PRIu64 " bytes=%" PRIu64 " entries=%" PRIu64 "\n",
+               s->spaces[i].name, tables, bytes, entries);
+    }
+    for (size_t i = 0; i < s->n_seals; i++)
+        printf("sealed log     %06" PRIu64 ".log bytes=%" PRIu64 " last_seq=%" PRIu64
+               " last_record_seq=%" PRIu64 "\n",
+               s->seals[i].number, s->seals[i].valid_len, s->seals[i].last_seq, s->seals[i].last_record_seq);
+}
+
+static int command_info(int argc, char **argv)
+{
+    struct kv_manifest manifest = {0};
+    struct kv_dir *dir = NULL;
+    struct kv_err err = {0};
+    if (argc != 1)
+        return -1;
+    kv_status rc = manifest_of(argv[0], &dir, &manifest, &err);
+    if (rc == KV_OK)
+        print_info(&manifest);
+    kv_manifest_close(&manifest);
+    kv_dir_close(dir);
+    return rc == KV_OK ? 0 : trouble(&err, rc);
+}
+
+/* ---- reading entries: the spaces are those of the manifest, without their owner's cuts and hooks */
+
+struct reading {
+    struct kv_env *env;
+    struct kv_db *db;
+    uint32_t space;
+};
+
+static kv_status reading_open(const char *path, const char *space, struct reading *out, struct kv_err *err)
+{
+    struct kv_manifest manifest = {0};
+    struct kv_dir *dir = NULL;
+    struct kv_space_options spaces[KV_SPACES_MAX] = {{0}};
+    struct kv_env_options env = {.threads = KV_THREADS_NONE};
+    kv_status rc;
+    KV_TRY(manifest_of(path, &dir, &manifest, err));
+    out->space = manifest.state.n_spaces;
+    for (uint32_t i = 0; i < manifest.state.n_spaces; i++) {
+        spaces[i] = (struct kv_space_options){.name = manifest.state.spaces[i].name,
+                                              .style = manifest.state.spaces[i].style};
+        if (strcmp(spaces[i].name, space) == 0)
+            out->space = i;
+    }
+    if (out->space == manifest.state.n_spaces) {
+        rc = kv_fail(err, KV_INVALID, 0, "%s has no space %s", path, space);
+        goto out;
+    }
+    struct kv_options options = {.spaces = spaces, .n_spaces = manifest.state.n_spaces, .read_only = true};
+    KV_TRY(kv_env_open(&env, &out->env, err));
+    KV_TRY(kv_open(out->env, path, &options, &out->db, err));
+out:
+    kv_manifest_close(&manifest);
+    kv_dir_close(dir);
+    return rc;
+}
+
+static void reading_close(struct reading *reading)
+{
+    kv_status rc = kv_close(reading->db, NULL); /* read-only: nothing can be lost */
+    (void)rc;
+    kv_env_close(reading->env);
+}
+
+static kv_status scan(const struct reading *r, kv_slice lower, kv_slice upper)
+{
+    struct kv_iter *it = NULL;
+    kv_status rc = kv_iter_open(r->db, NULL, r->space, lower, upper, &it);
+    if (rc < 0)
+        return rc;
+    for (rc = kv_iter_seek(it, (kv_slice){0}); rc == KV_OK; rc = kv_iter_next(it)) {
+        print_bytes(it->key);
+        putchar(' ');
+        print_bytes(it->value);
+        putchar('\n');
+    }
+    kv_iter_close(it);
+    return rc;
+}
+
+static int command_scan(int argc, char **argv)
+{
+    struct reading r = {0};
+    struct kv_err err = {0};
+    if (argc < 2 || argc > 4)
+        return -1;
+    kv_status rc = reading_open(argv[0], argv[1], &r, &err);
+    if (rc == KV_OK)
+        rc = scan(&r, argc > 2 ? parse_bytes(argv[2]) : (kv_slice){0},
+                  argc > 3 ? parse_bytes(argv[3]) : (kv_slice){0});
+    reading_close(&r);
+    return rc < 0 ? trouble(&err, rc) : 0;
+}
+
+static int command_get(int argc, char **argv)
+{
+    struct reading r = {0};
+    struct kv_pinned value = {0};
+    struct kv_err err = {0};
+    if (argc != 3)
+        return -1;
+    kv_status rc = reading_open(argv[0], argv[1], &r, &err);
+    if (rc == KV_OK)
+        rc = kv_get(r.db, NULL, r.space, parse_bytes(argv[2]), &value, &err);
+    if (rc == KV_OK) {
+        print_bytes(value.value);
+        putchar('\n');
+    }
+    kv_pinned_release(&value);
+    reading_close(&r);
+    return rc < 0 ? trouble(&err, rc) : rc == KV_OK ? 0 : EXIT_FINDINGS;
+}
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv); /* -1: wrong arguments */
+    const char *help;
+} commands[] = {
+    {"dump", command_dump, "dump log|table|manifest FILE"},
+    {"check", command_check, "check DIR"},
+    {"info", command_info, "info DIR"},
+    {"scan", command_scan, "scan DIR SPACE [LOWER [UPPER]]"},
+    {"get", command_get, "get DIR SPACE KEY"},
+};
+
+int main(int argc, char **argv)
+{
+    int code = -1;
+    for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            code = commands[i].run(argc - 2, argv + 2);
+    if (code >= 0)
+        return code;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        fprintf(stderr, "%s kvtool %s\n", i ? "      " : "usage:", commands[i].help);
+    return EXIT_TROUBLE;
+}
