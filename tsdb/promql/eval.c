@@ -1,5 +1,6 @@
 /* eval.c - ts_query: parse, plan, run the root operator, and make the result a program may keep. */
 #include "kvcore/base/mem.h"
+#include "tsdb/db.h"
 #include "tsdb/promql/plan.h"
 #include "tsdb/promql/result.h"
 #include "tsdb/query/labelset.h"
@@ -35,7 +36,7 @@ static void run_init(struct ts_run *run, struct ts_db *db, const struct ts_query
                      struct ts_query_err *err)
 {
     int64_t timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : 120000;
-    struct kv_clock *clock = kv_clock_system();
+    struct kv_clock *clock = db->clock;
     *run = (struct ts_run){
         .db = db,
         .err = err,
@@ -191,6 +192,7 @@ kv_status ts_query(struct ts_db *db, kv_slice expr, const struct ts_query_option
     err->code = KV_OK;
     err->text[0] = 0;
     run_init(&run, db, options, err);
+    atomic_fetch_add_explicit(&db->counters.queries, 1, memory_order_relaxed);
     uint64_t started = kv_clock_mono_ns(run.budget.clock);
     if (options->range)
         KV_TRY(check_range(options, err));

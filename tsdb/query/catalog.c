@@ -4,6 +4,7 @@
  * before the first is given.
  */
 #include "kvcore/base/mem.h"
+#include "tsdb/db.h"
 #include "tsdb/promql/parse.h"
 #include "tsdb/query/labelset.h"
 #include "tsdb/query/scan.h"
@@ -28,7 +29,7 @@ struct catalog {
 
 static void catalog_init(struct catalog *catalog, struct ts_db *db, struct ts_query_err *err)
 {
-    struct kv_clock *clock = kv_clock_system();
+    struct kv_clock *clock = db->clock;
     *catalog = (struct catalog){.run = {.db = db, .err = err}};
     catalog->run.budget = (struct ts_budget){
         .samples_max = UINT64_MAX,

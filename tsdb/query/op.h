@@ -22,6 +22,7 @@
 #include "tsdb/promql/ast.h"
 #include "tsdb/query/limits.h"
 #include "tsdb/query/notes.h"
+#include "tsdb/sample.h"
 
 struct ts_db;
 struct ts_operator;
@@ -88,25 +89,14 @@ KV_MUST kv_status ts_operator_explain(const struct ts_operator *op, struct kv_bu
 
 /* ---- absent values */
 
-static inline uint64_t ts_double_bits(double v)
-{
-    uint64_t bits;
-    memcpy(&bits, &v, sizeof(bits));
-    return bits;
-}
 static inline bool ts_is_absent(double v)
 {
     return ts_double_bits(v) == TS_STALE_NAN;
 }
 static inline double ts_absent(void)
 {
-    uint64_t bits = TS_STALE_NAN;
-    double v;
-    memcpy(&v, &bits, sizeof(v));
-    return v;
+    return ts_double_of(TS_STALE_NAN);
 }
-/* A value that is present: the result of arithmetic, where a signalling NaN of that pattern would be quiet.
- */
 void ts_column_fill(double *values, size_t n, double value);
 bool ts_column_empty(const double *values, size_t n);
 

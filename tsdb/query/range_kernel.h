@@ -6,10 +6,11 @@
  * hi[i]) that never move back. Stale markers are not among the samples.
  *
  * Exactness  results are those of Prometheus 3's order of operations (compensated sums in sample order).
- * Where another order gives the same bits (integers, counts, extremes) a cheaper one is used. Threads    any,
- * as their arguments. Sources: Neumaier, "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher
- *            Summen" (1974); Knuth's TwoSum (TAOCP 2, 4.2.2); Welford (1962); Lemire, "Streaming
- * maximum-minimum filter" (2006).
+ * Where another order gives the same bits (integers, counts, extremes) a cheaper one is used.
+ *
+ * Threads    any, as their arguments.
+ * Sources    Neumaier, "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen" (1974);
+ * Knuth's TwoSum (TAOCP 2, 4.2.2); Welford (1962); Lemire, "Streaming maximum-minimum filter" (2006).
  */
 #ifndef TS_RANGE_KERNEL_H
 #define TS_RANGE_KERNEL_H
@@ -26,8 +27,7 @@ struct ts_range_in {
     size_t steps;
     int64_t end_ms, end_step_ms; /* end of step i's window: end_ms + i * end_step_ms (0: fixed by @) */
     int64_t range_ms;
-    enum ts_range_mode
-        mode; /* not plain: windows reach lookback_ms further, see DESIGN of anchored and smoothed below */
+    enum ts_range_mode mode;    /* anchored, smoothed: windows reach further, and kernels know */
     const struct ts_grid *grid; /* evaluation times */
     const double *params[2];    /* scalar arguments, one value a step */
     double *scratch;            /* room for n + 1 */
