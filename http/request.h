@@ -32,6 +32,7 @@ enum http_method {
     HTTP_OTHER = 64, /* known to HTTP, served by nothing here: TRACE, CONNECT, PATCH, FOO */
 };
 
+struct http_share;
 struct http_pair {
     kv_slice name, value;
 };
@@ -53,6 +54,7 @@ struct http_request {
 
     struct kv_arena arena;
     struct kv_clock *clock;
+    struct http_share *share;    /* of the memory for bodies; NULL: unbounded */
     bool (*canceled)(void *ctx); /* true once the client is gone; NULL: never */
     void *canceled_ctx;
 };
