@@ -96,7 +96,7 @@ static KV_MUST kv_status skip_prefix(struct ts_index_read *read, const struct ts
  * Distinct texts that follow the bytes of `from` in the keys that begin with `within`.
  */
 static KV_MUST kv_status walk_texts(struct ts_index_read *read, const struct ts_key *from,
-                                    const struct ts_key *start, const struct ts_key *within,
+                                    const struct ts_key *within,
                                     kv_status (*each)(void *ctx, const struct ts_index_value *value),
                                     void *ctx)
 {
