@@ -205,14 +205,16 @@ kv_status ts_append(struct ts_appender *appender, const struct ts_label *labels,
     }
     if (rc < 0)
         return kv_fail(err, rc, 0, "no memory for a label set");
-    struct ts_row row = {.protocol = TS_PROTOCOL_LABELS,
-                         .position = appender->writer.series + 1,
-                         .identity = {kv_buf_slice(identity)},
-                         .labels = append_give_labels,
-                         .labels_ctx = &given,
-                         .times_ms = &time_ms,
-                         .values = &value,
-                         .n = 1};
+    struct ts_row row = {
+        .protocol = TS_PROTOCOL_LABELS,
+        .position = appender->writer.series + 1,
+        .identity = {{0},
+                     kv_buf_slice(identity)}, /* a first piece in the same place would count as the same */
+        .labels = append_give_labels,
+        .labels_ctx = &given,
+        .times_ms = &time_ms,
+        .values = &value,
+        .n = 1};
     return ts_append_row(appender, &row, err);
 }
 
