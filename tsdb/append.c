@@ -208,8 +208,8 @@ kv_status ts_append(struct ts_appender *appender, const struct ts_label *labels,
     struct ts_row row = {
         .protocol = TS_PROTOCOL_LABELS,
         .position = appender->writer.series + 1,
-        .identity = {{0},
-                     kv_buf_slice(identity)}, /* a first piece in the same place would count as the same */
+        /* the second piece: a first one at the same address counts as the same (and an empty one as none yet) */
+        .identity = {KV_STR("labels"), kv_buf_slice(identity)},
         .labels = append_give_labels,
         .labels_ctx = &given,
         .times_ms = &time_ms,
