@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { RESERVE_STEP_BYTES = 4 << 20, BUF_KEEP_BYTES = 8 << 20 };
+enum { RESERVE_STEP_BYTES = 4 << 20, BUF_KEEP_BYTES = 8 << 20, NUMBER_TRIES = 100000 };
 
 /* ---- names */
 
@@ -152,6 +152,23 @@ static void file_close(struct kv_log *log)
     log->reserved = 0;
 }
 
+/* A number above every log file's that is there: one left over by a crash may have a number that the manifest never heard of. */
+static kv_status number_take(struct kv_log *log, uint64_t *number, uint64_t *edit, struct kv_err *err)
+{
+    for (int tries = 0; tries < NUMBER_TRIES; tries++) {
+        kv_status rc = log->options.hooks.new_file(log->options.hooks.ctx, number, edit, err);
+        if (rc < 0)
+            return rc;
+        if (*number > log->highest) {
+            log->highest = *number;
+            return KV_OK;
+        }
+    }
+    return kv_fail(err, KV_EXISTS, 0,
+                   "%s/%06" PRIu64 ".log is in the way: its number is far above any in use", log->path,
+                   log->highest);
+}
+
 /* A new file whose header and name are durable, so that a record in it is never without them. */
 static kv_status file_create(struct kv_log *log, uint64_t first_seq, struct kv_file **out, uint64_t *number,
                              uint32_t *uid_sum, struct kv_err *err)
@@ -165,7 +182,7 @@ static kv_status file_create(struct kv_log *log, uint64_t first_seq, struct kv_f
     char name[KV_LOG_NAME_MAX];
     struct kv_file *file = NULL;
     kv_status rc;
-    KV_TRY(log->options.hooks.new_file(log->options.hooks.ctx, number, &header.edit, err));
+    KV_TRY(number_take(log, number, &header.edit, err));
     memcpy(header.uuid, log->options.uuid, sizeof header.uuid);
     kv_clock_entropy(log->options.clock, header.uid, sizeof header.uid);
     kv_clock_entropy(log->options.clock, header.salt, sizeof header.salt);

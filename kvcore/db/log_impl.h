@@ -31,8 +31,9 @@ struct kv_log {
     struct kv_file *file; /* being written; NULL: the next write begins one */
     uint32_t uid_sum;
     uint64_t number, end, reserved;
-    bool announced; /* the manifest knows file `number` and every seal before it */
-    bool file_bad;  /* append or sync of it failed */
+    uint64_t highest; /* number of any log file seen in the directory or begun */
+    bool announced;   /* the manifest knows file `number` and every seal before it */
+    bool file_bad;    /* append or sync of it failed */
 
     /* [0, written): records written but not known synced; behind them those added. With forget_unsynced only
      * the latter. */

@@ -426,6 +426,7 @@ static kv_status recover(struct recovery *r, struct kv_err *err)
     KV_TRY(dir->ops->list(dir, collect_number, r, err));
     if (r->n_numbers)
         qsort(r->numbers, r->n_numbers, sizeof *r->numbers, compare_numbers);
+    r->log->highest = r->n_numbers ? r->numbers[r->n_numbers - 1] : 0;
     KV_TRY(check_present(r, err));
     KV_TRY(first_pass(r, err));
     note_found(r);
