@@ -71,6 +71,7 @@ $(B)/%.o: %.c
 $(B)/libkvcore.a: $(KV_OBJ)
 $(B)/libtidemark.a: $(KV_OBJ) $(TS_OBJ)
 $(B)/tests/libsupport.a: $(call obj,$(SUPPORT_SRC))
+$(B)/tests/libhttp.a: $(HTTP_OBJ)
 %.a:
 	$(if $(V),,@echo "  AR  $@")
 	@mkdir -p $(@D)
@@ -117,19 +118,25 @@ $(foreach l,$(LAYERS),$(eval $(call unit_rule,$(l))))
 
 PROGRAM_SRC := $(wildcard tests/crash/*.c tests/stress/*.c bench/*.c)
 PROGRAMS := $(patsubst %.c,$(B)/%,$(PROGRAM_SRC))
-$(PROGRAMS): $(B)/%: $(B)/%.o $(SUPPORT_OBJ) $(HTTP_OBJ) $(TS_OBJ) $(KV_OBJ)
+$(PROGRAMS): $(B)/%: $(B)/%.o $(SUPPORT_OBJ) $(B)/tests/libhttp.a $(B)/libtidemark.a
+	$(if $(V),,@echo "  LD  $@")
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(ALL_LIBS)
+
+# The PromQL conformance runner as a program, for reading its report: build/MODE/tests/promql/promqltest_main -v FILE...
+PROMQLTEST := $(patsubst %.c,$(B)/%,$(wildcard tests/promql/*_main.c))
+$(PROMQLTEST): $(B)/%: $(B)/%.o $(call obj,$(wildcard tests/tsdb/promqltest*.c)) $(B)/libtidemark.a
 	$(if $(V),,@echo "  LD  $@")
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(ALL_LIBS)
 
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 REPLAY := $(patsubst tests/fuzz/fuzz_%.c,$(B)/tests/fuzz/replay_%,$(FUZZ_SRC))
-$(REPLAY): $(B)/tests/fuzz/replay_%: $(B)/tests/fuzz/fuzz_%.o $(B)/tests/fuzz/replay_main.o $(HTTP_OBJ) $(TS_OBJ) $(KV_OBJ)
+$(REPLAY): $(B)/tests/fuzz/replay_%: $(B)/tests/fuzz/fuzz_%.o $(B)/tests/fuzz/replay_main.o $(B)/tests/libhttp.a $(B)/libtidemark.a
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(ALL_LIBS)
 
 test: deps ## deps, build and the whole test suite
 	$(Q)$(MAKE) --no-print-directory test-unit
 
-test-unit: all $(UNIT) $(REPLAY) $(PROGRAMS) ## the test suite without installing anything
+test-unit: all $(UNIT) $(REPLAY) $(PROGRAMS) $(PROMQLTEST) ## the test suite without installing anything
 	$(Q)sh tests/run.sh $(B)
 
 check-asan: ## the suite under AddressSanitizer and UBSan

@@ -65,6 +65,8 @@ static struct http_verdict check_escapes(kv_slice path)
 static struct http_verdict check_target(const struct http_gate *gate)
 {
     kv_slice target = gate->target;
+    if (kv_slice_equal(target, KV_STR("*")) && kv_slice_equal(gate->method, KV_STR("OPTIONS")))
+        return PASSES;
     if (target.len == 0 || target.data[0] != '/')
         return refuse(400, "the request target must be a path");
     if (has_control(target, false))
@@ -185,6 +187,9 @@ struct http_verdict http_gate_check(const struct http_gate *gate)
     if (!kv_slice_equal(gate->version, KV_STR("HTTP/1.1")) &&
         !kv_slice_equal(gate->version, KV_STR("HTTP/1.0")))
         return refuse(505, "only HTTP/1.0 and HTTP/1.1 are spoken");
+    if (http_method_of(gate->method) == HTTP_OTHER)
+        return refuse(kv_slice_equal(gate->method, KV_STR("TRACE")) ? 405 : 501,
+                      "this method is not known here");
     if ((v = check_target(gate)).status || (v = collect(gate, &seen)).status)
         return v;
     if ((v = check_framing(gate, &seen)).status)

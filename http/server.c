@@ -66,7 +66,7 @@ struct exchange {
     struct kv_buf body;
     struct http_share share;
     uint64_t started_ns;
-    bool begun, active, query_place;
+    bool begun, active, query_place, refused;
     bool hidden_bytes; /* the request line held a NUL */
 
     /* streaming */
@@ -429,6 +429,40 @@ static bool read_headers(struct exchange *ex, struct MHD_Connection *mhd)
     return true;
 }
 
+/* A NUL cuts libmicrohttpd's strings short: whether [from, to), from behind a string to where the next begins, holds more than the string's
+ * end. Both lie in the buffer the headers were read into; anything else is not looked at. */
+static bool hides_bytes(const char *from, const char *to)
+{
+    bool ended = false;
+    if (to < from || to - from > CONNECTION_BYTES)
+        return false;
+    for (; from < to; from++) {
+        if (ended && *from && !strchr(" \t\r\n", *from))
+            return true;
+        ended |= *from == 0;
+    }
+    return false;
+}
+
+static bool has_hidden_bytes(struct exchange *ex, struct MHD_Connection *mhd, const char *url,
+                             const char *method, const char *version)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    const char *end = method + (info ? info->header_size : 0);
+    if (url < method || version < url || version > end || hides_bytes(url + ex->target.len, version))
+        return version >= url && url >= method && version <= end;
+    for (size_t i = 0; i < ex->request.n_headers; i++) {
+        const kv_slice value = ex->request.headers[i].value;
+        const char *from = (const char *)value.data + value.len;
+        const char *to =
+            i + 1 < ex->request.n_headers ? (const char *)ex->request.headers[i + 1].name.data : end;
+        if (from > version && from <= end && to <= end && hides_bytes(from, to))
+            return true;
+    }
+    return false;
+}
+
 /* The gate; false with the reply made when the request does not pass. */
 static bool pass_gate(struct exchange *ex, const char *method, const char *version)
 {
@@ -436,7 +470,7 @@ static bool pass_gate(struct exchange *ex, const char *method, const char *versi
                              ex->request.n_headers};
     struct http_verdict verdict = http_gate_check(&gate);
     if (ex->hidden_bytes)
-        verdict = (struct http_verdict){400, true, "NUL byte in the request"};
+        verdict = (struct http_verdict){400, true, "NUL byte or folded header in the request"};
     struct http_pair *headers = (struct http_pair *)(uintptr_t)ex->request.headers;
     for (size_t i = 0; i < ex->request.n_headers; i++)
         headers[i].value = http_trim(headers[i].value);
@@ -466,7 +500,7 @@ static bool read_target(struct exchange *ex)
     return false;
 }
 
-static bool find_route(struct exchange *ex, const char *method)
+static bool find_route(struct exchange *ex)
 {
     const struct http_server_options *o = &ex->connection->server->options;
     char allow[64];
@@ -475,19 +509,16 @@ static bool find_route(struct exchange *ex, const char *method)
         ex->reply.status = 204;
         return false;
     }
-    if (!ex->route && ex->request.method != HTTP_OTHER) {
+    if (!ex->route) {
         http_reply_text(&ex->reply, 404, "404 page not found\n");
         return false;
     }
-    unsigned methods = ex->route ? ex->route->methods : HTTP_GET | HTTP_POST;
+    unsigned methods = ex->route->methods;
     unsigned asked = ex->request.method == HTTP_HEAD ? HTTP_GET : ex->request.method;
     if (methods & asked)
         return true;
     http_route_allow(methods, allow);
-    if (ex->request.method == HTTP_OTHER && strcmp(method, "TRACE") != 0 && strcmp(method, "PATCH") != 0)
-        http_reply_error(&ex->reply, 501, "bad_data", "this method is not known here");
-    else
-        http_reply_error(&ex->reply, 405, "bad_data", "this path takes %s", allow);
+    http_reply_error(&ex->reply, 405, "bad_data", "this path takes %s", allow);
     http_reply_header(&ex->reply, "Allow", allow);
     return false;
 }
@@ -554,8 +585,8 @@ static bool has_body(const struct exchange *ex)
 }
 
 /* Everything between the headers and the first byte of the body. */
-static enum MHD_Result begin(struct exchange *ex, struct MHD_Connection *mhd, const char *method,
-                             const char *version)
+static enum MHD_Result begin(struct exchange *ex, struct MHD_Connection *mhd, const char *url,
+                             const char *method, const char *version)
 {
     struct connection *c = ex->connection;
     ex->begun = true;
@@ -567,16 +598,20 @@ static enum MHD_Result begin(struct exchange *ex, struct MHD_Connection *mhd, co
     ex->request.share = &ex->share;
     ex->request.remote = kv_slice_str(c->remote);
     bool passes = false;
-    if (!read_headers(ex, mhd))
+    if (!read_headers(ex, mhd)) {
         http_reply_failed(&ex->reply, KV_NO_MEMORY, "out of memory reading the request");
-    else
-        passes = pass_gate(ex, method, version) && read_target(ex) && find_route(ex, method) &&
-                 authenticate(ex) && admit_connection(ex) && admit_body(ex);
-    if (passes) {
+    } else {
+        ex->hidden_bytes = has_hidden_bytes(ex, mhd, url, method, version);
+        passes = pass_gate(ex, method, version) && read_target(ex) && find_route(ex) && authenticate(ex) &&
+                 admit_connection(ex) && admit_body(ex);
+    }
+    ex->refused = !passes;
+    if (passes || !has_body(ex)) {
+        /* A reply queued now would close the connection; one queued at the next call, behind an empty body, need not. */
         enter(c, PHASE_BODY);
         return MHD_YES;
     }
-    ex->reply.close |= has_body(ex);
+    ex->reply.close = true;
     return send_reply(ex, mhd);
 }
 
@@ -642,11 +677,12 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
 {
     struct exchange *ex = *con_cls;
     (void)cls;
-    (void)url;
     if (!ex)
         return MHD_NO; /* the request line was not even reported */
     if (!ex->begun)
-        return begin(ex, mhd, method, version);
+        return begin(ex, mhd, url, method, version);
+    if (ex->refused)
+        return *upload_size ? MHD_NO : send_reply(ex, mhd);
     if (*upload_size)
         return take_body(ex, upload_data, upload_size);
     return handle(ex, mhd);
@@ -670,7 +706,8 @@ static void exchange_reset(struct exchange *ex)
     kv_buf_clear(&ex->body);
     if (ex->active)
         atomic_fetch_sub(&c->server->active, 1);
-    ex->active = ex->begun = ex->query_place = ex->gzip_open = ex->stream_ended = ex->hidden_bytes = false;
+    ex->active = ex->begun = ex->refused = ex->query_place = ex->gzip_open = ex->stream_ended =
+        ex->hidden_bytes = false;
     ex->route = NULL;
     ex->piece_at = 0;
 }

@@ -205,14 +205,16 @@ kv_status ts_append(struct ts_appender *appender, const struct ts_label *labels,
     }
     if (rc < 0)
         return kv_fail(err, rc, 0, "no memory for a label set");
-    struct ts_row row = {.protocol = TS_PROTOCOL_LABELS,
-                         .position = appender->writer.series + 1,
-                         .identity = {kv_buf_slice(identity)},
-                         .labels = append_give_labels,
-                         .labels_ctx = &given,
-                         .times_ms = &time_ms,
-                         .values = &value,
-                         .n = 1};
+    struct ts_row row = {
+        .protocol = TS_PROTOCOL_LABELS,
+        .position = appender->writer.series + 1,
+        /* the second piece: a first one at the same address counts as the same (and an empty one as none yet) */
+        .identity = {KV_STR("labels"), kv_buf_slice(identity)},
+        .labels = append_give_labels,
+        .labels_ctx = &given,
+        .times_ms = &time_ms,
+        .values = &value,
+        .n = 1};
     return ts_append_row(appender, &row, err);
 }
 

@@ -51,7 +51,7 @@ struct ts_generation {
     uint64_t first_seq, last_seq;
     uint64_t samples, log_bytes;
     int64_t min_ms, max_ms;
-    uint64_t opened_ns;
+    uint64_t opened_ns; /* when its first record came */
     atomic_uint_least64_t bytes;
     struct ts_activity *activity;
     struct kv_arena arena; /* apply only */
@@ -90,7 +90,7 @@ static void generation_free(struct ts_generation *g)
     kv_free(g);
 }
 
-static struct ts_generation *generation_new(struct kv_clock *clock)
+static struct ts_generation *generation_new(void)
 {
     struct ts_generation *g = kv_zalloc(1, sizeof *g);
     if (!g)
@@ -99,7 +99,6 @@ static struct ts_generation *generation_new(struct kv_clock *clock)
     atomic_init(&g->bytes, 0);
     g->min_ms = INT64_MAX;
     g->max_ms = INT64_MIN;
-    g->opened_ns = kv_clock_mono_ns(clock);
     kv_rwlock_init(&g->table_lock);
     for (int i = 0; i < STRIPES; i++)
         kv_mutex_init(&g->stripes[i]);
@@ -361,7 +360,7 @@ static kv_status head_rotate(struct ts_head *head)
 {
     if (head->n == TS_GENERATIONS_MAX)
         return KV_BUSY;
-    struct ts_generation *next = generation_new(head->options.clock);
+    struct ts_generation *next = generation_new();
     if (!next)
         return KV_NO_MEMORY;
     kv_mutex_lock(&head->list_lock);
@@ -449,8 +448,10 @@ static void head_publish(struct ts_head *head, struct ts_generation *g, uint64_t
 {
     atomic_store(&g->bytes, generation_bytes(g));
     kv_mutex_lock(&head->list_lock);
-    if (g->first_seq == 0)
+    if (g->first_seq == 0) {
         g->first_seq = seq;
+        g->opened_ns = kv_clock_mono_ns(head->options.clock);
+    }
     g->last_seq = seq;
     g->samples += applied->samples;
     g->log_bytes += log_bytes;
@@ -561,7 +562,7 @@ kv_status ts_head_new(const struct ts_head_options *options, struct ts_head **ou
     kv_mutex_init(&head->apply_lock);
     kv_mutex_init(&head->list_lock);
     atomic_init(&head->failed, KV_OK);
-    head->generations[0] = generation_new(options->clock);
+    head->generations[0] = generation_new();
     if (!head->generations[0]) {
         ts_head_free(head);
         return KV_NO_MEMORY;

@@ -7,8 +7,7 @@
 
 #include <stdlib.h>
 
-/* ---- bytes
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- bytes --------------------------------------------------------------------------------------------- */
 
 enum { FORM_DELTAS = 1, FORM_RUNS = 2, FORM_BITMAP = 3 };
 
@@ -169,8 +168,7 @@ static size_t bits_members(const uint64_t *bits, uint16_t *out)
     return n;
 }
 
-/* ---- sets
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- sets ---------------------------------------------------------------------------------------------- */
 
 enum { LIST_MAX = 2048, LIST_MIN = 4 };
 
@@ -390,6 +388,20 @@ uint64_t ts_refset_count(const struct ts_refset *set)
     return n;
 }
 
+bool ts_refset_metric_range(const struct ts_refset *set, uint32_t *lowest, uint32_t *highest)
+{
+    *lowest = UINT32_MAX;
+    *highest = 0;
+    for (size_t i = 0; i < set->capacity; i++) {
+        uint32_t metric = (uint32_t)(set->slots[i].key >> 16);
+        if (set->slots[i].n == 0)
+            continue;
+        *lowest = metric < *lowest ? metric : *lowest;
+        *highest = metric > *highest ? metric : *highest;
+    }
+    return *lowest <= *highest;
+}
+
 static KV_MUST kv_status batch_or(struct ts_refset *set, struct ts_batch *b, const struct ts_batch *src)
 {
     bool added;
@@ -569,8 +581,7 @@ kv_status ts_refset_refs(const struct ts_refset *set, uint64_t **refs, size_t *n
     return KV_OK;
 }
 
-/* ---- the hook
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the hook ------------------------------------------------------------------------------------------ */
 
 /* Scratch of one merge. */
 struct merge {

@@ -42,6 +42,8 @@ KV_MUST kv_status ts_refset_add_encoded(struct ts_refset *set, uint32_t metric, 
                                         kv_slice bytes);
 bool ts_refset_has(const struct ts_refset *set, uint64_t ref);
 bool ts_refset_has_metric_batch(const struct ts_refset *set, uint32_t metric, uint16_t batch);
+/* Lowest and highest metric with members; false when the set is empty. */
+bool ts_refset_metric_range(const struct ts_refset *set, uint32_t *lowest, uint32_t *highest);
 uint64_t ts_refset_count(const struct ts_refset *set);
 /* dst becomes dst or src, dst and src, dst without src. Only or can fail. */
 KV_MUST kv_status ts_refset_or(struct ts_refset *dst, const struct ts_refset *src);

@@ -121,8 +121,7 @@ bool ts_regex_groups(const struct ts_regex *regex, kv_slice text, kv_slice *grou
     return true;
 }
 
-/* ---- templates
- * --------------------------------------------------------------------------------------------------- */
+/* ---- templates ----------------------------------------------------------------------------------------- */
 
 struct rune_test {
     uint32_t rune;

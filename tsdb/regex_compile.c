@@ -37,8 +37,7 @@ bool ts_rx_nullable(const struct ts_rx_node *node)
     return !any;
 }
 
-/* ---- instructions
- * ------------------------------------------------------------------------------------------------ */
+/* ---- instructions -------------------------------------------------------------------------------------- */
 
 static KV_MUST kv_status emit(struct compiler *c, enum ts_rx_inst_op op, uint32_t arg)
 {
@@ -191,8 +190,7 @@ out:
     return rc;
 }
 
-/* ---- classes of code points
- * -------------------------------------------------------------------------------------- */
+/* ---- classes of code points ---------------------------------------------------------------------------- */
 
 static int u32_order(const void *a, const void *b)
 {

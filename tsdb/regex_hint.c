@@ -32,8 +32,7 @@ static bool plain(uint32_t rune)
     return rune != TS_RUNE_BAD && (rune < 0xd800 || rune > 0xdfff);
 }
 
-/* ---- literals
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- literals ------------------------------------------------------------------------------------------ */
 
 /* A list of texts; n 0: too many, or not a finite list of literals. */
 struct texts {
@@ -186,8 +185,7 @@ static KV_MUST kv_status hint_literals(const struct ts_rx_tree *tree, const stru
     return KV_OK;
 }
 
-/* ---- affixes
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- affixes ------------------------------------------------------------------------------------------- */
 
 /* The bytes of the code points items[from] on, up to the first item that is none; *end is that item. */
 static KV_MUST kv_status literal_run(const struct items *items, size_t from, struct kv_arena *arena,

@@ -34,8 +34,7 @@ enum {
     TS_RUNE_BAD = 0xfffd, /* what a byte that is not UTF-8 counts as */
 };
 
-/* ---- sets of code points
- * ----------------------------------------------------------------------------------------- */
+/* ---- sets of code points ------------------------------------------------------------------------------- */
 
 struct ts_rx_range {
     uint32_t lo, hi; /* both inclusive */
@@ -66,8 +65,7 @@ uint32_t ts_rx_rune(kv_slice text, size_t *len);
 /* room for 4 */
 size_t ts_rx_rune_encode(uint32_t rune, uint8_t *out);
 
-/* ---- tree
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- tree ---------------------------------------------------------------------------------------------- */
 
 enum ts_rx_op {
     TS_RX_EMPTY,
@@ -108,8 +106,7 @@ KV_MUST kv_status ts_rx_parse(kv_slice pattern, struct ts_rx_tree *tree, struct 
 KV_MUST kv_status ts_rx_tree_set(struct ts_rx_tree *tree, const struct ts_rx_class *class, uint32_t *index);
 bool ts_rx_nullable(const struct ts_rx_node *node);
 
-/* ---- short cuts
- * -------------------------------------------------------------------------------------------------- */
+/* ---- short cuts ---------------------------------------------------------------------------------------- */
 
 enum ts_rx_shape {
     TS_RX_GENERAL = 0,
@@ -128,8 +125,7 @@ struct ts_rx_hint {
 KV_MUST kv_status ts_rx_hint_make(const struct ts_rx_tree *tree, struct kv_arena *arena,
                                   struct ts_rx_hint *hint);
 
-/* ---- program
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- program ------------------------------------------------------------------------------------------- */
 
 enum ts_rx_inst_op { TS_RX_I_SET, TS_RX_I_ASSERT, TS_RX_I_SPLIT, TS_RX_I_JUMP, TS_RX_I_SAVE, TS_RX_I_MATCH };
 /* All but SPLIT, JUMP and MATCH go on at the next instruction. */
@@ -161,8 +157,7 @@ static inline bool ts_rx_set_has(const struct ts_rx_program *program, uint32_t s
 }
 uint32_t ts_rx_class_of(const struct ts_rx_program *program, uint32_t rune);
 
-/* ---- matching
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- matching ------------------------------------------------------------------------------------------ */
 
 struct ts_rx_matcher;
 KV_MUST kv_status ts_rx_matcher_new(const struct ts_rx_program *program, struct ts_rx_matcher **out);

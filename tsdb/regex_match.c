@@ -45,8 +45,7 @@ struct ts_rx_matcher {
     struct thread_list lists[2]; /* slots: only with groups */
 };
 
-/* ---- following instructions that consume nothing
- * ----------------------------------------------------------------- */
+/* ---- following instructions that consume nothing ------------------------------------------------------- */
 
 static void round_next(struct ts_rx_matcher *m)
 {
@@ -266,8 +265,7 @@ bool ts_rx_matcher_matches(struct ts_rx_matcher *m, kv_slice text)
     return s ? s->matches_here : matches;
 }
 
-/* ---- groups
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- groups -------------------------------------------------------------------------------------------- */
 
 /*
  * Adds the threads that pc leads to, in order of preference, each with its slots. slots is worked on in place
@@ -361,8 +359,7 @@ bool ts_rx_matcher_groups(struct ts_rx_matcher *m, kv_slice text, size_t *ends)
     return matches;
 }
 
-/* ---- life
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------------------------------------- */
 
 kv_status ts_rx_matcher_new(const struct ts_rx_program *program, struct ts_rx_matcher **out)
 {

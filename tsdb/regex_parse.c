@@ -60,8 +60,7 @@ static bool at(const struct parser *p, size_t i, char c)
     return p->in.len > i && p->in.data[i] == (uint8_t)c;
 }
 
-/* ---- tree building
- * ----------------------------------------------------------------------------------------------- */
+/* ---- tree building ------------------------------------------------------------------------------------- */
 
 static struct ts_rx_node *node_new(struct parser *p, enum ts_rx_op op, uint32_t arg)
 {
@@ -229,8 +228,7 @@ static KV_MUST kv_status close_group(struct parser *p)
     return push(p, group);
 }
 
-/* ---- repetition
- * -------------------------------------------------------------------------------------------------- */
+/* ---- repetition ---------------------------------------------------------------------------------------- */
 
 /* Whether nested counts multiply to at most n. */
 static bool repeat_fits(const struct ts_rx_node *node, int32_t n)
@@ -328,8 +326,7 @@ static KV_MUST kv_status parse_counts(struct parser *p, kv_slice previous, bool 
     return repeat(p, min, max, before, previous);
 }
 
-/* ---- escapes
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- escapes ------------------------------------------------------------------------------------------- */
 
 static bool ascii_word(uint32_t c)
 {
@@ -419,8 +416,7 @@ out:
     return rc;
 }
 
-/* ---- classes
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- classes ------------------------------------------------------------------------------------------- */
 
 /* Adds part to class: folded if the flags say so, then negated if asked. */
 static KV_MUST kv_status class_add_part(struct parser *p, struct ts_rx_class *class, struct ts_rx_class *part,
@@ -574,8 +570,7 @@ out:
     return rc;
 }
 
-/* ---- groups
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- groups -------------------------------------------------------------------------------------------- */
 
 /* (?P<name> and (?<name>; skip: where the name begins. */
 static KV_MUST kv_status parse_named(struct parser *p, size_t skip)
@@ -648,8 +643,7 @@ static KV_MUST kv_status parse_open(struct parser *p)
     return open_capture(p, KV_STR(""));
 }
 
-/* ---- the whole
- * --------------------------------------------------------------------------------------------------- */
+/* ---- the whole ----------------------------------------------------------------------------------------- */
 
 static KV_MUST kv_status parse_quoted(struct parser *p)
 {

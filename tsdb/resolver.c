@@ -78,8 +78,7 @@ static KV_MUST kv_status grow(void **array, size_t n, size_t *capacity, size_t s
     return KV_OK;
 }
 
-/* ---- collecting labels
- * ------------------------------------------------------------------------------------------- */
+/* ---- collecting labels --------------------------------------------------------------------------------- */
 
 static KV_PRINTF(4, 5) kv_status
     refuse(struct ts_resolver *r, kv_status rc, enum ts_reject_reason reason, const char *format, ...)
@@ -169,8 +168,7 @@ static KV_MUST kv_status collect(struct ts_resolver *r, const struct ts_row *row
     return KV_OK;
 }
 
-/* ---- resolving
- * --------------------------------------------------------------------------------------------------- */
+/* ---- resolving ----------------------------------------------------------------------------------------- */
 
 kv_status ts_resolver_new(struct ts_registry *registry, struct ts_resolver **out)
 {
@@ -370,8 +368,7 @@ size_t ts_resolver_new_count(const struct ts_resolver *r)
     return r->n_fresh;
 }
 
-/* ---- staging
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- staging ------------------------------------------------------------------------------------------- */
 
 static kv_slice fresh_bytes(const struct ts_resolver *r, const struct fresh *f)
 {
@@ -419,8 +416,7 @@ out:
     return rc;
 }
 
-/* ---- prepare and undo, under the commit lock
- * --------------------------------------------------------------------- */
+/* ---- prepare and undo, under the commit lock ----------------------------------------------------------- */
 
 /* Forgets creations that everybody can see. */
 static void recents_trim(struct ts_registry *registry)
@@ -684,8 +680,7 @@ void ts_resolver_clear(struct ts_resolver *r)
     ts_hash_map_clear(&r->by_identity);
 }
 
-/* ---- apply
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- apply --------------------------------------------------------------------------------------------- */
 
 kv_status ts_registry_apply(struct ts_registry *registry, uint64_t seq, kv_slice *record)
 {

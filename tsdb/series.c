@@ -4,8 +4,7 @@
 #include "kvcore/base/mem.h"
 #include "tsdb/series_internal.h"
 
-/* ---- hash map
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- hash map ------------------------------------------------------------------------------------------ */
 
 void ts_hash_map_release(struct ts_hash_map *map)
 {
@@ -78,8 +77,7 @@ void ts_hash_map_remove(struct ts_hash_map *map, kv_hash128 key)
     map->n--;
 }
 
-/* ---- life
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------------------------------------- */
 
 static struct ts_registry_options resolved(const struct ts_registry_options *asked)
 {
@@ -159,6 +157,11 @@ void ts_registry_close(struct ts_registry *registry)
     kv_free(registry);
 }
 
+struct kv_db *ts_registry_db(struct ts_registry *registry)
+{
+    return registry->db;
+}
+
 void ts_registry_stats(struct ts_registry *registry, struct ts_registry_stats *out)
 {
     *out = (struct ts_registry_stats){
@@ -172,8 +175,7 @@ void ts_registry_stats(struct ts_registry *registry, struct ts_registry_stats *o
     out->metrics = atomic_load_explicit(&registry->next_metric, memory_order_relaxed) - 1;
 }
 
-/* ---- metrics
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- metrics ------------------------------------------------------------------------------------------- */
 
 /* metric 0: the name is not known. */
 static KV_MUST kv_status metric_read(struct ts_registry *registry, const struct kv_snapshot *snapshot,
@@ -199,10 +201,10 @@ static KV_MUST kv_status metric_read(struct ts_registry *registry, const struct 
 }
 
 kv_status ts_registry_metric(struct ts_registry *registry, const struct kv_snapshot *snapshot, kv_slice name,
-                             uint32_t *metric, struct kv_err *err)
+                             uint32_t *metric, uint32_t *next, struct kv_err *err)
 {
-    uint32_t next;
-    kv_status rc = metric_read(registry, snapshot, name, metric, &next, err);
+    uint32_t ignored;
+    kv_status rc = metric_read(registry, snapshot, name, metric, next ? next : &ignored, err);
     return rc == KV_OK && *metric == 0 ? KV_NOT_FOUND : rc;
 }
 
@@ -272,8 +274,7 @@ kv_status ts_registry_metric_entry(struct ts_registry *registry, kv_slice name, 
     return KV_OK;
 }
 
-/* ---- labels and refs
- * --------------------------------------------------------------------------------------------- */
+/* ---- labels and refs ----------------------------------------------------------------------------------- */
 
 kv_hash128 ts_registry_hash(const struct ts_registry *registry, kv_slice canonical)
 {

@@ -52,6 +52,7 @@ struct ts_registry_options {
 KV_MUST kv_status ts_registry_open(struct kv_db *db, const struct ts_registry_options *options,
                                    struct ts_registry **out, struct kv_err *err);
 void ts_registry_close(struct ts_registry *registry); /* NULL is fine. Resolvers must be gone */
+struct kv_db *ts_registry_db(struct ts_registry *registry);
 
 struct ts_registry_stats {
     uint64_t series;         /* in the registry, commits under way included */
@@ -62,7 +63,7 @@ struct ts_registry_stats {
 };
 void ts_registry_stats(struct ts_registry *registry, struct ts_registry_stats *out);
 
-/* ---- labels of refs */
+/* ---- labels of refs ------------------------------------------------------------------------------------ */
 
 /* Labels of a ref, in arena. snapshot NULL: what is visible now. KV_NOT_FOUND: no such series. */
 KV_MUST kv_status ts_registry_labels(struct ts_registry *registry, const struct kv_snapshot *snapshot,
@@ -79,11 +80,11 @@ KV_MUST kv_status ts_registry_labels_many(struct ts_registry *registry, const st
 /* The ref of a canonical label set that is visible now. KV_NOT_FOUND: none. */
 KV_MUST kv_status ts_registry_find(struct ts_registry *registry, const struct ts_label *labels,
                                    size_t n_labels, uint64_t *ref, struct kv_err *err);
-/* The number of a metric name. KV_NOT_FOUND: none. */
+/* The number of a metric name, and one past its highest series number (next may be NULL). KV_NOT_FOUND: no such metric. */
 KV_MUST kv_status ts_registry_metric(struct ts_registry *registry, const struct kv_snapshot *snapshot,
-                                     kv_slice name, uint32_t *metric, struct kv_err *err);
+                                     kv_slice name, uint32_t *metric, uint32_t *next, struct kv_err *err);
 
-/* ---- resolving */
+/* ---- resolving ----------------------------------------------------------------------------------------- */
 
 #define TS_METRIC_NEW UINT32_MAX
 /* A provisional ref: ts_ref_series of it is its place among the resolver's new series. Never stored. */

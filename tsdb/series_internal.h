@@ -15,8 +15,7 @@
 
 #include <stdatomic.h>
 
-/* ---- cache
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- cache --------------------------------------------------------------------------------------------- */
 
 struct ts_series_cache;
 #define TS_CACHE_NONE UINT32_C(0x7fffffff)
@@ -33,8 +32,7 @@ void ts_series_cache_set_next(struct ts_series_cache *cache, uint32_t entry, uin
 void ts_series_cache_counts(struct ts_series_cache *cache, uint64_t *entries, uint64_t *bytes,
                             uint64_t *evicted);
 
-/* ---- a small table from 128-bit hash to number, for one thread or under a lock
- * ----------------------------------- */
+/* ---- a small table from 128-bit hash to number, for one thread or under a lock ------------------------- */
 
 struct ts_hash_slot {
     kv_hash128 key;
@@ -51,8 +49,7 @@ uint64_t ts_hash_map_get(const struct ts_hash_map *map, kv_hash128 key); /* 0: n
 KV_MUST kv_status ts_hash_map_put(struct ts_hash_map *map, kv_hash128 key, uint64_t value);
 void ts_hash_map_remove(struct ts_hash_map *map, kv_hash128 key);
 
-/* ---- registry
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- registry ------------------------------------------------------------------------------------------ */
 
 enum {
     TS_RECENT_MAX = 1 << 16, /* series whose creation prepare remembers, so that it need not read */

@@ -96,7 +96,7 @@ static kv_status labels_parse(void *ctx, const struct ts_row *row, struct ts_lab
     struct http_pb pb, label;
     struct http_pb_field f, part;
     kv_status rc;
-    http_pb_init(&pb, row->identity[0]);
+    http_pb_init(&pb, row->identity[row->identity[1].len > 0 ? 1 : 0]);
     while ((rc = http_pb_next(&pb, &f)) == KV_OK) {
         kv_slice name = {0}, value = {0};
         http_pb_init(&label, f.bytes);
@@ -114,14 +114,16 @@ static kv_status labels_parse(void *ctx, const struct ts_row *row, struct ts_lab
     return rc < 0 ? rc : KV_OK;
 }
 
-static kv_status series_emit(struct prom_write *d, kv_slice identity)
+/* gathered: the labels lie in a buffer that the next series uses too. A first piece at the same address is not hashed
+ * again (tsdb/ts.h), so they go into the second. */
+static kv_status series_emit(struct prom_write *d, kv_slice identity, bool gathered)
 {
     if (d->n == 0)
         return KV_OK;
     struct ts_row row = {
         .protocol = TS_PROTOCOL_PROM_WRITE,
         .position = d->position,
-        .identity = {identity},
+        .identity = {gathered ? KV_STR("labels") : identity, gathered ? identity : (kv_slice){0}},
         .labels = labels_parse,
         .labels_ctx = d,
         .times_ms = d->times,
@@ -168,7 +170,7 @@ static kv_status series_slow(struct prom_write *d, kv_slice message)
     }
     if (rc < 0)
         return malformed(d, pb.at, pb.why);
-    rc = series_emit(d, kv_buf_slice(&d->labels));
+    rc = series_emit(d, kv_buf_slice(&d->labels), true);
     if (histograms && rc == KV_OK)
         histograms_reject(d, histograms);
     return rc;
@@ -219,7 +221,7 @@ static kv_status series_decode(struct prom_write *d, kv_slice message)
     kv_slice identity;
     d->position++;
     if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && series_fast(d, message, &identity))
-        return series_emit(d, identity);
+        return series_emit(d, identity, false);
     return series_slow(d, message);
 }
 

@@ -4,8 +4,8 @@
  * Threads    writers (reserve, add): one at a time, by the commit lock. Readers: any number beside the
  *            writer, no locks. What a reader may see is decided by the version it reads at, which is
  *            published after the adds.
- * Ownership  counted; slices out of it are good while a reference is held. Iterators hold one. Failure
- *            KV_NO_MEMORY from new, reserve, add, iter_open. After kv_memtable_reserve the adds it was made
+ * Ownership  counted; slices out of it are good while a reference is held. Iterators hold one.
+ * Failure    KV_NO_MEMORY from new, reserve, add, iter_open. After kv_memtable_reserve the adds it was made
  *            for cannot fail, so a commit reserves before it logs.
  */
 #ifndef KV_MEMTABLE_H

@@ -199,31 +199,55 @@ void kv_block_unref(struct kv_block *block)
 
 /* ---- searching */
 
-/* Entry i against (key, version). */
-static int block_compare(const struct kv_block *block, uint32_t i, kv_slice key, uint64_t version)
+/* The full key at the head of a group against (key, version). */
+static int block_compare_leader(const struct kv_block *block, uint32_t i, kv_slice key, uint64_t version)
+{
+    struct block_head head = block_head_at(block, i);
+    return kv_entry_compare(kv_slice_of(head.at, (size_t)head.rest),
+                            block_version(block->base_version, head.tag), key, version);
+}
+
+/* Entry i of the group that `leader` heads against (key, version). */
+static int block_compare(const struct kv_block *block, const uint8_t *leader, uint32_t i, kv_slice key,
+                         uint64_t version)
 {
     struct block_head head = block_head_at(block, i);
     size_t same = (size_t)head.same;
     if (same) {
-        const uint8_t *leader = block_head_at(block, i & ~(uint32_t)(KV_RUN_GROUP - 1)).at;
         int c = memcmp(leader, key.data, same < key.len ? same : key.len);
         if (c)
             return c;
         if (same >= key.len && same + head.rest > key.len)
             return 1;
     }
-    /* Here the first `same` bytes agree and key has at least that many, for same + rest <= key.len or same <
-     * key.len. */
+    /* Here the first `same` bytes agree and key has at least that many, for same + rest <= key.len or same < key.len. */
     return kv_entry_compare(kv_slice_of(head.at, (size_t)head.rest),
                             block_version(block->base_version, head.tag), kv_slice_from(key, same), version);
 }
 
+/* First over the full keys, one line of memory each, then inside one group. */
 uint32_t kv_block_seek(const struct kv_block *block, kv_slice key, uint64_t version)
 {
-    uint32_t low = 0, high = key.len ? block->n : 0; /* no stored key is empty */
+    if (key.len == 0) /* no stored key is empty */
+        return 0;
+    uint32_t low = 0, high = (block->n + KV_RUN_GROUP - 1) / KV_RUN_GROUP;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (block_compare(block, middle, key, version) < 0)
+        if (block_compare_leader(block, middle * KV_RUN_GROUP, key, version) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == 0)
+        return 0;
+    /* Group low - 1 begins before the target, group low does not. */
+    uint32_t first = (low - 1) * KV_RUN_GROUP, end = low * KV_RUN_GROUP;
+    const uint8_t *leader = block_head_at(block, first).at;
+    low = first + 1;
+    high = end < block->n ? end : block->n;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (block_compare(block, leader, middle, key, version) < 0)
             low = middle + 1;
         else
             high = middle;

@@ -258,7 +258,7 @@ Test(regex, any_failing_allocation_is_reported)
     }
 }
 
-/* ---- RE2's vectors ----------------------------------------------------------------------------------------------- */
+/* ---- RE2's vectors ------------------------------------------------------------------------------------- */
 
 /* A line `"..."` with Go's escapes. */
 static kv_slice unquote(char *line)

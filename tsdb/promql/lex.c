@@ -164,7 +164,7 @@ static bool paren_follows(const struct ts_lexer *lexer)
 
 static bool scan_word(struct ts_lexer *lexer)
 {
-    bool colon = false;
+    bool colon = lexer->text.data[lexer->start] == ':';
     for (int c = peek(lexer); is_alnum(c) || c == ':'; c = peek(lexer)) {
         colon |= c == ':';
         lexer->at++;

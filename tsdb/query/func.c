@@ -3,7 +3,6 @@
 
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
-#include "tsdb/query/labelset.h"
 
 #include <math.h>
 
@@ -147,37 +146,16 @@ static kv_status make_pi(struct ts_run *run, struct ts_grid grid, const struct t
 
 /* ---- absent(v): 1 where nothing is */
 
-/* The labels that the selector's = matchers fix, each once named; no others tell what was missing. */
-static size_t absent_labels(const struct ts_expr *arg, struct ts_label *labels)
-{
-    size_t n = 0;
-    if (arg->kind != TS_EXPR_VECTOR)
-        return 0;
-    for (size_t i = 0; i < arg->vector.n_matchers; i++) {
-        const struct ts_matcher *matcher = &arg->vector.matchers[i];
-        if (kv_slice_equal(matcher->name, TS_METRIC_NAME))
-            continue;
-        bool seen = false;
-        for (size_t j = 0; j < i && !seen; j++)
-            seen = arg->vector.matchers[j].op == TS_MATCH_EQ &&
-                   kv_slice_equal(arg->vector.matchers[j].name, matcher->name);
-        bool keep = matcher->op == TS_MATCH_EQ && !seen;
-        n = ts_labels_set(labels, n, matcher->name, keep ? matcher->value : (kv_slice){0});
-    }
-    return n;
-}
-
 static kv_status absent_fill(struct ts_func_op *self)
 {
-    const struct ts_expr *arg = ts_expr_unparen(self->op.expr->call.args[0]);
-    size_t room = arg->kind == TS_EXPR_VECTOR ? arg->vector.n_matchers : 0, n = self->op.grid.n;
-    struct ts_label *labels = ts_pool_alloc(&self->out.pool, (room + 1) * sizeof(*labels));
+    struct ts_label *labels;
+    size_t n_labels, n = self->op.grid.n;
     struct ts_column column;
     double *values;
     kv_status rc;
-    if (!labels)
-        return ts_pool_status(&self->out.pool);
-    KV_TRY(ts_func_add_row(self, labels, absent_labels(arg, labels), false, &values));
+    KV_TRY(
+        ts_absent_labels(ts_expr_unparen(self->op.expr->call.args[0]), &self->out.pool, &labels, &n_labels));
+    KV_TRY(ts_func_add_row(self, labels, n_labels, false, &values));
     ts_column_fill(values, n, 1);
     while ((rc = ts_operator_next(self->inputs[0], &column)) == KV_OK)
         for (size_t i = 0; i < n; i++)

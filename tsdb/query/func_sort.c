@@ -108,9 +108,7 @@ static kv_status sort_fill(struct ts_func_op *self)
 kv_status ts_func_sort(struct ts_run *run, struct ts_grid grid, const struct ts_expr *call,
                        struct ts_operator **args, size_t n_args, struct ts_operator **out)
 {
-    if (grid.n > 1) {
-        ts_notes_add(&run->notes, TS_NOTE_WARNING, call->start,
-                     "sort is ineffective for range queries since results are always ordered by labels");
+    if (grid.n > 1) { /* the planner warns */
         *out = args[0];
         return KV_OK;
     }

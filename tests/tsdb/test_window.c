@@ -1,0 +1,160 @@
+/* Merging the chunks of a day. */
+#include "kvcore/base/mem.h"
+#include "tests/support/store_kit.h"
+#include "tsdb/db.h"
+
+#include <criterion/criterion.h>
+
+static struct ts_window the_window(struct store_kit *kit, int64_t time_ms)
+{
+    struct ts_window *windows, found;
+    size_t n;
+    cr_assert_eq(
+        ts_windows_copy(kit->db->windows, ts_window_of(time_ms), ts_window_of(time_ms), &windows, &n), KV_OK);
+    cr_assert_eq(n, 1);
+    found = windows[0];
+    kv_free(windows);
+    return found;
+}
+
+/* A sample a minute from start, flushed every `every`. */
+static void fill(struct store_kit *kit, int64_t start_ms, int n, int every)
+{
+    for (int i = 0; i < n; i++) {
+        for (int series = 0; series < 3; series++)
+            cr_assert_eq(store_kit_add(kit, series, start_ms + i * 60000, i), KV_OK);
+        cr_assert_eq(store_kit_commit(kit), KV_OK);
+        if (i % every == every - 1)
+            cr_assert_eq(ts_flush(kit->db, false, &kit->err), KV_OK, "%s", kit->err.text);
+    }
+}
+
+static size_t count(struct store_kit *kit, int series)
+{
+    struct ts_columns columns = {0};
+    cr_assert_eq(store_kit_read(kit, series, INT64_MIN, INT64_MAX, &columns), KV_OK, "%s", kit->err.text);
+    size_t n = columns.n;
+    ts_columns_release(&columns);
+    return n;
+}
+
+Test(window, an_unfinished_one_keeps_chunks_inside_two_hour_slots)
+{
+    struct store_kit kit;
+    store_kit_init(&kit);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    fill(&kit, KIT_START_MS - 5 * 3600000, 300, 300); /* from 07:00 to 12:00: slots 06, 08, 10 */
+    cr_assert_eq(the_window(&kit, KIT_START_MS).chunks, 3 * 3);
+    cr_assert_eq(ts_maintain(kit.db, &kit.err), KV_OK);
+    cr_assert_eq(the_window(&kit, KIT_START_MS).chunks, 3 * 3, "not finished: left alone");
+    store_kit_release(&kit);
+}
+
+Test(window, a_finished_one_is_merged_once_and_its_chunks_joined)
+{
+    struct store_kit kit;
+    store_kit_init(&kit);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    fill(&kit, KIT_START_MS - 5 * 3600000, 300, 100);
+    clock_manual_advance_ms(&kit.clock, 14 * 3600000 - 60000);
+    cr_assert_eq(ts_maintain(kit.db, &kit.err), KV_OK);
+    cr_assert_not(the_window(&kit, KIT_START_MS).merged, "a minute early");
+    clock_manual_advance_ms(&kit.clock, 60000);
+    cr_assert_eq(ts_maintain(kit.db, &kit.err), KV_OK, "%s", kit.err.text);
+    struct ts_window window = the_window(&kit, KIT_START_MS);
+    cr_assert(window.merged);
+    cr_assert_eq(window.chunks, 3);
+    cr_assert_eq(window.runs, 1);
+    cr_assert_eq(count(&kit, 1), 300);
+    struct ts_stats before, after;
+    ts_stats(kit.db, &before);
+    cr_assert_eq(ts_maintain(kit.db, &kit.err), KV_OK);
+    ts_stats(kit.db, &after);
+    cr_assert_eq(before.merges, after.merges, "once");
+    cr_assert_eq(store_kit_close(&kit, false), KV_OK);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    cr_assert(the_window(&kit, KIT_START_MS).merged, "and it is remembered");
+    store_kit_release(&kit);
+}
+
+Test(window, a_head_that_holds_its_samples_puts_the_merge_off)
+{
+    struct store_kit kit;
+    store_kit_init(&kit);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    fill(&kit, KIT_START_MS - 3600000, 60, 30);
+    clock_manual_advance_ms(&kit.clock, KIT_DAY_MS);
+    store_kit_put(&kit, 0, KIT_START_MS + 1, 1);
+    cr_assert_eq(ts_maintain(kit.db, &kit.err), KV_OK);
+    cr_assert_not(the_window(&kit, KIT_START_MS).merged);
+    cr_assert_eq(ts_flush(kit.db, false, &kit.err), KV_OK);
+    cr_assert_eq(ts_maintain(kit.db, &kit.err), KV_OK);
+    cr_assert(the_window(&kit, KIT_START_MS).merged);
+    cr_assert_eq(count(&kit, 0), 61);
+    store_kit_release(&kit);
+}
+
+Test(window, late_data_lies_beside_it_until_it_is_worth_a_merge)
+{
+    struct store_kit kit;
+    store_kit_init(&kit);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    int64_t start_ms = KIT_START_MS - 2 * KIT_DAY_MS;
+    for (int i = 0; i < 600; i++)
+        cr_assert_eq(store_kit_add(&kit, 0, start_ms + i * 60000, i * 0.37), KV_OK);
+    cr_assert_eq(store_kit_commit(&kit), KV_OK);
+    cr_assert_eq(ts_flush(kit.db, true, &kit.err), KV_OK);
+    store_kit_put(&kit, 0, start_ms + 30000, -1);
+    cr_assert_eq(ts_flush(kit.db, false, &kit.err), KV_OK);
+    cr_assert_eq(ts_maintain(kit.db, &kit.err), KV_OK);
+    cr_assert_eq(the_window(&kit, start_ms).runs, 2, "one late sample is left beside");
+    cr_assert_eq(count(&kit, 0), 601);
+    for (int i = 0; i < 600; i++)
+        cr_assert_eq(store_kit_add(&kit, 0, start_ms + i * 60000 + 1000, i * 0.41), KV_OK);
+    cr_assert_eq(store_kit_commit(&kit), KV_OK);
+    cr_assert_eq(ts_flush(kit.db, false, &kit.err), KV_OK);
+    cr_assert_eq(ts_maintain(kit.db, &kit.err), KV_OK);
+    cr_assert_eq(the_window(&kit, start_ms).runs, 1, "many are merged in");
+    cr_assert_eq(the_window(&kit, start_ms).side_bytes, 0);
+    cr_assert_eq(count(&kit, 0), 1201);
+    store_kit_release(&kit);
+}
+
+Test(window, runs_past_eight_are_merged_by_the_engine_and_precedence_holds)
+{
+    struct store_kit kit;
+    store_kit_init(&kit);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    for (int i = 0; i < 24; i++) {
+        store_kit_put(&kit, 0, KIT_START_MS, i);
+        store_kit_put(&kit, 0, KIT_START_MS + 1000 + i, i);
+        cr_assert_eq(ts_flush(kit.db, false, &kit.err), KV_OK, "%s", kit.err.text);
+        while (kv_work(ts_kv(kit.db), &kit.err) == KV_OK)
+            ;
+        struct ts_columns columns = {0};
+        cr_assert_eq(store_kit_read(&kit, 0, INT64_MIN, INT64_MAX, &columns), KV_OK, "%s", kit.err.text);
+        cr_assert_eq(columns.n, 2 + i);
+        cr_assert_eq(columns.values[0], i, "flush %d", i);
+        ts_columns_release(&columns);
+    }
+    struct kv_space_stats stats;
+    cr_assert_eq(kv_space_stats(ts_kv(kit.db), TS_SPACE_CHUNKS, &stats), KV_OK);
+    cr_assert_leq(stats.runs_max, KV_RUNS_MAX + 1);
+    store_kit_release(&kit);
+}
+
+Test(window, settling_merges_whatever_there_is)
+{
+    struct store_kit kit;
+    store_kit_init(&kit);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    fill(&kit, KIT_START_MS - 30 * 3600000, 1800, 100);
+    cr_assert_eq(ts_flush(kit.db, true, &kit.err), KV_OK, "%s", kit.err.text);
+    cr_assert_eq(the_window(&kit, KIT_START_MS - KIT_DAY_MS).chunks, 3);
+    cr_assert_eq(the_window(&kit, KIT_START_MS).chunks, 3);
+    cr_assert_eq(count(&kit, 2), 1800);
+    struct kv_space_stats stats;
+    cr_assert_eq(kv_space_stats(ts_kv(kit.db), TS_SPACE_CHUNKS, &stats), KV_OK);
+    cr_assert_eq(stats.runs_max, 1);
+    store_kit_release(&kit);
+}
