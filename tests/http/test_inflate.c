@@ -73,7 +73,8 @@ Test(inflate, every_coding_gives_back_what_went_in)
             bytes[i] = (uint8_t)(i * i >> 3);
         for (size_t c = 0; c < 4; c++) {
             size_t n = packed_as(codings[c], kv_slice_of(bytes, size));
-            cr_assert_eq(inflated(codings[c], n, 1 << 20), KV_OK, "coding %zu size %zu: %s", c, size, err.text);
+            cr_assert_eq(inflated(codings[c], n, 1 << 20), KV_OK, "coding %zu size %zu: %s", c, size,
+                         err.text);
             cr_assert(kv_slice_equal(kv_buf_slice(&out), kv_slice_of(bytes, size)));
             cr_assert_eq(inflated(codings[c], n, size), KV_OK, "exactly at the limit: %s", err.text);
             if (size)
@@ -85,7 +86,8 @@ Test(inflate, every_coding_gives_back_what_went_in)
 Test(inflate, truncated_bodies_are_refused_at_every_length)
 {
     for (size_t c = 0; c < 4; c++) {
-        size_t n = packed_as(codings[c], KV_STR("some text that is long enough to be worth packing, packing, packing"));
+        size_t n = packed_as(codings[c],
+                             KV_STR("some text that is long enough to be worth packing, packing, packing"));
         for (size_t cut = 0; cut < n; cut++)
             cr_assert_eq(inflated(codings[c], cut, 1 << 20), KV_INVALID, "coding %zu cut at %zu", c, cut);
     }
@@ -162,7 +164,8 @@ Test(inflate, zstd_with_a_dictionary_a_wide_window_or_skippable_frames_is_refuse
     memcpy(packed, "\x50\x2a\x4d\x18\x01\x00\x00\x00x", 9);
     cr_assert_eq(inflated(HTTP_ZSTD, 9, 1 << 20), KV_INVALID);
     cr_assert(strstr(err.text, "skippable"));
-    memcpy(packed, "\x28\xb5\x2f\xfd\x21\x07\x01\x01\x00\x00x", 11); /* one segment, dictionary 7, one raw byte */
+    memcpy(packed, "\x28\xb5\x2f\xfd\x21\x07\x01\x01\x00\x00x",
+           11); /* one segment, dictionary 7, one raw byte */
     cr_assert_eq(inflated(HTTP_ZSTD, 11, 1 << 20), KV_INVALID);
     cr_assert(strstr(err.text, "dictionary"), "%s", err.text);
     ZSTD_CCtx *c = ZSTD_createCCtx();
@@ -212,10 +215,14 @@ Test(inflate, output_is_paid_for_before_it_grows)
         struct http_inflate_account account = {pay, &payer};
         size_t n = packed_as(codings[c], kv_slice_of(bytes, sizeof bytes));
         kv_buf_release(&out);
-        cr_assert_eq(http_inflate(inflater, codings[c], kv_slice_of(packed, n), 1 << 20, &account, &out, &err), KV_OK);
-        cr_assert(payer.paid >= sizeof bytes && payer.paid <= 4 * sizeof bytes + (256 << 10), "coding %zu paid %zu", c, payer.paid);
+        cr_assert_eq(
+            http_inflate(inflater, codings[c], kv_slice_of(packed, n), 1 << 20, &account, &out, &err), KV_OK);
+        cr_assert(payer.paid >= sizeof bytes && payer.paid <= 4 * sizeof bytes + (256 << 10),
+                  "coding %zu paid %zu", c, payer.paid);
         payer.may = 1000;
-        cr_assert_eq(http_inflate(inflater, codings[c], kv_slice_of(packed, n), 1 << 20, &account, &out, &err), KV_TIMEOUT);
+        cr_assert_eq(
+            http_inflate(inflater, codings[c], kv_slice_of(packed, n), 1 << 20, &account, &out, &err),
+            KV_TIMEOUT);
     }
 }
 

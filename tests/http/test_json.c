@@ -27,7 +27,8 @@ static const char *text(void)
 Test(json, strings_are_escaped)
 {
     http_json_string(&json, KV_STR("a\"b\\c\n\r\t\x01/<script>&\x7f \xc3\xa9 \xf0\x9f\x8c\x8a"));
-    cr_assert_str_eq(text(), "\"a\\\"b\\\\c\\n\\r\\t\\u0001/\\u003cscript\\u003e\\u0026\x7f \xc3\xa9 \xf0\x9f\x8c\x8a\"");
+    cr_assert_str_eq(
+        text(), "\"a\\\"b\\\\c\\n\\r\\t\\u0001/\\u003cscript\\u003e\\u0026\x7f \xc3\xa9 \xf0\x9f\x8c\x8a\"");
 }
 
 Test(json, a_nul_byte_is_escaped)
@@ -60,7 +61,9 @@ Test(json, times_are_seconds_with_three_decimals_when_needed)
     static const struct {
         int64_t ms;
         const char *text;
-    } cases[] = {{0, "0"}, {1000, "1"}, {1767275000500, "1767275000.500"}, {1, "0.001"}, {-1, "-0.001"}, {-1500, "-1.500"}, {10, "0.010"}, {INT64_MIN, "-9223372036854775.808"}};
+    } cases[] = {
+        {0, "0"},          {1000, "1"},   {1767275000500, "1767275000.500"},   {1, "0.001"}, {-1, "-0.001"},
+        {-1500, "-1.500"}, {10, "0.010"}, {INT64_MIN, "-9223372036854775.808"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kv_buf_clear(&out);
         http_json_time(&json, cases[i].ms);

@@ -4,7 +4,8 @@
 
 Test(pb, walks_fields_of_every_type)
 {
-    static const uint8_t bytes[] = {0x08, 0x96, 0x01, 0x11, 1, 2, 3, 4, 5, 6, 7, 8, 0x1a, 3, 'a', 'b', 'c', 0x25, 1, 0, 0, 0};
+    static const uint8_t bytes[] = {0x08, 0x96, 0x01, 0x11, 1,   2,   3,    4, 5, 6, 7,
+                                    8,    0x1a, 3,    'a',  'b', 'c', 0x25, 1, 0, 0, 0};
     struct http_pb pb;
     struct http_pb_field f;
     http_pb_init(&pb, kv_slice_of(bytes, sizeof bytes));
@@ -22,7 +23,10 @@ Test(pb, walks_fields_of_every_type)
 
 Test(pb, says_what_is_wrong_and_where)
 {
-#define CASE(why, text) {why, (const uint8_t *)("" text), sizeof(text) - 1}
+#define CASE(why, text)                                                                                      \
+    {                                                                                                        \
+        why, (const uint8_t *)("" text), sizeof(text) - 1                                                    \
+    }
     static const struct {
         const char *why;
         const uint8_t *bytes;
@@ -32,7 +36,8 @@ Test(pb, says_what_is_wrong_and_where)
         CASE("truncated varint", "\x08\x80"),
         CASE("varint longer than 10 bytes", "\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01"),
         CASE("varint longer than 10 bytes", "\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02"),
-        CASE("length beyond the end of the message", "\x0a\x05""abc"),
+        CASE("length beyond the end of the message", "\x0a\x05"
+                                                     "abc"),
         CASE("length beyond the end of the message", "\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
         CASE("truncated number", "\x09\x01\x02"),
         CASE("truncated number", "\x0d\x01"),

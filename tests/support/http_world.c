@@ -68,7 +68,8 @@ static enum http_method method_named(const char *text, size_t n)
     return HTTP_OTHER;
 }
 
-unsigned http_world_call(struct http_world *world, const char *method_and_target, const char *const *headers, kv_slice body)
+unsigned http_world_call(struct http_world *world, const char *method_and_target, const char *const *headers,
+                         kv_slice body)
 {
     enum { HEADERS_MAX = 8 };
     struct http_pair pairs[HEADERS_MAX];
@@ -145,7 +146,8 @@ void pb_bytes(struct pb_writer *w, uint32_t field, kv_slice bytes)
     KV_ASSERT(kv_buf_append_lp(&w->out, bytes) == KV_OK);
 }
 
-void pb_series(struct pb_writer *w, const char *labels, const int64_t *times_ms, const double *values, size_t n)
+void pb_series(struct pb_writer *w, const char *labels, const int64_t *times_ms, const double *values,
+               size_t n)
 {
     struct pb_writer series = {0}, part = {0};
     while (*labels) {

@@ -26,7 +26,8 @@ uint16_t http_world_serve(struct http_world *world, const struct http_server_opt
 
 /* Routes "METHOD /path?query" and runs its handler: status, with the answer's text in world->body. headers: NULL-terminated list of names and
  * values in turn; NULL: none. 404 when there is no route, 405 when it takes another method. */
-unsigned http_world_call(struct http_world *world, const char *method_and_target, const char *const *headers, kv_slice body);
+unsigned http_world_call(struct http_world *world, const char *method_and_target, const char *const *headers,
+                         kv_slice body);
 static inline const char *http_world_text(const struct http_world *world)
 {
     return (const char *)world->body.data;
@@ -44,7 +45,8 @@ void pb_varint(struct pb_writer *w, uint32_t field, uint64_t v);
 void pb_double(struct pb_writer *w, uint32_t field, double v);
 void pb_bytes(struct pb_writer *w, uint32_t field, kv_slice bytes);
 /* One TimeSeries with labels "name=value,name=value" and n samples. */
-void pb_series(struct pb_writer *w, const char *labels, const int64_t *times_ms, const double *values, size_t n);
+void pb_series(struct pb_writer *w, const char *labels, const int64_t *times_ms, const double *values,
+               size_t n);
 /* *out is replaced. */
 void snappy_of(kv_slice in, struct kv_buf *out);
 

@@ -14,7 +14,8 @@
 
 int raw_connect(uint16_t port)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct timeval patience = {.tv_sec = 5};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     KV_ASSERT(fd >= 0);
@@ -154,13 +155,15 @@ void raw_exchange(uint16_t port, const void *bytes, size_t n, struct raw_reply *
     close(fd);
 }
 
-void raw_request(uint16_t port, const char *method_and_target, const char *headers, kv_slice body, struct raw_reply *reply)
+void raw_request(uint16_t port, const char *method_and_target, const char *headers, kv_slice body,
+                 struct raw_reply *reply)
 {
     struct kv_buf text = {0};
     char length[64] = "";
     if (body.len || strncmp(method_and_target, "P", 1) == 0)
         snprintf(length, sizeof length, "Content-Length: %zu\r\n", body.len);
-    KV_ASSERT(kv_buf_printf(&text, "%s HTTP/1.1\r\nHost: localhost\r\n%s%s\r\n", method_and_target, length, headers) == KV_OK);
+    KV_ASSERT(kv_buf_printf(&text, "%s HTTP/1.1\r\nHost: localhost\r\n%s%s\r\n", method_and_target, length,
+                            headers) == KV_OK);
     KV_ASSERT(kv_buf_append(&text, body) == KV_OK);
     raw_exchange(port, text.data, text.len, reply);
     kv_buf_release(&text);

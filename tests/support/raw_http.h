@@ -25,7 +25,8 @@ void raw_reply_release(struct raw_reply *reply);
 /* Connect, send, receive one reply, close. */
 void raw_exchange(uint16_t port, const void *bytes, size_t n, struct raw_reply *reply);
 /* "METHOD target" with a Host, headers ("A: b\r\n..." or "") and a body. */
-void raw_request(uint16_t port, const char *method_and_target, const char *headers, kv_slice body, struct raw_reply *reply);
+void raw_request(uint16_t port, const char *method_and_target, const char *headers, kv_slice body,
+                 struct raw_reply *reply);
 /* The value of a header of the reply, or NULL; good until the next call. */
 const char *raw_header(const struct raw_reply *reply, const char *name);
 
