@@ -70,6 +70,28 @@ Test(promqltest, what_the_language_does_not_know_is_not_run)
     cr_expect_not(promqltest_run_text("inline", KV_STR("eval instant at noon m\n"), count, NULL));
 }
 
+/* ---- our own files: all of them pass */
+
+static int own_passed;
+
+static void must_pass(void *ctx, const struct promqltest_case *one)
+{
+    (void)ctx;
+    cr_expect_eq(one->outcome, PROMQLTEST_PASSED, "%s:%d: %s\n    %s", one->file, one->line, one->query,
+                 one->why);
+    own_passed += one->outcome == PROMQLTEST_PASSED;
+}
+
+Test(promqltest, every_case_of_ours_passes, .timeout = 120)
+{
+    glob_t files = {0};
+    cr_assert_eq(glob("tests/data/promql/*.test", 0, NULL, &files), 0);
+    for (size_t i = 0; i < files.gl_pathc; i++)
+        cr_expect(promqltest_run(files.gl_pathv[i], must_pass, NULL), "%s", files.gl_pathv[i]);
+    globfree(&files);
+    cr_expect_geq(own_passed, 60);
+}
+
 /* ---- the conformance files, against the list of what is known not to pass */
 
 static struct promqltest_list list;
