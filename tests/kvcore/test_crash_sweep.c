@@ -1,0 +1,538 @@
+/*
+ * One scripted life of a database, cut short in every way: every operation on the disk fails in turn, and power is lost after every
+ * change, in every profile of tests/support/vfs_crash. What was answered is there, what was not may be there whole or not at all, nothing
+ * deleted comes back, and recovering twice finds the same.
+ */
+#include "tests/support/kv_kit.h"
+#include "tests/support/vfs_crash.h"
+#include "tests/support/vfs_fault.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+enum { KEYS = 8, RECORDS_MAX = 16, STATES_MAX = 80, TEXT_MAX = 400 };
+
+struct model {
+    char values[2][KEYS][8]; /* "": absent */
+    int records[RECORDS_MAX];
+    uint64_t record_seqs[RECORDS_MAX];
+    int n_records;
+    uint64_t app_floor;
+};
+
+struct life {
+    struct kv_kit kit;
+    struct model now, next; /* next: when the step under way has happened */
+    int counter;
+};
+
+static size_t group_len(void *ctx, kv_slice key)
+{
+    (void)ctx;
+    return key.len;
+}
+
+static kv_status merge_begin(void *ctx, kv_slice lower, kv_slice upper, void **merge)
+{
+    (void)lower, (void)upper;
+    *merge = ctx;
+    return KV_OK;
+}
+
+/* Keeps everything but values that begin with "x". */
+static kv_status merge_group(void *merge, const struct kv_hook_entry *entries, size_t n,
+                             struct kv_hook_sink *sink)
+{
+    kv_status rc = KV_OK;
+    (void)merge;
+    for (size_t i = 0; i < n && rc == KV_OK; i++)
+        if (!kv_slice_has_prefix(entries[i].value, KV_STR("x")))
+            rc = sink->add(sink, entries[i].key, entries[i].value);
+    return rc;
+}
+
+static void merge_end(void *merge, bool installed)
+{
+    (void)merge, (void)installed;
+}
+
+static const struct kv_hook hook = {NULL, group_len, merge_begin, merge_group, merge_end};
+
+static void life_init(struct life *life, struct kv_vfs *vfs)
+{
+    *life = (struct life){0};
+    kv_kit_init(&life->kit, vfs);
+    life->kit.spaces[1].hook = &hook;
+    life->kit.options.log_file_bytes = 1024;
+}
+
+static const char *model_text(const struct model *m, char *out)
+{
+    size_t n = 0;
+    out[0] = 0;
+    for (int space = 0; space < 2; space++)
+        for (int k = 0; k < KEYS; k++)
+            if (m->values[space][k][0])
+                n += (size_t)snprintf(out + n, TEXT_MAX - n, "%c/k%d=%s ", 'a' + space, k,
+                                      m->values[space][k]);
+    for (int i = 0; i < m->n_records; i++)
+        if (m->record_seqs[i] >= m->app_floor)
+            n += (size_t)snprintf(out + n, TEXT_MAX - n, "r%d ", m->records[i]);
+    return out;
+}
+
+static const char *values_text(struct kv_kit *kit, char *out)
+{
+    char text[TEXT_MAX];
+    size_t n = 0;
+    out[0] = 0;
+    for (uint32_t space = 0; space < 2; space++) {
+        kv_kit_scan(kit, NULL, space, "", "", text, sizeof text);
+        for (char *at = strtok(text, " "); at; at = strtok(NULL, " "))
+            n += (size_t)snprintf(out + n, TEXT_MAX - n, "%c/%s ", 'a' + (int)space, at);
+    }
+    return out;
+}
+
+/* Of a database just opened: values, and the records the application would read. */
+static const char *found_text(struct kv_kit *kit, char *out)
+{
+    struct kv_records *cursor = NULL;
+    kv_slice record;
+    uint64_t seq;
+    kv_status rc;
+    size_t n = strlen(values_text(kit, out));
+    cr_assert_eq(kv_records_open(kit->db, &cursor, &kit->err), KV_OK);
+    while ((rc = kv_records_next(cursor, &seq, &record, &kit->err)) == KV_OK)
+        n += (size_t)snprintf(out + n, TEXT_MAX - n, "r%.*s ", KV_ARG(record));
+    cr_assert_eq(rc, KV_END, "%s", kit->err.text);
+    kv_records_close(cursor);
+    return out;
+}
+
+/* ---- steps */
+
+static kv_status step_commit(struct life *life, const char *puts_a, const char *puts_b, const char *deletes_a,
+                             bool record, const char *prefix)
+{
+    struct kv_batch *batch = NULL;
+    struct kv_commit_options options = {0};
+    char text[16], key[3] = "k0";
+    uint64_t seq = 0;
+    cr_assert_eq(kv_batch_new(&batch), KV_OK);
+    for (int space = 0; space < 2; space++)
+        for (const char *k = space ? puts_b : puts_a; *k; k++) {
+            char *value = life->next.values[space][*k - '0'];
+            snprintf(value, sizeof life->next.values[0][0], "%s%d", prefix, life->counter % 1000);
+            key[1] = *k;
+            cr_assert_eq(kv_batch_put(batch, (uint32_t)space, kv_slice_str(key), kv_slice_str(value)), KV_OK);
+        }
+    for (const char *k = deletes_a; *k; k++) {
+        life->next.values[0][*k - '0'][0] = 0;
+        key[1] = *k;
+        cr_assert_eq(kv_batch_delete(batch, 0, kv_slice_str(key)), KV_OK);
+    }
+    if (record) {
+        snprintf(text, sizeof text, "%d", life->counter);
+        options.record = kv_slice_str(text);
+        life->next.records[life->next.n_records] = life->counter;
+        life->next.record_seqs[life->next.n_records++] = kv_seq(life->kit.db) + 1;
+    }
+    kv_status rc = kv_commit(life->kit.db, batch, &options, &seq, &life->kit.err);
+    kv_batch_free(batch);
+    return rc;
+}
+
+static kv_status step_put(struct life *life)
+{
+    return step_commit(life, (char[]){(char)('0' + life->counter % KEYS), 0}, "", "", false, "v");
+}
+
+static kv_status step_both_spaces(struct life *life)
+{
+    return step_commit(life, "0123", "0123", "", false, "v");
+}
+
+static kv_status step_doomed(struct life *life)
+{
+    return step_commit(life, "", "45", "", false, "x");
+}
+
+static kv_status step_record(struct life *life)
+{
+    return step_commit(life, "", "", "", true, "v");
+}
+
+static kv_status step_put_and_record(struct life *life)
+{
+    return step_commit(life, "6", "6", "1", true, "v");
+}
+
+static kv_status step_delete(struct life *life)
+{
+    return step_commit(life, "", "", "03", false, "v");
+}
+
+static kv_status step_flush(struct life *life)
+{
+    return kv_flush(life->kit.db, &life->kit.err);
+}
+
+static kv_status step_bulk(struct life *life)
+{
+    struct kv_bulk *bulk = NULL;
+    uint64_t floor = life->now.n_records ? life->now.record_seqs[life->now.n_records - 1] : 0;
+    char value[8], key[3] = "k0";
+    kv_status rc = kv_bulk_open(life->kit.db, 0, &bulk, &life->kit.err);
+    snprintf(value, sizeof value, "b%d", life->counter % 1000);
+    for (int k = 1; k < KEYS && rc == KV_OK; k += 2) {
+        key[1] = (char)('0' + k);
+        memcpy(life->next.values[0][k], value, sizeof value);
+        rc = kv_bulk_add(bulk, kv_slice_str(key), kv_slice_str(value), &life->kit.err);
+    }
+    if (bulk && rc < 0) {
+        kv_bulk_abort(bulk);
+        return rc;
+    }
+    if (floor > life->next.app_floor)
+        life->next.app_floor = floor;
+    return rc < 0 ? rc : kv_bulk_install(bulk, floor, NULL, &life->kit.err);
+}
+
+static kv_status step_floor(struct life *life)
+{
+    struct kv_bulk *bulk = NULL;
+    kv_status rc = kv_bulk_open(life->kit.db, 0, &bulk, &life->kit.err);
+    uint64_t floor = kv_seq(life->kit.db) + 1;
+    life->next.app_floor = floor;
+    return rc < 0 ? rc : kv_bulk_install(bulk, floor, NULL, &life->kit.err);
+}
+
+static kv_status step_merge_a(struct life *life)
+{
+    return kv_merge_range(life->kit.db, 0, KV_STR(""), KV_STR(""), &life->kit.err);
+}
+
+static kv_status step_merge_b(struct life *life)
+{
+    for (int k = 0; k < KEYS; k++)
+        if (life->next.values[1][k][0] == 'x')
+            life->next.values[1][k][0] = 0;
+    return kv_merge_range(life->kit.db, 1, KV_STR(""), KV_STR(""), &life->kit.err);
+}
+
+static kv_status step_drop_b(struct life *life)
+{
+    uint64_t bytes;
+    memset(life->next.values[1], 0, sizeof life->next.values[1]); /* after a flush: everything is in tables */
+    return kv_drop_tables(life->kit.db, 1, KV_STR(""), KV_STR(""), &bytes, &life->kit.err);
+}
+
+static kv_status step_work(struct life *life)
+{
+    kv_status rc;
+    while ((rc = kv_work(life->kit.db, &life->kit.err)) == KV_OK)
+        ;
+    return rc < 0 ? rc : KV_OK;
+}
+
+static kv_status step_reopen(struct life *life)
+{
+    kv_status closed = kv_kit_close(&life->kit), opened = kv_kit_open(&life->kit);
+    return closed < 0 ? closed : opened;
+}
+
+static kv_status step_checkpoint(struct life *life)
+{
+    char path[16];
+    snprintf(path, sizeof path, "copy%d", life->counter);
+    return kv_checkpoint(life->kit.db, path, &life->kit.err);
+}
+
+static const struct step {
+    const char *name;
+    kv_status (*run)(struct life *life);
+    bool exact; /* a failure other than KV_UNKNOWN_OUTCOME promises that nothing was stored */
+} steps[] = {
+    {"both", step_both_spaces, true}, {"record", step_record, true},
+    {"delete", step_delete, true},    {"flush", step_flush, false},
+    {"put", step_put, true},          {"put and record", step_put_and_record, true},
+    {"doomed", step_doomed, true},    {"bulk", step_bulk, false},
+    {"put", step_put, true},          {"delete", step_delete, true},
+    {"merge b", step_merge_b, false}, {"record", step_record, true},
+    {"merge a", step_merge_a, false}, {"reopen", step_reopen, false},
+    {"both", step_both_spaces, true}, {"put and record", step_put_and_record, true},
+    {"bulk", step_bulk, false},       {"checkpoint", step_checkpoint, false},
+    {"put", step_put, true},          {"put", step_put, true},
+    {"put", step_put, true},          {"flush", step_flush, false},
+    {"drop b", step_drop_b, false},   {"delete", step_delete, true},
+    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},       {"work", step_work, false},
+    {"put", step_put, true},          {"floor", step_floor, false},
+    {"record", step_record, true},    {"both", step_both_spaces, true},
+    {"reopen", step_reopen, false},   {"delete", step_delete, true},
+};
+enum { N_STEPS = sizeof steps / sizeof *steps };
+
+static kv_status run_step(struct life *life, int i)
+{
+    life->next = life->now;
+    life->counter = i;
+    if (!life->kit.db)
+        return KV_CLOSED;
+    kv_status rc = steps[i].run(life);
+    if (rc == KV_OK)
+        life->now = life->next;
+    return rc;
+}
+
+/* ---- power is lost */
+
+struct history {
+    char texts[N_STEPS + 1][TEXT_MAX]; /* after so many steps */
+    uint64_t began[N_STEPS + 1], done[N_STEPS + 1];
+};
+
+static void record_history(struct vfs_crash *crash, struct history *history)
+{
+    struct life life;
+    life_init(&life, vfs_crash_as_vfs(crash));
+    kv_kit_must_open(&life.kit);
+    history->began[0] = 0;
+    history->done[0] = vfs_crash_ops(crash);
+    for (int i = 0; i < N_STEPS; i++) {
+        model_text(&life.now, history->texts[i]);
+        history->began[i + 1] = vfs_crash_ops(crash);
+        kv_status rc = run_step(&life, i);
+        cr_assert_eq(rc, KV_OK, "%s: %s", steps[i].name, life.kit.err.text);
+        history->done[i + 1] = vfs_crash_ops(crash);
+    }
+    model_text(&life.now, history->texts[N_STEPS]);
+    kv_kit_close(&life.kit);
+    kv_kit_release(&life.kit);
+}
+
+/* Is text a state that may be found after `ops` changes? */
+static bool may_be_found(const struct history *history, uint64_t ops, const char *text)
+{
+    int acked = 0, begun = 0;
+    for (int i = 1; i <= N_STEPS; i++) {
+        if (history->done[i] < ops)
+            acked = i;
+        if (history->began[i] <= ops)
+            begun = i;
+    }
+    for (int i = acked; i <= begun; i++)
+        if (strcmp(history->texts[i], text) == 0)
+            return true;
+    fprintf(stderr, "after %d changes: found \"%s\"\n allowed, step %d (%s): \"%s\"\n to step %d: \"%s\"\n",
+            (int)ops, text, acked, acked ? steps[acked - 1].name : "open", history->texts[acked], begun,
+            history->texts[begun]);
+    return false;
+}
+
+static void check_quietly(struct kv_kit *kit)
+{
+    struct kv_env_options options = {.vfs = kit->vfs, .clock = &kit->clock.base, .threads = KV_THREADS_NONE};
+    cr_assert_eq(kv_env_open(&options, &kit->env, &kit->err), KV_OK);
+    kv_status rc = kv_check(kit->env, kit->path, NULL, NULL, &kit->err);
+    kv_env_close(kit->env);
+    kit->env = NULL;
+    cr_assert_eq(rc, KV_OK, "check: %s", kit->err.text);
+}
+
+/* Recovers from disk, again after a clean close, and once more after a crash right behind an answered commit. */
+static void recover(const struct history *history, uint64_t ops, struct kv_vfs *disk, const char *how)
+{
+    struct life life;
+    char first[TEXT_MAX], second[TEXT_MAX];
+    life_init(&life, disk);
+    kv_status rc = kv_kit_open(&life.kit);
+    cr_assert_eq(rc, KV_OK, "%s: open: %s", how, life.kit.err.text);
+    found_text(&life.kit, first);
+    cr_assert(may_be_found(history, ops, first), "%s", how);
+    cr_assert_eq(kv_kit_close(&life.kit), KV_OK, "%s: %s", how, life.kit.err.text);
+    check_quietly(&life.kit);
+    kv_kit_must_open(&life.kit);
+    cr_assert_str_eq(found_text(&life.kit, second), first, "%s: the second recovery", how);
+    kv_kit_put(&life.kit, 1, "k7", "later");
+    struct kv_vfs *clone = kv_vfs_mem_crash_clone(disk);
+    kv_kit_close(&life.kit);
+    life.kit.vfs = clone;
+    kv_kit_must_open(&life.kit);
+    cr_assert(kv_kit_is(&life.kit, NULL, 1, "k7", "later"), "%s", how);
+    kv_kit_close(&life.kit);
+    kv_vfs_mem_free(clone);
+    kv_kit_release(&life.kit);
+}
+
+static void sweep_profile(enum vfs_crash_profile profile)
+{
+    static struct history history;
+    struct vfs_crash *crash = vfs_crash_new();
+    char how[64];
+    record_history(crash, &history);
+    uint64_t n = vfs_crash_ops(crash);
+    for (uint64_t ops = 0; ops <= n + 1; ops++)
+        for (uint64_t seed = 0; seed < 5; seed++) {
+            uint64_t s = seed < 3 ? seed : 3 + 2 * ops + seed;
+            struct kv_vfs *disk = vfs_crash_at(crash, ops, s, profile);
+            snprintf(how, sizeof how, "profile %d, %d changes, seed %d", (int)profile, (int)ops, (int)s);
+            recover(&history, ops, disk, how);
+            kv_vfs_mem_free(disk);
+        }
+    vfs_crash_free(crash);
+}
+
+Test(crash_sweep, power_lost_after_any_change_posix_min, .timeout = 240)
+{
+    sweep_profile(VFS_CRASH_POSIX_MIN);
+}
+
+Test(crash_sweep, power_lost_after_any_change_ext4_ordered, .timeout = 240)
+{
+    sweep_profile(VFS_CRASH_EXT4_ORDERED);
+}
+
+Test(crash_sweep, power_lost_after_any_change_xfs_like, .timeout = 240)
+{
+    sweep_profile(VFS_CRASH_XFS_LIKE);
+}
+
+/* The machine comes back, and power is lost again after any change that the recovery makes. */
+Test(crash_sweep, power_lost_again_during_recovery, .timeout = 240)
+{
+    static struct history history;
+    static const char *const paths[] = {"db", NULL};
+    struct vfs_crash *crash = vfs_crash_new();
+    char how[96];
+    record_history(crash, &history);
+    uint64_t n = vfs_crash_ops(crash);
+    for (uint64_t ops = history.done[0]; ops <= n + 1; ops += 7) {
+        enum vfs_crash_profile profile = (enum vfs_crash_profile)(ops % VFS_CRASH_PROFILES);
+        struct kv_vfs *disk = vfs_crash_at(crash, ops, 3 + ops, profile);
+        struct vfs_crash *again = vfs_crash_new_from(disk, paths);
+        struct life life;
+        life_init(&life, vfs_crash_as_vfs(again));
+        kv_kit_must_open(&life.kit);
+        uint64_t changes = vfs_crash_ops(again);
+        kv_kit_close(&life.kit);
+        kv_kit_release(&life.kit);
+        for (uint64_t k = 0; k <= changes; k++)
+            for (uint64_t seed = 0; seed < 4; seed++) {
+                struct kv_vfs *twice = vfs_crash_at(again, k, seed < 3 ? seed : 100 + k, profile);
+                snprintf(how, sizeof how, "profile %d, %d changes, then %d in recovery, seed %d",
+                         (int)profile, (int)ops, (int)k, (int)seed);
+                recover(&history, ops, twice, how);
+                kv_vfs_mem_free(twice);
+            }
+        vfs_crash_free(again);
+        kv_vfs_mem_free(disk);
+    }
+    vfs_crash_free(crash);
+}
+
+/* ---- the disk fails */
+
+/* One life in which operation nth fails so. After a failure the step is done again if the disk works again and writing goes on. */
+static bool live_with_fault(uint64_t nth, enum vfs_fault_kind kind, bool sticky)
+{
+    struct life life;
+    struct kv_vfs *memory = kv_vfs_mem_new();
+    struct vfs_fault *fault = vfs_fault_new(memory);
+    char text[TEXT_MAX], before[TEXT_MAX], after[TEXT_MAX];
+    life_init(&life, vfs_fault_as_vfs(fault));
+    kv_kit_must_open(&life.kit);
+    vfs_fault_plan(fault, &(struct vfs_fault_plan){.nth = nth, .kind = kind, .sticky = sticky});
+    bool failed = false, exact = true;
+    int failed_at = -1;
+    for (int i = 0; i < N_STEPS && !failed; i++) {
+        kv_status rc = run_step(&life, i);
+        if (rc == KV_OK)
+            continue;
+        cr_assert(vfs_fault_fired(fault), "step %d (%s) failed by itself: %s", i, steps[i].name,
+                  life.kit.err.text);
+        failed_at = i;
+        exact = steps[i].exact && rc != KV_UNKNOWN_OUTCOME && rc != KV_READ_ONLY;
+        if (life.kit.db) { /* reads are served whatever happened */
+            if (sticky)
+                vfs_fault_plan(fault, NULL);
+            model_text(&life.next, after);
+            values_text(&life.kit, text);
+        }
+        failed = true;
+        if (exact && !sticky) { /* nothing was stored, so it can be done again */
+            rc = run_step(&life, i);
+            cr_assert(rc == KV_OK || rc == KV_READ_ONLY, "step %d (%s), operation %d, kind %d: %s", i,
+                      steps[i].name, (int)nth, (int)kind, life.kit.err.text);
+            failed = rc != KV_OK;
+        }
+    }
+    bool fired = vfs_fault_fired(fault);
+    vfs_fault_plan(fault, NULL);
+    model_text(&life.now, before);
+    model_text(failed ? &life.next : &life.now, after);
+    struct kv_vfs *power_lost = kv_vfs_mem_crash_clone(memory);
+    kv_kit_close(&life.kit);
+    struct kv_vfs *disks[] = {memory, power_lost};
+    for (int d = 0; d < 2; d++) {
+        life.kit.vfs = disks[d];
+        kv_status rc = kv_kit_open(&life.kit);
+        cr_assert_eq(rc, KV_OK, "operation %d, kind %d, disk %d: %s", (int)nth, (int)kind, d,
+                     life.kit.err.text);
+        found_text(&life.kit, text);
+        bool is_before = strcmp(text, before) == 0, is_after = strcmp(text, after) == 0;
+        cr_assert(is_before || (is_after && !(failed && exact)),
+                  "operation %d, kind %d, sticky %d, disk %d, step %d (%s)\nfound  %s\nbefore %s\nafter  %s",
+                  (int)nth, (int)kind, (int)sticky, d, failed_at, failed_at >= 0 ? steps[failed_at].name : "",
+                  text, before, after);
+        kv_kit_close(&life.kit);
+        check_quietly(&life.kit);
+    }
+    kv_vfs_mem_free(power_lost);
+    vfs_fault_free(fault);
+    kv_kit_release(&life.kit);
+    kv_vfs_mem_free(memory);
+    return fired;
+}
+
+static void sweep_faults(enum vfs_fault_kind kind, bool sticky)
+{
+    for (uint64_t nth = 1; live_with_fault(nth, kind, sticky); nth++)
+        ;
+}
+
+Test(crash_sweep, any_operation_fails_once, .timeout = 240)
+{
+    sweep_faults(VFS_FAULT_EIO, false);
+}
+
+Test(crash_sweep, any_operation_and_all_after_it_fail, .timeout = 240)
+{
+    sweep_faults(VFS_FAULT_EIO, true);
+}
+
+Test(crash_sweep, any_operation_finds_the_disk_full, .timeout = 240)
+{
+    sweep_faults(VFS_FAULT_SHORT_ENOSPC, false);
+    sweep_faults(VFS_FAULT_ENOSPC, true);
+}
+
+Test(crash_sweep, any_append_is_cut_short, .timeout = 240)
+{
+    sweep_faults(VFS_FAULT_SHORT_EIO, false);
+}
+
+Test(crash_sweep, any_sync_fails_and_the_page_cache_keeps_the_bytes, .timeout = 240)
+{
+    sweep_faults(VFS_FAULT_SYNC_KEEPS, false);
+    sweep_faults(VFS_FAULT_SYNC_KEEPS, true);
+}
+
+Test(crash_sweep, any_sync_fails_and_the_page_cache_forgets_them, .timeout = 240)
+{
+    sweep_faults(VFS_FAULT_SYNC_REVERTS, false);
+}

@@ -1,0 +1,134 @@
+#include "tests/support/kv_kit.h"
+#include "tests/support/vfs_fault.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+Test(flush, what_was_in_memory_is_in_tables_and_the_log_is_cut)
+{
+    struct kv_kit kit;
+    kv_kit_init(&kit, NULL);
+    kit.options.log_file_bytes = 4096;
+    kv_kit_must_open(&kit);
+    for (int i = 0; i < 300; i++)
+        kv_kit_put(&kit, 0, (char[4]){(char)('a' + i % 26), (char)('a' + i / 26), 0, 0}, "value");
+    cr_assert(kv_kit_files(&kit, ".log") > 3);
+    cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+    cr_assert_leq(kv_kit_files(&kit, ".log"), 1);
+    cr_assert_eq(kv_kit_stats(&kit, 0).entries, 300);
+    cr_assert_eq(kv_kit_stats(&kit, 1).tables, 0);
+    kv_kit_crash(&kit);
+    cr_assert(kv_kit_is(&kit, NULL, 0, "aa", "value"));
+    cr_assert_eq(kv_seq(kit.db), 300);
+    kv_kit_put(&kit, 0, "zz", "again");
+    cr_assert_eq(kv_seq(kit.db), 301);
+    kv_kit_release(&kit);
+}
+
+Test(flush, application_records_hold_their_log_files)
+{
+    struct kv_kit kit;
+    char record[512];
+    uint64_t seq = 0;
+    kv_kit_init(&kit, NULL);
+    kit.options.log_file_bytes = 4096;
+    kv_kit_must_open(&kit);
+    memset(record, 'r', sizeof record - 1);
+    record[sizeof record - 1] = 0;
+    for (int i = 0; i < 60; i++)
+        cr_assert_eq(kv_kit_try_record(&kit, record, &seq), KV_OK);
+    kv_kit_put(&kit, 0, "k", "v");
+    size_t before = kv_kit_files(&kit, ".log");
+    cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+    cr_assert_eq(kv_kit_files(&kit, ".log"), before);
+    kv_kit_bulk(&kit, 0, NULL, 0, "", seq + 1);
+    cr_assert_leq(kv_kit_files(&kit, ".log"), 1);
+    kv_kit_release(&kit);
+}
+
+Test(flush, a_memtable_far_behind_the_end_of_the_log_is_flushed_whatever_its_size)
+{
+    struct kv_kit kit;
+    char record[512];
+    kv_kit_init(&kit, NULL);
+    kit.options.log_file_bytes = 4096;
+    kit.options.log_bytes_max = 16384;
+    kv_kit_must_open(&kit);
+    memset(record, 'r', sizeof record - 1);
+    record[sizeof record - 1] = 0;
+    kv_kit_put(&kit, 0, "k", "v");
+    for (int i = 0; i < 100; i++)
+        cr_assert_eq(kv_kit_try_record(&kit, record, NULL), KV_OK);
+    kv_kit_work_all(&kit);
+    cr_assert_eq(kv_kit_metric(&kit, "kv_flushes_total"), 1);
+    kv_kit_release(&kit);
+}
+
+Test(flush, of_each_key_one_entry_is_kept_and_deletions_of_nothing_none)
+{
+    struct kv_kit kit;
+    kv_kit_init(&kit, NULL);
+    kv_kit_must_open(&kit);
+    for (int i = 0; i < 10; i++)
+        kv_kit_put(&kit, 0, "k", "v");
+    kv_kit_delete(&kit, 0, "never there");
+    cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+    cr_assert_eq(kv_kit_stats(&kit, 0).entries, 1);
+    kv_kit_delete(&kit, 0, "k");
+    cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+    cr_assert_eq(kv_kit_stats(&kit, 0).entries, 2);
+    cr_assert(kv_kit_is(&kit, NULL, 0, "k", NULL));
+    kv_kit_release(&kit);
+}
+
+Test(flush, one_that_failed_is_reported_and_tried_again)
+{
+    struct kv_kit kit;
+    kv_kit_init(&kit, NULL);
+    struct vfs_fault *fault = vfs_fault_new(kit.own);
+    kit.vfs = vfs_fault_as_vfs(fault);
+    kv_kit_must_open(&kit);
+    kv_kit_put(&kit, 0, "k", "v");
+    vfs_fault_plan(fault, &(struct vfs_fault_plan){.nth = 1, .ops = VFS_OP_SYNC, .glob = "*.tbl"});
+    cr_assert_eq(kv_flush(kit.db, &kit.err), KV_IO);
+    cr_assert(vfs_fault_fired(fault));
+    cr_assert_eq(kv_kit_files(&kit, ".tbl"), 0, "nothing half-done stays");
+    cr_assert(kv_kit_is(&kit, NULL, 0, "k", "v"));
+    vfs_fault_plan(fault, &(struct vfs_fault_plan){.nth = 1, .ops = VFS_OP_SYNC, .glob = "*.man"});
+    cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK, "a failed manifest sync starts a new manifest file");
+    cr_assert(vfs_fault_fired(fault));
+    cr_assert_eq(kv_kit_files(&kit, ".man"), 1);
+    kv_kit_reopen(&kit);
+    cr_assert(kv_kit_is(&kit, NULL, 0, "k", "v"));
+    kv_kit_close(&kit);
+    vfs_fault_free(fault);
+    kv_kit_release(&kit);
+}
+
+Test(flush, commits_go_on_failing_only_as_long_as_the_flush_does)
+{
+    struct kv_kit kit;
+    char key[8];
+    int i = 0, refused = 0;
+    kv_kit_init(&kit, NULL);
+    struct vfs_fault *fault = vfs_fault_new(kit.own);
+    kit.vfs = vfs_fault_as_vfs(fault);
+    kit.options.memtable_bytes = 4096;
+    kit.threads = 1;
+    kv_kit_must_open(&kit);
+    vfs_fault_plan(fault,
+                   &(struct vfs_fault_plan){.nth = 1, .ops = VFS_OP_APPEND, .glob = "*.tbl", .sticky = true});
+    for (; i < 5000 && !refused; i++) {
+        snprintf(key, sizeof key, "%05d", i);
+        refused = kv_kit_try_put(&kit, 0, key, "a value that takes some room") == KV_IO;
+    }
+    cr_assert(refused, "memtables are bounded");
+    vfs_fault_plan(fault, NULL);
+    kv_kit_put(&kit, 0, key, "taken again");
+    cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+    cr_assert_eq(kv_kit_stats(&kit, 0).entries, (uint64_t)i);
+    cr_assert(kv_kit_is(&kit, NULL, 0, key, "taken again"));
+    kv_kit_close(&kit);
+    vfs_fault_free(fault);
+    kv_kit_release(&kit);
+}
