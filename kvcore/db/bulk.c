@@ -130,6 +130,8 @@ kv_status kv_bulk_install(struct kv_bulk *bulk, uint64_t app_floor, uint64_t *se
     }
     if (seq)
         *seq = install.seq;
+    if (app_floor)
+        kv_obsolete_log(db);
 out:
     kv_bulk_abort(bulk);
     return rc < 0 ? rc : KV_OK;

@@ -105,6 +105,9 @@ KV_MUST kv_status kv_db_commit_edit(struct kv_db *db, struct kv_edit *edit, stru
  * synced first. */
 KV_MUST kv_status kv_db_switch_memtable(struct kv_db *db, struct kv_err *err);
 
+/* Every put below it is in tables; a memtable that is leaving (may be NULL) counted as such. */
+uint64_t kv_db_log_floor(struct kv_db *db, const struct kv_memtable *leaving);
+
 /* ---- flush.c */
 
 /* kv_committer_hooks.room */
@@ -128,6 +131,8 @@ void kv_obsolete_add(struct kv_db *db, uint64_t number);
 void kv_obsolete_gone(void *db, uint64_t number); /* kv_table_open_options.gone */
 /* Removes log files below the floors; a checkpoint under way puts it off. */
 void kv_obsolete_trim_log(struct kv_db *db);
+/* Lets go of log files that hold nothing needed any more, the one being written included if it is large. Not under a lock. */
+void kv_obsolete_log(struct kv_db *db);
 /* At open, once our own manifest is published: removes files that belong to nothing. */
 KV_MUST kv_status kv_obsolete_sweep(struct kv_db *db, struct kv_err *err);
 

@@ -208,5 +208,7 @@ kv_status kv_flush(struct kv_db *db, struct kv_err *err)
     kv_status rc = kv_committer_exclusive(db->committer, false, switch_if_used, db, err);
     while (rc == KV_OK && waits_below(db, target))
         rc = kv_flush_one(db, err);
+    if (rc >= 0)
+        kv_obsolete_log(db);
     return rc < 0 ? rc : KV_OK;
 }

@@ -77,6 +77,60 @@ void kv_obsolete_trim_log(struct kv_db *db)
     kv_mutex_unlock(&db->checkpoint_mutex);
 }
 
+/* ---- the log file being written */
+
+struct current_log {
+    uint64_t bytes, last_seq, last_record_seq;
+};
+
+static kv_status note_current(void *ctx, const struct kv_log_seal *file, bool sealed)
+{
+    struct current_log *current = ctx;
+    *current = sealed ? (struct current_log){0}
+                      : (struct current_log){file->valid_len, file->last_seq, file->last_record_seq};
+    return KV_OK;
+}
+
+/* Is the file being written worth leaving: large for what it still holds, which is nothing? */
+static bool current_is_idle(struct kv_db *db)
+{
+    struct current_log current = {0};
+    if (kv_log_files(db->log, note_current, &current) < 0 || current.bytes < db->options.log_file_bytes / 64)
+        return false;
+    kv_mutex_lock(&db->manifest_mutex);
+    bool idle = current.last_seq < kv_db_log_floor(db, NULL) &&
+                current.last_record_seq < db->manifest.state.app_floor;
+    kv_mutex_unlock(&db->manifest_mutex);
+    return idle;
+}
+
+static kv_status leave_current(void *ctx, uint64_t seq, struct kv_err *err)
+{
+    struct kv_db *db = ctx;
+    (void)seq;
+    return current_is_idle(db) ? kv_log_roll(db->log, err) : KV_OK;
+}
+
+void kv_obsolete_log(struct kv_db *db)
+{
+    struct kv_err err = {0};
+    struct kv_edit edit = {0};
+    struct kv_change change = {.edit = &edit};
+    kv_status rc = KV_OK;
+    if (current_is_idle(db))
+        KV_TRY(kv_committer_exclusive(db->committer, false, leave_current, db, &err));
+    kv_mutex_lock(&db->manifest_mutex);
+    const struct kv_manifest_state *state = &db->manifest.state;
+    bool more = kv_log_first_needed(db->log, kv_db_log_floor(db, NULL), state->app_floor) > state->log_first;
+    kv_mutex_unlock(&db->manifest_mutex);
+    if (more)
+        rc = kv_db_change(db, &change, &err); /* moves the floors, then trims */
+out:
+    if (rc < 0) /* the files stay a while longer, that is all */
+        kv_logf(&db->env->log, KV_LOG_WARN, "log_trim_failed", "error=%s", KV_LOGQ(err.text));
+    kv_edit_release(&edit);
+}
+
 /* ---- orphans */
 
 struct sweep {

@@ -295,6 +295,7 @@ static kv_status open_for_writing(struct kv_db *db, struct kv_edit *edit, struct
     KV_TRY(open_space_order(db, err));
     KV_TRY(open_committer(db, err));
     KV_TRY(kv_obsolete_sweep(db, err));
+    kv_obsolete_log(db);
     kv_obsolete_trim_log(db);
     kv_db_kick(db);
 out:

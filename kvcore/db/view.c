@@ -113,7 +113,7 @@ out:
 
 /* Every put below this sequence is in tables, `leaving` (may be NULL) counted as one. Commits above `visible`
  * may still be on their way into a memtable, so `visible` is read first. */
-static uint64_t log_floor(struct kv_db *db, const struct kv_memtable *leaving)
+uint64_t kv_db_log_floor(struct kv_db *db, const struct kv_memtable *leaving)
 {
     kv_mutex_lock(&db->view_mutex);
     uint64_t floor = kv_db_visible(db) + 1;
@@ -129,7 +129,7 @@ static uint64_t log_floor(struct kv_db *db, const struct kv_memtable *leaving)
 static void edit_add_floors(struct kv_db *db, struct kv_change *change)
 {
     const struct kv_manifest_state *state = &db->manifest.state;
-    uint64_t floor = log_floor(db, change->flushed);
+    uint64_t floor = kv_db_log_floor(db, change->flushed);
     uint64_t app = change->app_floor > state->app_floor ? change->app_floor : state->app_floor;
     if (floor < state->log_floor)
         floor = state->log_floor;

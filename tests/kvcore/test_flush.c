@@ -46,6 +46,33 @@ Test(flush, application_records_hold_their_log_files)
     kv_kit_release(&kit);
 }
 
+Test(flush, a_log_file_that_holds_nothing_needed_goes_even_while_it_is_written)
+{
+    struct kv_kit kit;
+    char record[600];
+    uint64_t seq = 0;
+    kv_kit_init(&kit, NULL);
+    kit.options.log_file_bytes = 1 << 20;
+    kv_kit_must_open(&kit);
+    memset(record, 'r', sizeof record - 1);
+    record[sizeof record - 1] = 0;
+    for (int round = 0; round < 3; round++) {
+        kv_kit_put(&kit, 0, "k", "v");
+        for (int i = 0; i < 50; i++)
+            cr_assert_eq(kv_kit_try_record(&kit, record, &seq), KV_OK);
+        if (round < 2)
+            kv_kit_bulk(&kit, 0, NULL, 0, "", seq + 1);
+        if (round == 0)
+            cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+        if (round < 2)
+            cr_assert_lt(kv_kit_metric(&kit, "kv_log_file_bytes"), 1000);
+        kv_kit_crash(&kit);
+    }
+    cr_assert_gt(kv_kit_metric(&kit, "kv_log_file_bytes"), 25000, "records that were not passed are kept");
+    cr_assert(kv_kit_is(&kit, NULL, 0, "k", "v"));
+    kv_kit_release(&kit);
+}
+
 Test(flush, a_memtable_far_behind_the_end_of_the_log_is_flushed_whatever_its_size)
 {
     struct kv_kit kit;
