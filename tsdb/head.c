@@ -66,10 +66,11 @@ struct ts_generation {
 struct ts_head {
     struct ts_head_options options;
     kv_mutex apply_lock, list_lock;
-    struct ts_generation *generations[TS_GENERATIONS_MAX];
+    struct ts_generation *generations[TS_GENERATIONS_MAX]; /* these four: list lock */
     size_t n;
     struct ts_tombstones *tombstones;
     uint64_t next_seq;
+    struct ts_generation *active; /* the last of generations; changed under both locks */
     atomic_int failed;
 };
 
@@ -337,11 +338,6 @@ kv_status ts_head_failed(const struct ts_head *head)
     return (kv_status)atomic_load(&((struct ts_head *)(uintptr_t)head)->failed);
 }
 
-static struct ts_generation *head_active(struct ts_head *head)
-{
-    return head->generations[head->n - 1];
-}
-
 static uint64_t generation_bytes(const struct ts_generation *g)
 {
     return g->arena.used + (uint64_t)g->table_size * sizeof *g->table + g->pages_capacity * sizeof(void *) +
@@ -358,22 +354,25 @@ static bool generation_full(const struct ts_head *head, struct ts_generation *g)
 /* Apply lock held. */
 static kv_status head_rotate(struct ts_head *head)
 {
-    if (head->n == TS_GENERATIONS_MAX)
-        return KV_BUSY;
     struct ts_generation *next = generation_new();
     if (!next)
         return KV_NO_MEMORY;
     kv_mutex_lock(&head->list_lock);
-    head_active(head)->frozen = true;
-    head->generations[head->n++] = next;
+    bool room = head->n < TS_GENERATIONS_MAX;
+    if (room) {
+        head->active->frozen = true;
+        head->generations[head->n++] = head->active = next;
+    }
     kv_mutex_unlock(&head->list_lock);
-    return KV_OK;
+    if (!room)
+        ts_generation_unpin(next);
+    return room ? KV_OK : KV_BUSY;
 }
 
 kv_status ts_head_rotate(struct ts_head *head, bool force)
 {
     kv_mutex_lock(&head->apply_lock);
-    struct ts_generation *g = head_active(head);
+    struct ts_generation *g = head->active;
     kv_status rc = KV_OK;
     if (g->first_seq != 0 && (force || generation_full(head, g)))
         rc = head_rotate(head);
@@ -469,10 +468,10 @@ kv_status ts_head_samples(struct ts_head *head, uint64_t seq, kv_slice body)
     if (rc < 0)
         return rc;
     kv_mutex_lock(&head->apply_lock);
-    if (head_active(head)->first_seq != 0 && generation_full(head, head_active(head)))
+    if (head->active->first_seq != 0 && generation_full(head, head->active))
         (void)head_rotate(head); /* no memory or no place for one more: the active one grows on, ts_head_room
                                     slows writers */
-    struct ts_generation *g = head_active(head);
+    struct ts_generation *g = head->active;
     struct applied applied = {.min_ms = INT64_MAX, .max_ms = INT64_MIN};
     rc = head_fail(head, apply_body(g, body, &applied));
     head_publish(head, g, seq, body.len, &applied);
@@ -534,7 +533,7 @@ kv_status ts_head_delete(struct ts_head *head, uint64_t seq, kv_slice record,
 {
     kv_status rc = ts_head_failed(head);
     kv_mutex_lock(&head->apply_lock);
-    struct ts_generation *g = head_active(head);
+    struct ts_generation *g = head->active;
     struct applied none = {.min_ms = INT64_MAX, .max_ms = INT64_MIN};
     if (rc == KV_OK)
         rc = head_fail(head, apply_delete(g, record));
@@ -562,8 +561,8 @@ kv_status ts_head_new(const struct ts_head_options *options, struct ts_head **ou
     kv_mutex_init(&head->apply_lock);
     kv_mutex_init(&head->list_lock);
     atomic_init(&head->failed, KV_OK);
-    head->generations[0] = generation_new();
-    if (!head->generations[0]) {
+    head->generations[0] = head->active = generation_new();
+    if (!head->active) {
         ts_head_free(head);
         return KV_NO_MEMORY;
     }

@@ -54,9 +54,10 @@ static int64_t random_time(struct kv_prng *prng, const struct ts_sample_state *s
 {
     switch (kv_prng_below(prng, 5)) {
     case 0:
-        return state->time_ms + 1 + (int64_t)kv_prng_below(prng, 300);
+        return (int64_t)((uint64_t)state->time_ms + 1 + kv_prng_below(prng, 300));
     case 1:
-        return state->time_ms + state->delta_ms + (int64_t)kv_prng_below(prng, 70000) - 35000;
+        return (int64_t)((uint64_t)state->time_ms + (uint64_t)state->delta_ms + kv_prng_below(prng, 70000) -
+                         35000);
     case 2:
         return (int64_t)kv_prng_next(prng);
     default:
