@@ -95,9 +95,13 @@ static void ingest_rejected(struct ingest *in, struct http_reply *reply,
     size_t n = (size_t)snprintf(
         text, sizeof text, "partial write: %" PRIu64 " %s rejected, %" PRIu64 " samples stored",
         result->rejected, in->influx ? "lines or samples" : "samples", result->accepted);
+    const char *unit = in->influx ? "line" : "time series";
     for (size_t i = 0; i < result->n_rejects && n < sizeof text; i++) {
         const struct ts_reject *r = &result->rejects[i];
-        n += (size_t)snprintf(text + n, sizeof text - n, "%s %s (%s)", i ? ";" : ":", r->text,
+        char place[40] = ""; /* the store knows no lines */
+        if (strncmp(r->text, unit, strlen(unit)) != 0)
+            snprintf(place, sizeof place, " %s %" PRIu32 ":", unit, r->position);
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s %s (%s)", i ? ";" : ":", place, r->text,
                               ts_reject_name(r->reason));
     }
     if (result->n_rejects == TS_REJECTS_KEPT && n < sizeof text)

@@ -105,7 +105,7 @@ unsigned http_world_call(struct http_world *world, const char *method_and_target
 
 const char *http_world_escape(const char *text)
 {
-    static char kept[4][32768];
+    static char kept[4][1 << 18];
     static int at;
     char *out = kept[at++ % 4], *p = out;
     for (; *text && p < out + sizeof kept[0] - 4; text++)
