@@ -78,9 +78,9 @@ $(B)/tests/libhttp.a: $(HTTP_OBJ)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(B)/libkvcore.so: $(KV_OBJ)
-	$(Q)$(CC) -shared -Wl,-soname,libkvcore.so.0 $(LDFLAGS) $^ -o $@ $(KV_LIBS)
+	$(Q)$(CC) -shared $(if $(filter asan tsan,$(MODE)),,-Wl,-z,defs) -Wl,-soname,libkvcore.so.0 $(LDFLAGS) $^ -o $@ $(KV_LIBS)
 $(B)/libtidemark.so: $(KV_OBJ) $(TS_OBJ)
-	$(Q)$(CC) -shared -Wl,-soname,libtidemark.so.0 $(LDFLAGS) $^ -o $@ $(TS_LIBS)
+	$(Q)$(CC) -shared $(if $(filter asan tsan,$(MODE)),,-Wl,-z,defs) -Wl,-soname,libtidemark.so.0 $(LDFLAGS) $^ -o $@ $(TS_LIBS)
 
 $(B)/tidemark: $(call obj,$(SERVER_SRC)) $(HTTP_OBJ) $(TS_OBJ) $(KV_OBJ)
 	$(if $(V),,@echo "  LD  $@")
