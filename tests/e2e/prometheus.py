@@ -202,7 +202,7 @@ def main():
         time.sleep(args.seconds)
         end = math.floor(time.time()) - 8
         phase = quiet_phase("http://" + theirs, end)
-        first = math.ceil(begin) + 65 if args.seconds >= 120 else math.ceil(begin) + 25
+        first = math.ceil(begin) + 65 if args.seconds >= 120 else math.ceil(begin) + 45
         bad = asked = 0
         for query in QUERIES.strip().splitlines():
             for kind in ("instant", "range"):
