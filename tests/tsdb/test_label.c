@@ -3,7 +3,10 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
-#define L(n, v) {KV_STR(n), KV_STR(v)}
+#define L(n, v)                                                                                              \
+    {                                                                                                        \
+        KV_STR(n), KV_STR(v)                                                                                 \
+    }
 
 Test(label, sorting_orders_by_name_and_finds_duplicates)
 {
@@ -53,12 +56,12 @@ Test(label, canonical_bytes_come_back)
 Test(label, bytes_that_are_not_canonical_are_damage)
 {
     static const kv_slice bad[] = {
-        KV_STR("\1a"),                     /* no value */
-        KV_STR("\1a\0"),                   /* empty value */
-        KV_STR("\0\1x"),                   /* empty name */
-        KV_STR("\1b\1x\1a\1x"),            /* not sorted */
-        KV_STR("\1a\1x\1a\1y"),            /* twice */
-        KV_STR("\5a\1x"),                  /* past the end */
+        KV_STR("\1a"),                                          /* no value */
+        KV_STR("\1a\0"),                                        /* empty value */
+        KV_STR("\0\1x"),                                        /* empty name */
+        KV_STR("\1b\1x\1a\1x"),                                 /* not sorted */
+        KV_STR("\1a\1x\1a\1y"),                                 /* twice */
+        KV_STR("\5a\1x"),                                       /* past the end */
         KV_STR("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), /* no varint */
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -72,11 +75,26 @@ Test(label, bytes_that_are_not_canonical_are_damage)
 
 Test(label, utf8_is_checked_as_rfc_3629_says)
 {
-    static const kv_slice good[] = {KV_STR(""), KV_STR("a"), KV_STR("\xc2\x80"), KV_STR("\xe0\xa0\x80"), KV_STR("\xed\x9f\xbf"),
-                                    KV_STR("\xee\x80\x80"), KV_STR("\xf0\x90\x80\x80"), KV_STR("\xf4\x8f\xbf\xbf")};
-    static const kv_slice bad[] = {KV_STR("\0"), KV_STR("\x80"), KV_STR("\xc0\x80"), KV_STR("\xc1\xbf"), KV_STR("\xc2"),
-                                   KV_STR("\xe0\x9f\xbf"), KV_STR("\xed\xa0\x80"), KV_STR("\xf0\x8f\xbf\xbf"),
-                                   KV_STR("\xf4\x90\x80\x80"), KV_STR("\xf5\x80\x80\x80"), KV_STR("\xff"), KV_STR("a\xe2\x82")};
+    static const kv_slice good[] = {KV_STR(""),
+                                    KV_STR("a"),
+                                    KV_STR("\xc2\x80"),
+                                    KV_STR("\xe0\xa0\x80"),
+                                    KV_STR("\xed\x9f\xbf"),
+                                    KV_STR("\xee\x80\x80"),
+                                    KV_STR("\xf0\x90\x80\x80"),
+                                    KV_STR("\xf4\x8f\xbf\xbf")};
+    static const kv_slice bad[] = {KV_STR("\0"),
+                                   KV_STR("\x80"),
+                                   KV_STR("\xc0\x80"),
+                                   KV_STR("\xc1\xbf"),
+                                   KV_STR("\xc2"),
+                                   KV_STR("\xe0\x9f\xbf"),
+                                   KV_STR("\xed\xa0\x80"),
+                                   KV_STR("\xf0\x8f\xbf\xbf"),
+                                   KV_STR("\xf4\x90\x80\x80"),
+                                   KV_STR("\xf5\x80\x80\x80"),
+                                   KV_STR("\xff"),
+                                   KV_STR("a\xe2\x82")};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
         cr_expect(ts_utf8_valid(good[i]), "%zu", i);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)

@@ -82,7 +82,10 @@ Test(regex, whole_texts_match)
         {"x{2}{", "xx{", true},
         {"\\Qa.b\\E+", "a.bbb", true},
         {"\\Qa.b", "a.b", true},
-        {"\\x41\\x{1F600}\\101", "A\xf0\x9f\x98\x80" "A", true},
+        {"\\x41\\x{1F600}\\101",
+         "A\xf0\x9f\x98\x80"
+         "A",
+         true},
         {"a\\b b", "a b", true},
         {"a\\Bb", "ab", true},
         {"a\\bb", "ab", false},
@@ -146,7 +149,8 @@ Test(regex, errors_are_worded_as_by_go)
         struct kv_err err = {0};
         char expected[300];
         snprintf(expected, sizeof expected, "error parsing regexp: %s", cases[i].error);
-        cr_expect_eq(ts_regex_compile(kv_slice_str(cases[i].pattern), &regex, &err), KV_INVALID, "%s", cases[i].pattern);
+        cr_expect_eq(ts_regex_compile(kv_slice_str(cases[i].pattern), &regex, &err), KV_INVALID, "%s",
+                     cases[i].pattern);
         cr_expect_str_eq(err.text, expected);
     }
 }
@@ -161,8 +165,9 @@ Test(regex, bounds_are_reported)
     memset(text, '(', 200);
     memset(text + 200, ')', 200);
     cr_expect_eq(ts_regex_compile(kv_slice_of(text, 400), &regex, &err), KV_LIMIT);
-    cr_expect_eq(ts_regex_compile(KV_STR("((ab){10}c){90}((ab){10}c){90}((ab){10}c){90}((ab){10}c){90}((ab){10}c){90}"),
-                                  &regex, &err),
+    cr_expect_eq(ts_regex_compile(
+                     KV_STR("((ab){10}c){90}((ab){10}c){90}((ab){10}c){90}((ab){10}c){90}((ab){10}c){90}"),
+                     &regex, &err),
                  KV_LIMIT);
     cr_expect_null(regex);
 }
@@ -202,15 +207,15 @@ Test(regex, templates_expand_as_in_go)
     static const struct {
         const char *template, *out;
     } cases[] = {
-        {"$1", "node"},          {"${2}x", "17x"},     {"$first/$2", "node/17"}, {"$2x", ""},       {"$$1", "$1"},
-        {"$", "$"},              {"${1", "${1"},       {"$3|$9|$nope|", "|||"},  {"$0", "node-17"}, {"$01", ""},
-        {"a$-b", "a$-b"},        {"${first}s", "nodes"}, {"plain", "plain"},     {"", ""},
+        {"$1", "node"},   {"${2}x", "17x"},       {"$first/$2", "node/17"}, {"$2x", ""},       {"$$1", "$1"},
+        {"$", "$"},       {"${1", "${1"},         {"$3|$9|$nope|", "|||"},  {"$0", "node-17"}, {"$01", ""},
+        {"a$-b", "a$-b"}, {"${first}s", "nodes"}, {"plain", "plain"},       {"", ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct kv_buf out = {0};
         cr_assert_eq(ts_regex_expand(regex, kv_slice_str(cases[i].template), groups, 8, &out), KV_OK);
-        cr_expect(kv_slice_equal(kv_buf_slice(&out), kv_slice_str(cases[i].out)), "%s: %.*s", cases[i].template,
-                  KV_ARG(kv_buf_slice(&out)));
+        cr_expect(kv_slice_equal(kv_buf_slice(&out), kv_slice_str(cases[i].out)), "%s: %.*s",
+                  cases[i].template, KV_ARG(kv_buf_slice(&out)));
         kv_buf_release(&out);
     }
     ts_regex_free(regex);
@@ -308,7 +313,8 @@ static void check_result(struct vectors *v, kv_slice text, const char *result)
     kv_slice groups[TS_REGEX_GROUPS_MAX];
     bool expected = result[0] != '-';
     cr_assert_eq(ts_regex_matches(v->regex, text), expected, "%s on \"%.*s\"", v->pattern, KV_ARG(text));
-    cr_assert_eq(ts_regex_groups(v->regex, text, groups, TS_REGEX_GROUPS_MAX), expected, "groups of %s", v->pattern);
+    cr_assert_eq(ts_regex_groups(v->regex, text, groups, TS_REGEX_GROUPS_MAX), expected, "groups of %s",
+                 v->pattern);
     for (size_t g = 0; expected && *result && *result != ';' && *result != '\n'; g++) {
         if (*result == '-') {
             cr_assert_null(groups[g].data, "group %zu of %s on \"%.*s\"", g, v->pattern, KV_ARG(text));
@@ -376,7 +382,8 @@ static void run_vectors(FILE *in, size_t every)
         }
     }
     cr_assert_gt(v.checked, 0);
-    fprintf(stderr, "regexp vectors: %zu expressions, %zu results, %zu with \\C skipped\n", v.regexps, v.checked, v.skipped);
+    fprintf(stderr, "regexp vectors: %zu expressions, %zu results, %zu with \\C skipped\n", v.regexps,
+            v.checked, v.skipped);
     ts_regex_free(v.regex);
     for (size_t i = 0; i < v.n_texts; i++)
         free(v.strings[i]);

@@ -1,0 +1,251 @@
+#include "kvcore/base/mem.h"
+#include "kvcore/base/prng.h"
+#include "tsdb/key.h"
+#include "tsdb/postings.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+static size_t bits_list(const uint64_t *bits, uint16_t *out)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < TS_BATCH_SIZE; i++)
+        if (bits[i / 64] >> (i % 64) & 1)
+            out[n++] = (uint16_t)i;
+    return n;
+}
+
+/* Members with gaps below `gap` on average, in runs of up to `run`. */
+static size_t random_members(struct kv_prng *prng, uint64_t gap, uint64_t run, size_t max, uint16_t *out)
+{
+    size_t n = 0;
+    uint32_t next = (uint32_t)kv_prng_below(prng, gap + 1);
+    while (n < max && next < TS_BATCH_SIZE) {
+        for (uint64_t r = 1 + kv_prng_below(prng, run); r > 0 && n < max && next < TS_BATCH_SIZE; r--)
+            out[n++] = (uint16_t)next++;
+        next += 1 + (uint32_t)kv_prng_below(prng, gap + 1);
+    }
+    return n;
+}
+
+Test(postings, every_form_comes_back)
+{
+    static uint16_t in[TS_BATCH_SIZE], out[TS_BATCH_SIZE];
+    static uint64_t bits[TS_BATCH_WORDS];
+    static const struct {
+        uint64_t gap, run;
+        size_t max;
+        uint8_t form;
+    } shapes[] = {
+        {60000, 1, 1, 1}, {900, 1, 60000, 1}, {3, 1, 60000, 3}, {100, 400, 60000, 2}, {0, 70000, 60000, 2}};
+    struct kv_prng prng;
+    kv_prng_init(&prng, 5);
+    for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
+        for (int i = 0; i < 50; i++) {
+            struct kv_buf bytes = {0};
+            size_t n = random_members(&prng, shapes[s].gap, shapes[s].run, shapes[s].max, in);
+            if (n == 0)
+                continue;
+            memset(bits, 0, sizeof bits);
+            cr_assert_eq(ts_postings_encode(in, n, &bytes), KV_OK);
+            cr_assert_leq(bytes.len, TS_BATCH_BYTES_MAX);
+            if (n > 2)
+                cr_expect_eq(bytes.data[0], shapes[s].form, "shape %zu", s);
+            cr_assert_eq(ts_postings_decode(kv_buf_slice(&bytes), bits), KV_OK);
+            cr_assert_eq(bits_list(bits, out), n);
+            cr_assert_eq(memcmp(in, out, n * sizeof *in), 0);
+            kv_buf_release(&bytes);
+        }
+    }
+}
+
+Test(postings, damage_is_refused)
+{
+    static uint64_t bits[TS_BATCH_WORDS];
+    static uint8_t empty_bitmap[TS_BATCH_BYTES_MAX] = {3};
+    const kv_slice bad[] = {
+        KV_STR(""),
+        KV_STR("\1"),                 /* nothing in it */
+        KV_STR("\0\1"),               /* no such form */
+        KV_STR("\4\1"),               /* nor such */
+        KV_STR("\1\x80"),             /* cut varint */
+        KV_STR("\1\x80\x80\x04"),     /* 65536 */
+        KV_STR("\1\xff\xff\x03\x00"), /* something behind 65535 */
+        KV_STR("\2\1"),               /* a run without its length */
+        KV_STR("\2\x00\x80\x80\x04"), /* a run of 65537 */
+        KV_STR("\3short"),
+        {empty_bitmap, sizeof empty_bitmap},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct ts_refset set = {0};
+        bool meets;
+        cr_expect_eq(ts_postings_decode(bad[i], bits), KV_CORRUPT, "%zu", i);
+        cr_expect_eq(ts_refset_add_encoded(&set, 1, 0, bad[i]), KV_CORRUPT, "%zu", i);
+        ts_refset_release(&set);
+        (void)!ts_refset_meets_encoded(&set, 1, 0, bad[i], &meets);
+    }
+}
+
+/* ---- sets against a sorted array --------------------------------------------------------------------------------- */
+
+struct model {
+    uint64_t refs[40000];
+    size_t n;
+};
+
+static int u64_order(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static bool model_has(const struct model *m, uint64_t ref)
+{
+    return m->n > 0 && bsearch(&ref, m->refs, m->n, sizeof ref, u64_order);
+}
+
+static void model_fill(struct model *m, struct ts_refset *set, struct kv_prng *prng)
+{
+    uint64_t ranges[] = {4, 300, 9000, 200000}; /* sparse and dense batches */
+    m->n = 0;
+    for (uint32_t metric = 1; metric <= 3; metric++) {
+        uint64_t range = ranges[kv_prng_below(prng, 4)];
+        size_t many = (size_t)kv_prng_below(prng, 9000);
+        for (size_t i = 0; i < many; i++) {
+            uint64_t ref = ts_ref_of(metric, (uint32_t)kv_prng_below(prng, range));
+            bool added;
+            cr_assert_eq(ts_refset_add(set, ref, &added), KV_OK);
+            if (added)
+                m->refs[m->n++] = ref;
+        }
+    }
+    qsort(m->refs, m->n, sizeof *m->refs, u64_order);
+}
+
+static void expect_same(const struct ts_refset *set, const struct model *m)
+{
+    uint64_t *refs;
+    size_t n;
+    cr_assert_eq(ts_refset_refs(set, &refs, &n), KV_OK);
+    cr_assert_eq(n, m->n);
+    cr_assert_eq(ts_refset_count(set), n);
+    cr_assert(n == 0 || memcmp(refs, m->refs, n * sizeof *refs) == 0);
+    for (size_t i = 0; i < n; i += 97)
+        cr_assert(ts_refset_has(set, refs[i]));
+    kv_free(refs);
+}
+
+Test(postings, sets_do_what_sorted_arrays_do)
+{
+    static struct model a, b, want;
+    struct kv_prng prng;
+    kv_prng_init(&prng, 11);
+    for (int round = 0; round < 60; round++) {
+        struct ts_refset sa = {0}, sb = {0};
+        model_fill(&a, &sa, &prng);
+        model_fill(&b, &sb, &prng);
+        expect_same(&sa, &a);
+        want.n = 0;
+        int op = round % 4;
+        for (size_t i = 0; i < a.n; i++)
+            if (op == 0 || op == 3 || model_has(&b, a.refs[i]) == (op == 1))
+                want.refs[want.n++] = a.refs[i];
+        for (size_t i = 0; i < b.n; i++)
+            if ((op == 0 || (op == 3 && ts_ref_metric(b.refs[i]) == 2)) && !model_has(&a, b.refs[i]))
+                want.refs[want.n++] = b.refs[i];
+        qsort(want.refs, want.n, sizeof *want.refs, u64_order);
+        if (op == 0)
+            cr_assert_eq(ts_refset_or(&sa, &sb), KV_OK);
+        else if (op == 1)
+            ts_refset_and(&sa, &sb);
+        else if (op == 2)
+            ts_refset_andnot(&sa, &sb);
+        else
+            cr_assert_eq(ts_refset_or_metric(&sa, &sb, 2), KV_OK);
+        expect_same(&sa, &want);
+        ts_refset_release(&sa);
+        ts_refset_release(&sb);
+    }
+}
+
+Test(postings, encoded_lists_join_and_meet_sets)
+{
+    static uint16_t members[TS_BATCH_SIZE];
+    struct kv_prng prng;
+    kv_prng_init(&prng, 17);
+    for (int round = 0; round < 200; round++) {
+        struct ts_refset set = {0}, other = {0};
+        struct kv_buf bytes = {0};
+        bool meets, expected = false;
+        size_t n = random_members(&prng, 1 + kv_prng_below(&prng, 3000), 1 + kv_prng_below(&prng, 100),
+                                  TS_BATCH_SIZE, members);
+        if (n == 0)
+            continue;
+        for (int i = 0; i < 5; i++) {
+            uint32_t series = 3u << 16 | (uint32_t)kv_prng_below(&prng, TS_BATCH_SIZE);
+            cr_assert_eq(ts_refset_add(&other, ts_ref_of(1, series), NULL), KV_OK);
+        }
+        cr_assert_eq(ts_postings_encode(members, n, &bytes), KV_OK);
+        cr_assert_eq(ts_refset_add_encoded(&set, 1, 3, kv_buf_slice(&bytes)), KV_OK);
+        cr_assert_eq(ts_refset_count(&set), n);
+        for (size_t i = 0; i < n; i++)
+            expected = expected || ts_refset_has(&other, ts_ref_of(1, 3u << 16 | members[i]));
+        cr_assert_eq(ts_refset_meets_encoded(&other, 1, 3, kv_buf_slice(&bytes), &meets), KV_OK);
+        cr_expect_eq(meets, expected);
+        cr_assert_eq(ts_refset_meets_encoded(&other, 1, 2, kv_buf_slice(&bytes), &meets), KV_OK);
+        cr_expect_not(meets);
+        kv_buf_release(&bytes);
+        ts_refset_release(&set);
+        ts_refset_release(&other);
+    }
+}
+
+/* ---- activity ---------------------------------------------------------------------------------------------------- */
+
+static bool out_of_memory(size_t size)
+{
+    (void)size;
+    return true;
+}
+
+Test(postings, activity_collects_windows)
+{
+    struct ts_activity *activity;
+    struct ts_refset set = {0};
+    bool all = false;
+    int32_t windows[4];
+    cr_assert_eq(ts_activity_new(&activity), KV_OK);
+    for (int32_t w = 5; w >= -5; w -= 5)
+        for (uint32_t s = 0; s < 10; s++)
+            cr_assert_eq(ts_activity_add(activity, w, ts_ref_of(s % 2 + 1, s)), KV_OK);
+    cr_assert_eq(ts_activity_windows(activity, windows, 4), 3);
+    cr_expect(windows[0] == -5 && windows[1] == 0 && windows[2] == 5);
+    cr_assert_eq(ts_activity_collect(activity, -4, 4, 0, &set, &all), KV_OK);
+    cr_expect(!all && ts_refset_count(&set) == 10);
+    ts_refset_release(&set);
+    cr_assert_eq(ts_activity_collect(activity, 0, 4, 2, &set, &all), KV_OK);
+    cr_expect(!all && ts_refset_count(&set) == 5);
+    ts_refset_release(&set);
+    cr_assert_eq(ts_activity_collect(activity, 6, 100, 0, &set, &all), KV_OK);
+    cr_expect_eq(ts_refset_count(&set), 0);
+    ts_activity_free(activity);
+}
+
+Test(postings, activity_without_memory_answers_all)
+{
+    struct ts_activity *activity;
+    struct ts_refset set = {0};
+    bool all = false;
+    cr_assert_eq(ts_activity_new(&activity), KV_OK);
+    cr_assert_eq(ts_activity_add(activity, 1, ts_ref_of(1, 1)), KV_OK);
+    kv_mem_should_fail = out_of_memory;
+    kv_status rc = ts_activity_add(activity, 1, ts_ref_of(2, 1));
+    kv_mem_should_fail = NULL;
+    cr_assert_eq(rc, KV_NO_MEMORY);
+    cr_assert_eq(ts_activity_collect(activity, 2, 2, 0, &set, &all), KV_OK);
+    cr_expect_not(all);
+    cr_assert_eq(ts_activity_collect(activity, 1, 1, 0, &set, &all), KV_OK);
+    cr_expect(all);
+    ts_refset_release(&set);
+    ts_activity_free(activity);
+}
