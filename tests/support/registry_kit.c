@@ -81,14 +81,17 @@ kv_status registry_kit_resolve(struct ts_resolver *resolver, const struct ts_lab
     struct given given = {labels, n};
     struct kv_buf identity = {0};
     struct ts_refusal ignored;
-    must(kv_buf_append_byte(&identity, (uint8_t)variant));
-    must(ts_labels_encode(labels, n, &identity));
+    kv_status rc =
+        kv_buf_append_byte(&identity, (uint8_t)variant); /* tests fail allocations: reported as any other */
+    if (rc == KV_OK)
+        rc = ts_labels_encode(labels, n, &identity);
     struct ts_row row = {.protocol = TS_PROTOCOL_LABELS,
                          .position = 1,
                          .identity = {kv_buf_slice(&identity)},
                          .labels = give_labels,
                          .labels_ctx = &given};
-    kv_status rc = ts_resolve(resolver, &row, ref, why ? why : &ignored, NULL);
+    if (rc == KV_OK)
+        rc = ts_resolve(resolver, &row, ref, why ? why : &ignored, NULL);
     kv_buf_release(&identity);
     return rc;
 }
