@@ -582,40 +582,8 @@ uint64_t kv_log_first_needed(struct kv_log *log, uint64_t puts_from, uint64_t re
     return first == UINT64_MAX ? 0 : first;
 }
 
-/* Takes the oldest file off the list unless it is needed. */
-static bool trim_take(struct kv_log *log, uint64_t puts_from, uint64_t records_from, uint64_t *number)
-{
-    kv_mutex_lock(&log->lock);
-    bool take = needed_from(log, puts_from, records_from) > 0;
-    if (take) {
-        *number = log->files[0].seal.number;
-        log->stats.file_bytes -= log->files[0].seal.valid_len;
-        log->n_files--;
-        log->stats.files = log->n_files;
-        memmove(log->files, log->files + 1, log->n_files * sizeof *log->files);
-    }
-    kv_mutex_unlock(&log->lock);
-    return take;
-}
-
-kv_status kv_log_trim(struct kv_log *log, uint64_t puts_from, uint64_t records_from, uint64_t *first,
-                      struct kv_err *err)
-{
-    kv_status rc = KV_OK;
-    uint64_t number;
-    while (trim_take(log, puts_from, records_from, &number)) {
-        char name[KV_LOG_NAME_MAX];
-        kv_log_name(name, number);
-        kv_status removed = kv_dir_remove(log->options.dir, name, rc < 0 ? NULL : err);
-        if (removed < 0 && removed != KV_MISSING && rc == KV_OK)
-            rc = removed; /* the file is a leftover then; the next open removes it */
-    }
-    if (first)
-        *first = kv_log_first_needed(log, puts_from, records_from);
-    return rc;
-}
-
-static bool trim_take_below(struct kv_log *log, uint64_t first, uint64_t *number)
+/* Takes the oldest file off the list if it is sealed and numbered below first. */
+static bool trim_take(struct kv_log *log, uint64_t first, uint64_t *number)
 {
     kv_mutex_lock(&log->lock);
     bool take = log->n_files > 0 && log->files[0].sealed && log->files[0].seal.number < first;
@@ -634,7 +602,7 @@ kv_status kv_log_trim_below(struct kv_log *log, uint64_t first, struct kv_err *e
 {
     kv_status rc = KV_OK;
     uint64_t number;
-    while (trim_take_below(log, first, &number)) {
+    while (trim_take(log, first, &number)) {
         char name[KV_LOG_NAME_MAX];
         kv_log_name(name, number);
         kv_status removed = kv_dir_remove(log->options.dir, name, rc < 0 ? NULL : err);

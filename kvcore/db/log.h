@@ -129,15 +129,11 @@ bool kv_log_alive(const struct kv_log *log);
 
 /* ---- any thread */
 
-/* Removes, oldest first, sealed files that hold neither puts at or above puts_from nor application records at
- * or above records_from. Call after the edit that moved the floors is durable. The first file number that
- * stays: *first (may be NULL). */
-KV_MUST kv_status kv_log_trim(struct kv_log *log, uint64_t puts_from, uint64_t records_from, uint64_t *first,
-                              struct kv_err *err);
-/* Removes sealed files numbered below first, which a durable edit has declared not needed: unlike the floors, that cannot take in a file
- * sealed since the edit. */
+/* Removes sealed files numbered below first, which a durable edit has declared not needed (by number, not by floors: those could take in
+ * a file that was sealed since the edit). What cannot be removed is a leftover for the next open. */
 KV_MUST kv_status kv_log_trim_below(struct kv_log *log, uint64_t first, struct kv_err *err);
-/* The first file number that would stay, without removing any: for the edit that moves the floors. */
+/* The first file that holds puts at or above puts_from or application records at or above records_from, or is not sealed: what the edit
+ * that moves the floors declares needed. */
 uint64_t kv_log_first_needed(struct kv_log *log, uint64_t puts_from, uint64_t records_from);
 /* Calls each for every file, oldest first; the last may be unsealed (sealed false: valid_len is what is
  * written so far). */

@@ -544,7 +544,7 @@ static void scenario_trim(struct log_kit *kit, uint64_t floor)
     m->n_seals -= gone;
     m->edit++;
     if (log_kit_manifest_store(m, NULL) == KV_OK) {
-        kv_status rc = kv_log_trim(kit->log, floor, floor, NULL, NULL);
+        kv_status rc = kv_log_trim_below(kit->log, first, NULL);
         (void)rc; /* what could not be removed is a leftover */
     } else {
         m->floor = before;
