@@ -251,7 +251,7 @@ static bool parse_fill_value(struct ts_parser *p, double *value)
 static bool parse_fills(struct ts_parser *p, struct ts_matching *matching)
 {
     for (int i = 0; i < 2; i++) {
-        double value;
+        double value = 0;
         enum ts_tok type = ts_parse_peek(p);
         bool left = type == TS_TOK_FILL || type == TS_TOK_FILL_LEFT;
         bool right = type == TS_TOK_FILL || type == TS_TOK_FILL_RIGHT;

@@ -57,7 +57,7 @@ static kv_status take_integer(const char *text, double *value)
         if (c >= '0' && c <= '9')
             digit = (uint64_t)(c - '0');
         else if ((c | 32) >= 'a' && (c | 32) <= 'f')
-            digit = (uint64_t)((c | 32) - 'a' + 10);
+            digit = (uint64_t)(c | 32) - 'a' + 10;
         if (digit >= base)
             return KV_NOT_FOUND; /* 08, 1.5, 1e3: perhaps a float */
         if (__builtin_mul_overflow(integer, base, &integer) ||
@@ -161,7 +161,8 @@ static bool parse_duration_text(struct ts_parser *p, struct ts_token token, doub
             return ts_parse_fail(p, token.start, "duration out of range");
         rest = kv_slice_from(rest, n);
     }
-    *seconds = (double)(total / 1000) + (double)(total % 1000) / 1e3;
+    uint64_t whole = total / 1000;
+    *seconds = (double)whole + (double)(total % 1000) / 1e3;
     return true;
 }
 

@@ -70,7 +70,7 @@ static bool parse_add_matcher(struct ts_parser *p, struct ts_vector_selector *se
     if (!matchers)
         return false;
     selector->matchers = matchers;
-    struct ts_regex **regexes = ts_parse_grow(p, p->tree->regexes, p->tree->n_regexes, sizeof *regexes);
+    struct ts_regex **regexes = ts_parse_grow(p, p->tree->regexes, p->tree->n_regexes, sizeof(void *));
     if (!regexes)
         return false;
     p->tree->regexes = regexes;
@@ -212,7 +212,7 @@ static bool parse_args(struct ts_parser *p, struct ts_expr ***args, size_t *n)
     }
     for (;;) {
         struct ts_expr *arg = ts_parse_expr(p);
-        if (!arg || !(*args = ts_parse_grow(p, *args, *n, sizeof **args)))
+        if (!arg || !(*args = ts_parse_grow(p, *args, *n, sizeof(void *))))
             return false;
         (*args)[(*n)++] = arg;
         if (ts_parse_peek(p) != TS_TOK_COMMA)

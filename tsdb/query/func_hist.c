@@ -7,6 +7,7 @@
  */
 #include "tsdb/query/func.h"
 
+#include "kvcore/base/assert.h"
 #include "kvcore/base/number.h"
 #include "tsdb/promql/print.h"
 #include "tsdb/query/labelset.h"
@@ -317,6 +318,7 @@ static kv_status hist_labelled_row(struct hist *hist, const struct ts_column *ro
     if (!value.data)
         return ts_pool_status(&self->out.pool);
     struct ts_label extra = {ts_func_string(self->op.expr, 1), value};
+    KV_ASSERT(*index); /* there is room for at least one */
     (*index)[at] = self->out.n;
     return hist_row(hist, row, &extra, values);
 }
