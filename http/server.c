@@ -452,6 +452,8 @@ static bool has_hidden_bytes(struct exchange *ex, struct MHD_Connection *mhd, co
     const char *end = method + (info ? info->header_size : 0);
     if (url < method || version < url || version > end || hides_bytes(url + ex->target.len, version))
         return version >= url && url >= method && version <= end;
+    if (ex->request.n_headers > HTTP_HEADERS_MAX)
+        return false; /* not all are known; refused for that */
     for (size_t i = 0; i < ex->request.n_headers; i++) {
         const kv_slice value = ex->request.headers[i].value;
         const char *from = (const char *)value.data + value.len;
