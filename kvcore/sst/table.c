@@ -34,14 +34,14 @@ kv_status kv_table_read_block(struct kv_table *table, struct kv_block_handle han
     if (!stored)
         return kv_fail(err, KV_NO_MEMORY, 0, "no memory for a block of table %s", table->name);
     kv_status rc = kv_file_read_exact(table->file, handle.offset, (size_t)handle.len, stored, err);
-    if (rc < 0) {
+    if (rc != KV_OK) {
         kv_free(stored);
         return rc == KV_CORRUPT ? kv_table_damaged(table, rc, handle.offset, "the file ends early", err) : rc;
     }
     rc = kv_block_open(stored, (size_t)handle.len, table->uid_sum, handle.offset, entries, out);
     if (rc == KV_NO_MEMORY)
         return kv_fail(err, rc, 0, "no memory for a block of table %s", table->name);
-    return rc < 0 ? kv_table_damaged(table, rc, handle.offset, "a damaged block", err) : rc;
+    return rc == KV_OK ? rc : kv_table_damaged(table, rc, handle.offset, "a damaged block", err);
 }
 
 static kv_status table_block(struct kv_table *table, struct kv_block_handle handle, bool entries, bool fill,
@@ -66,6 +66,7 @@ kv_status kv_table_handle(const struct kv_table *table, const struct kv_block *i
                           struct kv_entry *separator, uint8_t key_buf[KV_KEY_LEN_MAX],
                           struct kv_block_handle *out, struct kv_err *err)
 {
+    *out = (struct kv_block_handle){0, 0};
     kv_block_entry(index, i, key_buf, separator);
     kv_slice value = separator->value;
     if (kv_take_varint(&value, &out->offset) < 0 || kv_take_varint(&value, &out->len) < 0 || value.len)
@@ -82,7 +83,7 @@ kv_status kv_table_filter(struct kv_table *table, kv_slice *filter, struct kv_bl
         return KV_OK;
     }
     kv_status rc = table_block(table, table->filter_handle, false, true, held, err);
-    if (rc < 0)
+    if (rc != KV_OK)
         return rc;
     *filter = (*held)->bytes;
     rc = kv_filter_check(*filter);
@@ -353,12 +354,12 @@ uint64_t kv_table_number(const struct kv_table *table)
 
 static kv_status get_passes_filter(struct kv_table *table, kv_slice key, struct kv_err *err)
 {
-    kv_slice filter;
+    kv_slice filter = {NULL, 0};
     struct kv_block *held;
     if (!table->filter_handle.len)
         return KV_OK;
     kv_status rc = kv_table_filter(table, &filter, &held, err);
-    if (rc < 0)
+    if (rc != KV_OK)
         return rc;
     rc = kv_filter_may_hold(filter, key) ? KV_OK : KV_NOT_FOUND;
     kv_block_unref(held);

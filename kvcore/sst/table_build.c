@@ -149,9 +149,9 @@ static kv_status build_store(struct kv_table_build *build, kv_slice payload, enu
 static kv_status build_store_entries(struct kv_table_build *build, struct kv_block_build *block,
                                      struct kv_block_handle *handle, struct kv_err *err)
 {
-    kv_slice payload;
+    kv_slice payload = {NULL, 0};
     kv_status rc = kv_block_build_finish(block, &payload);
-    if (rc < 0)
+    if (rc != KV_OK)
         return build_check(build, rc, err);
     rc = build_store(build, payload, build->codec, handle, err);
     kv_block_build_reset(block);
@@ -205,7 +205,7 @@ static kv_status index_add_pending(struct kv_table_build *build, kv_slice next)
 
 static kv_status index_end_partition(struct kv_table_build *build, struct kv_err *err)
 {
-    struct kv_block_handle handle;
+    struct kv_block_handle handle = {0, 0};
     kv_status rc = build_store_entries(build, &build->index, &handle, err);
     if (rc < 0)
         return rc;

@@ -3,6 +3,7 @@
 #include "kvcore/sst/block.h"
 #include "kvcore/sst/format.h"
 #include "tests/support/sst_kit.h"
+#include "tests/support/vfs_fault.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -543,6 +544,74 @@ Test(table, any_failed_allocation_is_reported)
         kv_entry_iter_close(it);
         kv_block_unref(found.block);
         kv_table_unref(table);
+    }
+    kv_buf_release(&bytes);
+    sst_data_release(&data);
+    sst_kit_release(&kit);
+}
+
+Test(table, any_failed_operation_of_a_build_is_reported_and_leaves_nothing_behind)
+{
+    static const enum vfs_fault_kind kinds[] = {VFS_FAULT_EIO, VFS_FAULT_ENOSPC, VFS_FAULT_SHORT_EIO,
+                                                VFS_FAULT_SYNC_KEEPS, VFS_FAULT_SYNC_REVERTS};
+    const struct sst_shape shape = {.versions = 3, .value_len_max = 3000};
+    struct sst_kit kit;
+    struct sst_data data;
+    sst_kit_init(&kit, 1 << 20);
+    sst_data_random(&data, 15, 1000, &shape); /* more than one append */
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+        bool fired = true;
+        for (uint64_t nth = 1; fired; nth++) {
+            struct vfs_fault *fault = vfs_fault_new(kit.vfs);
+            struct vfs_fault_plan plan = {
+                .nth = nth, .kind = kinds[k], .ops = VFS_OP_ALL & ~(uint32_t)VFS_OP_DIR_OPEN};
+            struct sst_kit faulty = kit;
+            struct kv_err err = {0};
+            int files = 0;
+            if (kinds[k] == VFS_FAULT_SYNC_KEEPS || kinds[k] == VFS_FAULT_SYNC_REVERTS)
+                plan.ops = VFS_OP_SYNC;
+            cr_assert_eq(kv_vfs_dir_open(vfs_fault_as_vfs(fault), "db", false, &faulty.dir, NULL), KV_OK);
+            vfs_fault_plan(fault, &plan);
+            struct sst_build how = {.name = "1.tbl"};
+            kv_status rc = sst_build(&faulty, &how, &data, NULL, &err);
+            fired = vfs_fault_fired(fault);
+            vfs_fault_plan(fault, NULL);
+            cr_assert_eq(fired, rc < 0);
+            cr_assert_eq(kit.dir->ops->list(kit.dir, count_file, &files, NULL), KV_OK);
+            cr_assert_eq(files, fired ? 0 : 1);
+            if (fired)
+                cr_assert_neq(err.text[0], 0);
+            else
+                cr_assert_eq(read_all(&kit, "1.tbl", &data), KV_OK);
+            cr_assert(kv_dir_remove(kit.dir, "1.tbl", NULL) <= 0);
+            kv_dir_close(faulty.dir);
+            vfs_fault_free(fault);
+        }
+    }
+    sst_data_release(&data);
+    sst_kit_release(&kit);
+}
+
+Test(table, any_failed_read_is_reported_and_the_next_one_works)
+{
+    struct sst_kit kit;
+    struct sst_data data;
+    struct kv_buf bytes = {0};
+    bool fired = true;
+    small_table(&kit, &data, &bytes);
+    for (uint64_t nth = 1; fired; nth++) {
+        struct vfs_fault *fault = vfs_fault_new(kit.vfs);
+        struct vfs_fault_plan plan = {.nth = nth, .ops = VFS_OP_OPEN | VFS_OP_READ | VFS_OP_SIZE};
+        struct sst_kit faulty = kit;
+        cr_assert_eq(kv_vfs_dir_open(vfs_fault_as_vfs(fault), "db", false, &faulty.dir, NULL), KV_OK);
+        vfs_fault_plan(fault, &plan);
+        kv_status rc = read_all(&faulty, "1.tbl", &data);
+        fired = vfs_fault_fired(fault);
+        cr_assert_eq(rc, fired ? KV_IO : KV_OK);
+        vfs_fault_plan(fault, NULL);
+        cr_assert_eq(read_all(&faulty, "1.tbl", &data), KV_OK, "nothing bad was cached");
+        kv_dir_close(faulty.dir);
+        vfs_fault_free(fault);
     }
     kv_buf_release(&bytes);
     sst_data_release(&data);
