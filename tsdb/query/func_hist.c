@@ -309,6 +309,7 @@ static kv_status hist_labelled_row(struct hist *hist, const struct ts_column *ro
     if (rc < 0)
         return rc;
     if (!is_new) {
+        KV_ASSERT(*index); /* made with the first */
         *values = self->out.items[(*index)[at]].values;
         return KV_OK;
     }
@@ -318,7 +319,6 @@ static kv_status hist_labelled_row(struct hist *hist, const struct ts_column *ro
     if (!value.data)
         return ts_pool_status(&self->out.pool);
     struct ts_label extra = {ts_func_string(self->op.expr, 1), value};
-    KV_ASSERT(*index); /* there is room for at least one */
     (*index)[at] = self->out.n;
     return hist_row(hist, row, &extra, values);
 }
