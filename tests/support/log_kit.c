@@ -214,7 +214,8 @@ static kv_status kit_seal(void *ctx, const struct kv_log_seal *seals, size_t n, 
                           struct kv_err *err)
 {
     struct log_kit_manifest *m = ctx;
-    struct log_kit_manifest before = *m;
+    size_t n_before = m->n_seals;
+    uint64_t current_before = m->current, last_before = m->last_seq;
     for (size_t i = 0; i < n; i++) {
         if (m->n_seals && m->seals[m->n_seals - 1].number >= seals[i].number)
             log_kit_die("log %" PRIu64 " is sealed twice or out of order", seals[i].number);
@@ -227,10 +228,10 @@ static kv_status kit_seal(void *ctx, const struct kv_log_seal *seals, size_t n, 
     m->edit++;
     kv_status rc = m->dead ? KV_IO : log_kit_manifest_store(m, err);
     if (rc < 0) {
-        uint64_t number = m->next_number, generation = m->generation;
-        *m = before;
-        m->next_number = number;
-        m->generation = generation;
+        m->n_seals = n_before;
+        m->current = current_before;
+        m->last_seq = last_before;
+        m->edit--;
     } else if (m->sealed) {
         m->sealed(m->sealed_ctx);
     }
