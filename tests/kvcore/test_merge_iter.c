@@ -92,7 +92,7 @@ static kv_status fill_source(struct sst_kit *kit, const struct sst_data *part, s
         kv_memtable_unref(memtable);
         return rc;
     }
-    char name[20];
+    char name[32];
     struct kv_table *table = NULL;
     struct kv_table_iter_options all = {0};
     snprintf(name, sizeof name, "%zu.tbl", which);
