@@ -29,7 +29,8 @@ kv_status kv_db_open_table(struct kv_db *db, const struct kv_table_meta *meta, s
 
 void kv_db_kick(struct kv_db *db)
 {
-    kv_env_job_kick(db->env, &db->job);
+    if (db->ready)
+        kv_env_job_kick(db->env, &db->job);
 }
 
 void kv_db_work_failed(struct kv_db *db, const char *what, const struct kv_err *err)

@@ -42,6 +42,7 @@ struct kv_db {
     uint8_t ids[KV_SPACES_MAX]; /* id of each declared space */
     uint32_t n_declared;
     uint8_t uuid[KV_UUID_LEN];
+    uint64_t owner_epoch; /* of this open */
 
     struct kv_log *log;
     struct kv_committer *committer; /* NULL: read-only */
@@ -58,10 +59,11 @@ struct kv_db {
     uint64_t flush_failures; /* grows with each failed flush; view_mutex */
     struct kv_err work_err;  /* of the last failed flush or merge; code KV_OK: none; view_mutex */
     _Atomic bool merging_stopped; /* a merge met damage: no more of them by themselves */
+    _Atomic bool ready;           /* opened: background work may begin */
     _Atomic bool closing;         /* merges stop early */
     bool recovering;              /* replay: memtables are switched without a committer */
     uint64_t *obsolete;           /* table numbers to remove when their last reader is gone */
-    size_t n_obsolete, obsolete_capacity;
+    size_t n_obsolete, obsolete_reserved, obsolete_capacity;
     _Atomic uint64_t pins; /* snapshots, iterators, cursors, bulk loads: must be 0 at close */
 
     struct kv_env_job job;
@@ -126,7 +128,9 @@ bool kv_merge_pending(struct kv_db *db);
 
 /* Remembers that a table is no longer part of the database: its file goes with its last reader. Before the
  * reference is dropped. */
-KV_MUST kv_status kv_obsolete_reserve(struct kv_db *db, size_t n); /* room, so that add cannot fail */
+KV_MUST kv_status kv_obsolete_reserve(struct kv_db *db,
+                                      size_t n);        /* room for so many adds, which then cannot fail */
+void kv_obsolete_unreserve(struct kv_db *db, size_t n); /* those not used */
 void kv_obsolete_add(struct kv_db *db, uint64_t number);
 void kv_obsolete_gone(void *db, uint64_t number); /* kv_table_open_options.gone */
 /* Removes log files below the floors; a checkpoint under way puts it off. */

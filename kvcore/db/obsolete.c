@@ -1,5 +1,6 @@
 /* Files nobody needs any more: dropped tables go with their last reader, log files with the floors, orphans
  * at open. */
+#include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
 #include "kvcore/db/db.h"
 
@@ -9,8 +10,9 @@ kv_status kv_obsolete_reserve(struct kv_db *db, size_t n)
 {
     kv_status rc = KV_OK;
     kv_mutex_lock(&db->obsolete_mutex);
-    if (db->n_obsolete + n > db->obsolete_capacity) {
-        size_t capacity = 2 * (db->n_obsolete + n);
+    size_t need = db->n_obsolete + db->obsolete_reserved + n;
+    if (need > db->obsolete_capacity) {
+        size_t capacity = 2 * need;
         uint64_t *grown = kv_realloc(db->obsolete, capacity * sizeof *grown);
         if (grown) {
             db->obsolete = grown;
@@ -19,13 +21,24 @@ kv_status kv_obsolete_reserve(struct kv_db *db, size_t n)
             rc = KV_NO_MEMORY;
         }
     }
+    if (rc == KV_OK)
+        db->obsolete_reserved += n;
     kv_mutex_unlock(&db->obsolete_mutex);
     return rc;
+}
+
+void kv_obsolete_unreserve(struct kv_db *db, size_t n)
+{
+    kv_mutex_lock(&db->obsolete_mutex);
+    db->obsolete_reserved -= n;
+    kv_mutex_unlock(&db->obsolete_mutex);
 }
 
 void kv_obsolete_add(struct kv_db *db, uint64_t number)
 {
     kv_mutex_lock(&db->obsolete_mutex);
+    KV_ASSERT(db->obsolete_reserved > 0);
+    db->obsolete_reserved--;
     db->obsolete[db->n_obsolete++] = number;
     kv_mutex_unlock(&db->obsolete_mutex);
 }

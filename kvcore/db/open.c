@@ -166,7 +166,8 @@ static kv_status open_manifest(struct kv_db *db, struct kv_edit *edit, struct kv
     }
     if (db->manifest.next_file <= list.number_max)
         db->manifest.next_file = list.number_max + 1;
-    kv_edit_owner_epoch(edit, state->owner_epoch + 1);
+    db->owner_epoch = state->owner_epoch + 1;
+    kv_edit_owner_epoch(edit, db->owner_epoch);
     KV_TRY(kv_options_match_spaces(&db->options, state, db->ids, db->spaces, edit, err));
     db->n_declared = (uint32_t)db->options.n_spaces;
     db->n_spaces = db->n_declared; /* all stored ones are declared */
@@ -212,7 +213,7 @@ static kv_status open_log(struct kv_db *db, struct kv_err *err)
                                      .path = db->path,
                                      .clock = db->env->clock,
                                      .log = &db->env->log,
-                                     .owner_epoch = state->owner_epoch + 1,
+                                     .owner_epoch = db->owner_epoch,
                                      .file_bytes = db->options.log_file_bytes,
                                      .forget_unsynced = db->options.durability == KV_DURABILITY_OS,
                                      .hooks = {db, hook_new_file, hook_seal}};
@@ -297,6 +298,7 @@ static kv_status open_for_writing(struct kv_db *db, struct kv_edit *edit, struct
     KV_TRY(kv_obsolete_sweep(db, err));
     kv_obsolete_log(db);
     kv_obsolete_trim_log(db);
+    db->ready = true;
     kv_db_kick(db);
 out:
     return rc;
@@ -377,13 +379,13 @@ kv_status kv_open(struct kv_env *env, const char *path, const struct kv_options 
     KV_TRY(open_directory(db, err));
     KV_TRY(open_manifest(db, &edit, err));
     KV_TRY(open_tables(db, err));
+    size_t n_tables = db->manifest.state.n_tables;
     KV_TRY(open_log(db, err));
     if (!options.read_only)
         KV_TRY(open_for_writing(db, &edit, err));
     db->options.spaces = NULL;
     kv_logf(&env->log, KV_LOG_INFO, "opened", "path=%s seq=%" PRIu64 " tables=%zu took_ms=%" PRIu64,
-            KV_LOGQ(db->path), kv_db_visible(db), db->manifest.state.n_tables,
-            (kv_clock_mono_ns(env->clock) - began) / 1000000);
+            KV_LOGQ(db->path), kv_db_visible(db), n_tables, (kv_clock_mono_ns(env->clock) - began) / 1000000);
     *out = db;
 out:
     kv_edit_release(&edit);

@@ -23,7 +23,7 @@ static kv_status output_begin(struct kv_output *output, uint32_t space, kv_slice
     struct kv_table_build_options options = {.dir = db->dir,
                                              .name = name,
                                              .db_uuid = db->uuid,
-                                             .owner_epoch = db->manifest.state.owner_epoch,
+                                             .owner_epoch = db->owner_epoch,
                                              .clock = db->env->clock,
                                              .space = space,
                                              .space_name = how->name,

@@ -142,22 +142,23 @@ static void edit_add_floors(struct kv_db *db, struct kv_change *change)
 static kv_status change_commit(struct kv_db *db, struct kv_change *change, struct kv_view **old,
                                struct kv_err *err)
 {
-    struct kv_version *version = NULL;
+    struct kv_version *base = NULL, *version = NULL;
     struct kv_view *view = NULL;
+    size_t reserved = 0;
     kv_status rc;
     KV_ASSERT(!db->recovering);
     for (size_t i = 0; i < change->n_drops; i++)
         if (!kv_manifest_table(&db->manifest.state, change->drops[i]))
             return kv_fail(err, KV_CONFLICT, 0, "table %06" PRIu64 " is gone already", change->drops[i]);
     KV_TRY(kv_obsolete_reserve(db, change->n_drops));
-    /* Only this function changes the version, under manifest_mutex. */
-    KV_TRY(kv_version_make(db->view->version, db->n_spaces, db->spaces, change->adds, change->n_adds,
-                           change->drops, change->n_drops, &version, err));
+    reserved = change->n_drops;
     kv_mutex_lock(&db->view_mutex);
-    size_t n = db->view->n_mem > KV_MEMTABLES_MAX ? db->view->n_mem
-                                                  : KV_MEMTABLES_MAX; /* others may come meanwhile */
+    base = kv_version_ref(db->view->version); /* only changed here, under manifest_mutex; views come and go */
+    size_t n = db->view->n_mem;               /* and others may come meanwhile */
     kv_mutex_unlock(&db->view_mutex);
-    view = view_new(n);
+    KV_TRY(kv_version_make(base, db->n_spaces, db->spaces, change->adds, change->n_adds, change->drops,
+                           change->n_drops, &version, err));
+    view = view_new(n > KV_MEMTABLES_MAX ? n : KV_MEMTABLES_MAX);
     rc = view ? KV_OK : KV_NO_MEMORY;
     if (rc < 0)
         goto out;
@@ -165,6 +166,7 @@ static kv_status change_commit(struct kv_db *db, struct kv_change *change, struc
     KV_TRY(kv_manifest_commit(&db->manifest, change->edit, err));
     for (size_t i = 0; i < change->n_drops; i++)
         kv_obsolete_add(db, change->drops[i]);
+    reserved = 0;
     kv_mutex_lock(&db->view_mutex);
     view_fill(view, version, NULL, db->view, change->flushed);
     *old = view_swap(db, view);
@@ -174,6 +176,8 @@ out:
     if (rc == KV_NO_MEMORY)
         kv_fail(err, rc, 0, "out of memory changing the tree");
     kv_free(view); /* never filled */
+    kv_obsolete_unreserve(db, reserved);
+    kv_version_unref(base);
     kv_version_unref(version);
     return rc;
 }
