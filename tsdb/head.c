@@ -13,14 +13,21 @@ enum {
     FIND_AT_ONCE = 1024, /* look-ups under one hold of the table's lock */
     LATE_MIN = 16,
     SEGMENT_MIN = 32,
-    SEGMENT_MAX = 512, /* bytes with their header; each next one is twice as long */
+    SEGMENT_LONG = 256, /* from here on with a checkpoint */
+    SEGMENT_MAX = 512,  /* bytes with their header; each next one is twice as long */
 };
 
-/* Bytes of a stream. Never change once written; more are added behind them. A sample never straddles two. */
+/* Bytes of a stream. Never change once written; more are added behind them. A sample never straddles two. Long ones begin with what a
+ * reader needs to start there (struct checkpoint). */
 struct segment {
     struct segment *next;
-    uint16_t len, capacity;
+    uint16_t len, capacity; /* of bytes */
+    uint16_t start;         /* where samples begin: 0, or behind the checkpoint */
     uint8_t bytes[];
+};
+struct checkpoint {
+    struct ts_sample_state before; /* the sample in front of the segment */
+    uint32_t count;                /* samples in front of it */
 };
 
 /* Samples that came with a time at or before the newest: sorted and unique up to n_sorted, then as they came.
@@ -216,8 +223,13 @@ static kv_status stream_room(struct ts_generation *g, struct series *s)
     if (!next)
         return KV_NO_MEMORY;
     next->next = NULL;
-    next->len = 0;
+    next->len = next->start = 0;
     next->capacity = (uint16_t)(size - header);
+    if (size >= SEGMENT_LONG) {
+        const struct checkpoint checkpoint = {s->state, s->count};
+        memcpy(next->bytes, &checkpoint, sizeof checkpoint);
+        next->len = next->start = sizeof checkpoint;
+    }
     if (s->last)
         s->last->next = next;
     else
@@ -812,16 +824,22 @@ static kv_status late_over(struct ts_head_scratch *scratch, struct ts_columns *o
     return KV_OK;
 }
 
-/* Decodes `count` samples at p, with TS_SAMPLE_PAD bytes behind the last one, keeping those in [from, to].
- * Room is there. */
-static void stream_decode(const uint8_t *p, uint32_t count, int64_t from_ms, int64_t to_ms,
-                          struct ts_columns *out)
+/* A stream's bytes, copied out from the last checkpoint before from_ms. */
+struct copied {
+    struct ts_sample_state before;
+    uint32_t count;
+};
+
+/* Decodes scratch->bytes, which have TS_SAMPLE_PAD bytes behind them, keeping what is in [from, to]. Room is there. */
+static void stream_decode(const struct ts_head_scratch *scratch, const struct copied *copied, int64_t from_ms,
+                          int64_t to_ms, struct ts_columns *out)
 {
-    struct ts_sample_state state = {0};
+    struct ts_sample_state state = copied->before;
+    const uint8_t *p = scratch->bytes;
     int64_t *times = out->times_ms + out->n;
     double *values = out->values + out->n;
     size_t n = 0;
-    while (count-- > 0) {
+    for (uint32_t i = 0; i < copied->count; i++) {
         p = ts_sample_take_padded(&state, p);
         KV_ASSERT(p);
         if (state.time_ms < from_ms)
@@ -834,19 +852,33 @@ static void stream_decode(const uint8_t *p, uint32_t count, int64_t from_ms, int
     out->n += n;
 }
 
-/* Stripe lock held. Copies the stream's bytes out; *need: how many there are, when they do not fit. */
-static bool stream_copy(const struct series *s, struct ts_head_scratch *scratch, size_t *need)
+/* Stripe lock held. *need: how many bytes there are, when they do not fit. */
+static bool stream_copy(const struct series *s, int64_t from_ms, struct ts_head_scratch *scratch,
+                        struct copied *copied, size_t *need)
 {
+    const struct segment *first = s->first;
+    struct checkpoint checkpoint;
     size_t len = 0;
-    for (const struct segment *at = s->first; at; at = at->next)
-        len += at->len;
+    *copied = (struct copied){.count = s->count};
+    for (const struct segment *at = s->first; at; at = at->next) {
+        if (at->start > 0) {
+            memcpy(&checkpoint, at->bytes, sizeof checkpoint);
+            if (checkpoint.before.time_ms < from_ms) { /* nothing in front of it is wanted */
+                *copied = (struct copied){checkpoint.before, s->count - checkpoint.count};
+                first = at;
+                len = 0;
+            }
+        }
+        len += at->len - at->start;
+    }
     *need = len + TS_SAMPLE_PAD;
     if (*need > scratch->capacity)
         return false;
     uint8_t *p = scratch->bytes;
-    for (const struct segment *at = s->first; at; at = at->next) {
-        memcpy(p, at->bytes, at->len);
-        p += at->len;
+    for (const struct segment *at = first; at; at = at->next) {
+        size_t n = (size_t)(at->len - at->start);
+        memcpy(p, at->bytes + at->start, n);
+        p += n;
     }
     return true;
 }
@@ -867,16 +899,17 @@ static kv_status series_collect(struct series *s, int64_t from_ms, int64_t to_ms
                                 struct ts_head_scratch *scratch, struct ts_columns *out)
 {
     size_t need, start = out->n;
+    struct copied copied;
     kv_status rc = KV_OK;
-    if (!stream_copy(s, scratch, &need)) {
+    if (!stream_copy(s, from_ms, scratch, &copied, &need)) {
         if ((rc = scratch_grow(scratch, need)) < 0)
             return rc;
-        (void)stream_copy(s, scratch, &need);
+        (void)stream_copy(s, from_ms, scratch, &copied, &need);
     }
     if ((rc = late_collect(s->late, from_ms, to_ms, &scratch->late)) < 0 ||
-        (rc = ts_columns_reserve(out, s->count)) < 0)
+        (rc = ts_columns_reserve(out, copied.count)) < 0)
         return rc;
-    stream_decode(scratch->bytes, s->count, from_ms, to_ms, out);
+    stream_decode(scratch, &copied, from_ms, to_ms, out);
     return late_over(scratch, out, start);
 }
 
@@ -888,23 +921,21 @@ kv_status ts_generation_read(struct ts_generation *generation, uint32_t slot, in
     kv_rwlock_unlock(&generation->table_lock);
     kv_mutex *stripe = generation_stripe(generation, slot);
     size_t start = out->n, need;
-    uint32_t count = 0;
+    struct copied copied = {0};
     kv_mutex_lock(stripe);
     kv_status rc = late_collect(s->late, from_ms, to_ms, &scratch->late);
     if (rc == KV_OK && s->count > 0 && s->first_ms <= to_ms && s->state.time_ms >= from_ms) {
-        while (rc == KV_OK && !stream_copy(s, scratch, &need)) {
-            kv_mutex_unlock(
-                stripe); /* memory is found without the lock; the stream may have grown meanwhile */
+        while (rc == KV_OK && !stream_copy(s, from_ms, scratch, &copied, &need)) {
+            kv_mutex_unlock(stripe); /* memory is found without it; the stream may have grown meanwhile */
             rc = scratch_grow(scratch, need);
             kv_mutex_lock(stripe);
             if (rc == KV_OK)
                 rc = late_collect(s->late, from_ms, to_ms, &scratch->late);
         }
-        count = s->count;
     }
     kv_mutex_unlock(stripe);
-    if (rc == KV_OK && count > 0 && (rc = ts_columns_reserve(out, count)) == KV_OK)
-        stream_decode(scratch->bytes, count, from_ms, to_ms, out);
+    if (rc == KV_OK && copied.count > 0 && (rc = ts_columns_reserve(out, copied.count)) == KV_OK)
+        stream_decode(scratch, &copied, from_ms, to_ms, out);
     return rc < 0 ? rc : late_over(scratch, out, start);
 }
 
@@ -927,7 +958,7 @@ kv_status ts_generation_walk(struct ts_generation *generation, uint32_t slot, in
         if (!cursor->held) {
             while (cursor->at == at->len) {
                 at = at->next;
-                cursor->at = 0;
+                cursor->at = at->start;
             }
             const uint8_t *p = ts_sample_take(&cursor->state, at->bytes + cursor->at, at->bytes + at->len);
             KV_ASSERT(p);

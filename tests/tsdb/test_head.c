@@ -97,9 +97,15 @@ Test(head, samples_in_order_come_back_in_order)
         cr_assert_eq(c->times_ms[i], i * 10);
         cr_assert_eq(c->values[i], i * 0.1);
     }
-    c = read_range(&r, 7, 15, 30);
-    cr_assert_eq(c->n, 2);
-    cr_assert_eq(c->times_ms[0], 20);
+    for (int from = -5; from < 20000; from += 7) { /* from wherever a checkpoint may stand */
+        c = read_range(&r, 7, from, from + 15);
+        int first = from <= 0 ? 0 : (from + 9) / 10, last = (from + 15) / 10 > 1999 ? 1999 : (from + 15) / 10;
+        cr_assert_eq(c->n, last - first + 1, "from %d", from);
+        for (int i = first; i <= last; i++) {
+            cr_assert_eq(c->times_ms[i - first], i * 10);
+            cr_assert_eq(c->values[i - first], i * 0.1);
+        }
+    }
     cr_assert_eq(read_all(&r, 8)->n, 0);
     rig_release(&r);
 }
