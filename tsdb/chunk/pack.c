@@ -112,9 +112,25 @@ static uint64_t unpack_one(const uint8_t *bits, size_t len, size_t at_bit, unsig
     return width == 64 ? v : v & (((uint64_t)1 << width) - 1);
 }
 
+/* Eight numbers of up to eight bits share one load. Returns how many numbers were done: a multiple of eight. */
+static size_t unpack_eights(kv_slice bits, unsigned width, uint64_t min, uint64_t *numbers, size_t n)
+{
+    uint64_t mask = ((uint64_t)1 << width) - 1;
+    size_t groups = (bits.len - 8) / width + 1;
+    groups = groups < n / 8 ? groups : n / 8;
+    for (size_t g = 0; g < groups; g++, numbers += 8) {
+        uint64_t x = kv_get_fixed64(bits.data + g * width);
+        for (unsigned j = 0; j < 8; j++)
+            numbers[j] = ((x >> (j * width)) & mask) + min;
+    }
+    return groups * 8;
+}
+
 static void unpack_bits(kv_slice bits, unsigned width, uint64_t min, uint64_t *numbers, size_t n)
 {
     size_t i = 0;
+    if (width <= 8 && bits.len >= 8)
+        i = unpack_eights(bits, width, min, numbers, n);
     if (width <= 56 && bits.len >= 8) {
         uint64_t mask = ((uint64_t)1 << width) - 1;
         size_t quick =
