@@ -39,6 +39,15 @@ void ts_range_windows(const struct ts_range_in *in, int64_t reach_back_ms, int64
     }
 }
 
+/* Samples in all windows together: how far they overlap. */
+static size_t windows_total(const struct ts_range_in *in)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < in->steps; i++)
+        total += in->hi[i] - in->lo[i];
+    return total;
+}
+
 /* ---- counters and differences */
 
 double ts_interpolate(int64_t t1, double v1, int64_t t2, double v2, int64_t t, bool counter)
@@ -92,9 +101,22 @@ static double extrapolate_factor(const struct ts_range_in *in, size_t i, double 
     return (sampled + to_start + to_end) / sampled;
 }
 
+/* What resets took from a window's increase, added up in order. */
+static double add_resets(const double *values, size_t n, double result)
+{
+    unsigned any = 0;
+    for (size_t i = 1; i < n; i++) /* nearly always none: no addition waits for another */
+        any |= values[i] < values[i - 1];
+    for (size_t i = 1; i < n && any; i++)
+        if (values[i] < values[i - 1])
+            result += values[i - 1];
+    return result;
+}
+
 static void extrapolated(const struct ts_range_in *in, double *out, bool counter, bool per_second)
 {
-    size_t n_resets = counter ? resets_find(in->values, in->n, in->marks) : 0, next = 0;
+    bool overlapping = windows_total(in) > 2 * in->n; /* then all resets are found once */
+    size_t n_resets = counter && overlapping ? resets_find(in->values, in->n, in->marks) : 0, next = 0;
     double seconds = (double)in->range_ms / 1000;
     for (size_t i = 0; i < in->steps; i++) {
         size_t lo = in->lo[i], hi = in->hi[i];
@@ -105,6 +127,8 @@ static void extrapolated(const struct ts_range_in *in, double *out, bool counter
             next++;
         for (size_t r = next; r < n_resets && in->marks[r] < hi; r++)
             result += in->values[in->marks[r] - 1];
+        if (counter && !overlapping)
+            result = add_resets(in->values + lo, hi - lo, result);
         double factor = extrapolate_factor(in, i, result, counter);
         if (per_second)
             factor /= seconds;
@@ -257,14 +281,6 @@ static bool all_whole(const double *values, size_t n)
         }
     }
     return !odd;
-}
-
-static size_t windows_total(const struct ts_range_in *in)
-{
-    size_t total = 0;
-    for (size_t i = 0; i < in->steps; i++)
-        total += in->hi[i] - in->lo[i];
-    return total;
 }
 
 static double sum_whole(const double *values, size_t n)
@@ -422,16 +438,22 @@ static kv_status kernel_ts_last(const struct ts_range_in *in, double *out)
 
 static double window_max(const double *values, size_t n)
 {
-    double best = values[0];
-    for (size_t i = 1; i < n; i++)
-        best = values[i] > best || isnan(best) ? values[i] : best;
+    size_t i = 0;
+    while (i < n - 1 && isnan(values[i]))
+        i++;
+    double best = values[i];
+    for (i++; i < n; i++)
+        best = values[i] > best ? values[i] : best; /* false for NaN */
     return best;
 }
 static double window_min(const double *values, size_t n)
 {
-    double best = values[0];
-    for (size_t i = 1; i < n; i++)
-        best = values[i] < best || isnan(best) ? values[i] : best;
+    size_t i = 0;
+    while (i < n - 1 && isnan(values[i]))
+        i++;
+    double best = values[i];
+    for (i++; i < n; i++)
+        best = values[i] < best ? values[i] : best;
     return best;
 }
 
