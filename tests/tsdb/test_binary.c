@@ -123,6 +123,7 @@ Test(binary, names_that_vanish_may_collide)
     INSTANT("rate({__name__=~\"a|b\", x=\"1\"}[5m])", "");
     cr_assert_str_eq(kit_instant(&kit, "rate({__name__=~\"a|b\", x=\"1\"}[5m])", 120000),
                      "error execution: vector cannot contain metrics with the same labelset\n");
+    INSTANT("absent_over_time({__name__=~\"a|b\", x=\"1\"}[5m])", "");
     cr_assert_str_eq(kit_instant(&kit, "last_over_time({__name__=~\"a|b\", x=\"1\"}[5m])", 120000),
                      "{__name__=\"a\", x=\"1\", y=\"p\"} 3\n{__name__=\"b\", x=\"1\", y=\"p\"} 5\n");
 }

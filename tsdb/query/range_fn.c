@@ -296,7 +296,8 @@ kv_status ts_op_range_fn(struct ts_run *run, struct ts_grid grid, const struct t
     self->how = *how;
     self->selector = selector;
     self->kernel = ts_range_kernel_of(id);
-    self->keeps_name = id == TS_FUNC_LAST_OVER_TIME || id == TS_FUNC_FIRST_OVER_TIME;
+    self->keeps_name = id == TS_FUNC_LAST_OVER_TIME || id == TS_FUNC_FIRST_OVER_TIME ||
+                       id == TS_FUNC_ABSENT_OVER_TIME; /* whose input nobody sees */
     self->counter = id == TS_FUNC_RATE || id == TS_FUNC_INCREASE;
     self->input = input;
     for (size_t i = 0; i < n_scalars && i < 2; i++)
