@@ -93,6 +93,9 @@ Test(catalog, a_bad_selector_is_refused)
                  KV_INVALID);
     cr_assert_eq(err.type, TS_QUERY_BAD_DATA);
     cr_assert_neq(err.text[0], 0);
+    cr_assert_eq(ts_series(kit.db, SELECT(KV_STR("{job=~\".*\"}")), 0, 1, 0, NULL, each_series, NULL, &err),
+                 KV_INVALID);
+    cr_assert_str_eq(err.text, "match[] must contain at least one non-empty matcher");
 }
 
 static kv_status stop_at_once(void *ctx, kv_slice text)

@@ -133,6 +133,16 @@ out:
     return rc < 0 ? ts_run_status(&catalog->run, rc, &err) : KV_OK;
 }
 
+/* A selector that even a series without labels would match asks for everything: surely a mistake. */
+static kv_status check_selector(struct catalog *catalog, const struct ts_vector_selector *selector)
+{
+    for (size_t i = 0; i < selector->n_matchers; i++)
+        if (!ts_matcher_matches(&selector->matchers[i], (kv_slice){NULL, 0}))
+            return KV_OK;
+    return ts_run_fail(&catalog->run, TS_QUERY_BAD_DATA, KV_INVALID,
+                       "match[] must contain at least one non-empty matcher");
+}
+
 static kv_status walk_selectors(struct catalog *catalog, const kv_slice *selectors, size_t n, int64_t from_ms,
                                 int64_t to_ms)
 {
@@ -143,6 +153,8 @@ static kv_status walk_selectors(struct catalog *catalog, const kv_slice *selecto
         struct kv_arena arena = {0};
         struct ts_tree tree = {0};
         rc = ts_parse_selector(selectors[i], &arena, &tree, catalog->run.err);
+        if (rc == KV_OK)
+            rc = check_selector(catalog, &tree.root->vector);
         if (rc == KV_OK)
             rc = walk(catalog, tree.root->vector.matchers, tree.root->vector.n_matchers, from_ms, to_ms);
         ts_tree_release(&tree);
