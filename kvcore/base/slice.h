@@ -52,7 +52,7 @@ static inline bool kv_slice_has_prefix(kv_slice s, kv_slice prefix)
 /* The bytes from offset on. offset <= s.len. */
 static inline kv_slice kv_slice_from(kv_slice s, size_t offset)
 {
-    return (kv_slice){s.data + offset, s.len - offset};
+    return (kv_slice){offset ? s.data + offset : s.data, s.len - offset}; /* NULL + 0 is undefined */
 }
 
 #endif
