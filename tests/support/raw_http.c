@@ -98,7 +98,7 @@ static void take_chunks(int fd, struct kv_buf *in, struct kv_buf *body)
 
 const char *raw_header(const struct raw_reply *reply, const char *name)
 {
-    static char value[1024];
+    static _Thread_local char value[1024];
     const char *line = (const char *)reply->head.data;
     size_t n = strlen(name);
     while (line && (line = strchr(line, '\n'))) {
