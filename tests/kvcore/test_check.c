@@ -20,7 +20,7 @@ static kv_status keep_name(void *ctx, const char *name, uint64_t bytes)
 
 static void make(struct kv_kit *kit)
 {
-    char key[8];
+    char key[16];
     kv_kit_init(kit, NULL);
     kit->options.disk_reserve_bytes = 1;
     kv_kit_must_open(kit);

@@ -135,7 +135,7 @@ Test(flush, one_that_failed_is_reported_and_tried_again)
 Test(flush, commits_go_on_failing_only_as_long_as_the_flush_does)
 {
     struct kv_kit kit;
-    char key[8];
+    char key[16];
     int i = 0, refused = 0;
     kv_kit_init(&kit, NULL);
     struct vfs_fault *fault = vfs_fault_new(kit.own);
