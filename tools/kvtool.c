@@ -6,6 +6,7 @@
  *     kvtool info DIR                         what the manifest says
  *     kvtool scan DIR SPACE [LOWER [UPPER]]   keys and values, read-only
  *     kvtool get DIR SPACE KEY
+ *     kvtool salvage DIR                      writes what can be read of a damaged log into a new one
  *
  * Keys and values are printed and given with \xHH for what is not printable. Exit status: 0 fine, 1 findings or not found, 2 usage or
  * failure.
@@ -15,6 +16,7 @@
 #include "kvcore/db/env.h"
 #include "kvcore/db/log_read.h"
 #include "kvcore/db/manifest.h"
+#include "kvcore/db/salvage.h"
 #include "kvcore/sst/block.h"
 #include "kvcore/sst/table.h"
 
@@ -405,6 +407,33 @@ static int command_get(int argc, char **argv)
     return rc < 0 ? trouble(&err, rc) : rc == KV_OK ? 0 : EXIT_FINDINGS;
 }
 
+/* ---- salvage */
+
+static void log_line(void *ctx, enum kv_log_level level, const char *line, size_t len)
+{
+    (void)ctx, (void)level, (void)len;
+    fprintf(stderr, "%s\n", line);
+}
+
+static int command_salvage(int argc, char **argv)
+{
+    struct kv_env_options options = {.threads = KV_THREADS_NONE, .log = {.sink = log_line, .level = KV_LOG_WARN}};
+    struct kv_salvage_report report = {0};
+    struct kv_env *env = NULL;
+    struct kv_err err = {0};
+    if (argc != 1)
+        return -1;
+    kv_status rc = kv_env_open(&options, &env, &err);
+    if (rc == KV_OK)
+        rc = kv_salvage(env, argv[0], &report, &err);
+    kv_env_close(env);
+    if (rc < 0)
+        return trouble(&err, rc);
+    printf("%" PRIu64 " commits of the log kept, %" PRIu64 " lost; the old log files are in %s.damaged\n", report.kept,
+           report.lost, argv[0]);
+    return report.lost ? EXIT_FINDINGS : 0;
+}
+
 static const struct command {
     const char *name;
     int (*run)(int argc, char **argv); /* -1: wrong arguments */
@@ -415,6 +444,7 @@ static const struct command {
     {"info", command_info, "info DIR"},
     {"scan", command_scan, "scan DIR SPACE [LOWER [UPPER]]"},
     {"get", command_get, "get DIR SPACE KEY"},
+    {"salvage", command_salvage, "salvage DIR"},
 };
 
 int main(int argc, char **argv)

@@ -13,7 +13,7 @@ enum {
     AT_KIND = 10,
     AT_UUID = 16,
     AT_OWNER_EPOCH = 32,
-    AT_UID = 40,
+    AT_UID = KV_FILE_HEADER_AT_UID,
     AT_SALT = 56,
     AT_KEY_ID = 72,
     AT_EDIT = 80,

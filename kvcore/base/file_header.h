@@ -16,6 +16,7 @@ enum {
     KV_FILE_UID_LEN = 16,
     KV_UUID_LEN = 16,
     KV_FILE_SALT_LEN = 16,
+    KV_FILE_HEADER_AT_UID = 40, /* where the uid stands, for a salvage that has no whole header */
 };
 
 /* Stored numbers: add, never renumber. */

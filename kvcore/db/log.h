@@ -148,6 +148,7 @@ struct kv_log_stats {
     uint64_t file_bytes; /* of all files present */
     uint64_t files, appends, syncs, rolls, rewrites, records,
         torn_bytes;     /* rewrites: new files after a failed append or sync */
+    uint64_t lost;      /* sequences a salvage found no record for */
     bool tail_unproven; /* open found a last group of which a crash cannot be told from damage; for check */
 };
 void kv_log_stats(struct kv_log *log, struct kv_log_stats *out);

@@ -44,7 +44,7 @@ struct kv_log {
     /* Newest application record among those added, written, synced; 0: none. */
     uint64_t added_record, written_record, synced_record;
     size_t n_added;
-    bool dead, started;
+    bool dead, started, salvage;
 
     /* What kv_log_open found, for the cursor. */
     uint64_t records_from, recovered_seq, record_bytes;

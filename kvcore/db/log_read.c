@@ -23,8 +23,9 @@ kv_status kv_log_reader_open(struct kv_log_reader *reader, struct kv_dir *dir, u
     KV_TRY(reader->file->ops->read_at(reader->file, &range, 1, err));
     struct kv_file_expect expect = {
         .kind = KV_FILE_LOG, .format_max = KV_LOG_FORMAT, .uuid = uuid, .name = name};
+    if (range.got == sizeof raw) /* a salvage tries it even where the header as a whole is damaged */
+        reader->uid_sum = kv_log_uid_sum(raw + KV_FILE_HEADER_AT_UID);
     KV_TRY(kv_file_header_check(kv_slice_of(raw, range.got), &expect, &reader->header, err));
-    reader->uid_sum = kv_log_uid_sum(reader->header.uid);
 out:
     return rc;
 }

@@ -27,6 +27,8 @@ struct recovery {
     uint64_t last_seq;   /* newest delivered */
     uint64_t proven_seq; /* newest known synced */
     bool based;          /* a first file set where sequences begin */
+    uint64_t base_seq;   /* there */
+    int damages;         /* told in a salvage */
 };
 
 /* What to run when acknowledged data is damaged. */
@@ -41,11 +43,12 @@ static kv_status damage(const struct recovery *r, uint64_t number, uint64_t offs
 }
 
 /* In a salvage damage is told and survived. */
-static kv_status damage_or_salvage(const struct recovery *r, uint64_t number, uint64_t offset,
-                                   const char *what, struct kv_err *err)
+static kv_status damage_or_salvage(struct recovery *r, uint64_t number, uint64_t offset, const char *what,
+                                   struct kv_err *err)
 {
     if (!r->known->salvage)
         return damage(r, number, offset, what, err);
+    r->damages++;
     kv_logf(r->log->options.log, KV_LOG_ERROR, "log_damage",
             "file=%06" PRIu64 ".log offset=%" PRIu64 " what=%s", number, offset, KV_LOGQ(what));
     return KV_OK;
@@ -91,7 +94,7 @@ static bool have_number(const struct recovery *r, uint64_t number)
     return r->n_numbers && bsearch(&number, r->numbers, r->n_numbers, sizeof number, compare_numbers) != NULL;
 }
 
-static kv_status check_present(const struct recovery *r, struct kv_err *err)
+static kv_status check_present(struct recovery *r, struct kv_err *err)
 {
     kv_status rc = KV_OK;
     for (size_t i = 0; i < r->known->n_seals && rc == KV_OK; i++)
@@ -104,8 +107,33 @@ static kv_status check_present(const struct recovery *r, struct kv_err *err)
 
 /* ---- the first pass */
 
-static kv_status deliver(struct recovery *r, uint64_t number, const struct kv_log_item *item,
-                         struct log_file *file, struct kv_err *err)
+static kv_status load_raw(struct kv_log *log, struct kv_log_reader *reader, const struct kv_log_item *item,
+                          struct kv_err *err)
+{
+    size_t len = (size_t)(item->end - item->offset);
+    if (len == 0)
+        return KV_OK;
+    uint8_t *at = kv_buf_extend(&log->buf, len);
+    if (!at)
+        return kv_fail(err, KV_NO_MEMORY, 0, "keeping %zu bytes of the log's tail", len);
+    return kv_file_read_exact(reader->file, item->offset, len, at, err);
+}
+
+/* Salvage: everything that is kept will be written again; commits of nothing stand in for what is lost. */
+static kv_status salvage_keep(struct recovery *r, struct kv_log_reader *reader,
+                              const struct kv_log_item *item, struct kv_err *err)
+{
+    for (uint64_t seq = r->last_seq + 1; seq < item->seq; seq++) {
+        kv_status rc = kv_log_frame_add(&r->log->buf, seq, (kv_slice){0}, (kv_slice){0});
+        if (rc < 0)
+            return kv_fail(err, rc, 0, "filling a gap in the log of %s", r->log->path);
+        r->log->stats.lost++;
+    }
+    return load_raw(r->log, reader, item, err);
+}
+
+static kv_status deliver(struct recovery *r, struct kv_log_reader *reader, uint64_t number,
+                         const struct kv_log_item *item, struct log_file *file, struct kv_err *err)
 {
     kv_slice batch = {0}, record = {0};
     struct kv_log *log = r->log;
@@ -123,6 +151,8 @@ static kv_status deliver(struct recovery *r, uint64_t number, const struct kv_lo
         r->proven_seq = item->synced;
     if (item->seq <= r->last_seq)
         return KV_OK; /* written again after a failed sync or an interrupted open: the same commit */
+    if (r->known->salvage && (rc = salvage_keep(r, reader, item, err)) < 0)
+        return rc;
     r->last_seq = item->seq;
     if (record.len) {
         log->written_record = item->seq;
@@ -207,7 +237,7 @@ static kv_status scan_records(struct recovery *r, struct kv_log_reader *reader, 
     for (;;) {
         kv_status rc = kv_log_reader_next(reader, seq, &item, err);
         if (rc == KV_OK) {
-            rc = deliver(r, file->seal.number, &item, file, err);
+            rc = deliver(r, reader, file->seal.number, &item, file, err);
             seq++;
         } else if (rc == KV_CORRUPT) {
             rc = judge_bad(r, reader, file, &seq, err);
@@ -223,6 +253,7 @@ static kv_status check_joins(struct recovery *r, const struct log_file *file, st
     char text[96];
     if (!r->based) {
         r->based = true;
+        r->base_seq = file->first_seq;
         r->last_seq = file->first_seq - 1;
     }
     if (file->first_seq <= r->last_seq + 1)
@@ -247,6 +278,26 @@ static bool seal_suffices(const struct recovery *r, const struct kv_log_seal *se
            (seal->last_record_seq == 0 || seal->last_record_seq < r->known->records_from);
 }
 
+/* Salvage without a first file: sequences begin where something is wanted. */
+static void salvage_base(struct recovery *r)
+{
+    uint64_t from =
+        r->known->puts_from < r->known->records_from ? r->known->puts_from : r->known->records_from;
+    r->based = true;
+    r->base_seq = from ? from : 1;
+    r->last_seq = r->base_seq - 1;
+}
+
+/* A salvage of a file whose header is damaged: its uid may be right all the same, and then its records are. */
+static kv_status salvage_headless(struct recovery *r, struct kv_log_reader *reader, uint64_t number,
+                                  struct kv_err *err)
+{
+    if (!r->based)
+        salvage_base(r);
+    struct log_file file = {.first_seq = r->last_seq + 1, .sealed = true, .seal.number = number};
+    return reader->size < KV_FILE_HEADER_LEN ? KV_OK : scan_records(r, reader, &file, err);
+}
+
 /* The header of an unannounced file may be torn: nothing was ever written behind it then. */
 static kv_status header_failed(struct recovery *r, struct kv_log_reader *reader, uint64_t number,
                                kv_status rc, struct kv_err *err)
@@ -260,12 +311,10 @@ static kv_status header_failed(struct recovery *r, struct kv_log_reader *reader,
         if (rc < 0)
             return rc;
     }
-    if (announced || found) {
-        rc = damage_or_salvage(r, number, 0, "its header is unreadable", err);
-        if (rc < 0)
-            return rc;
-    }
-    return kv_log_doom(r->log, number);
+    if (!announced && !found)
+        return kv_log_doom(r->log, number);
+    rc = damage_or_salvage(r, number, 0, "its header is unreadable", err);
+    return rc < 0 ? rc : salvage_headless(r, reader, number, err);
 }
 
 static kv_status scan_opened(struct recovery *r, struct kv_log_reader *reader, uint64_t number,
@@ -339,16 +388,6 @@ static kv_status first_pass(struct recovery *r, struct kv_err *err)
 
 /* ---- the second pass */
 
-static kv_status load_raw(struct kv_log *log, struct kv_log_reader *reader, const struct kv_log_item *item,
-                          struct kv_err *err)
-{
-    size_t len = (size_t)(item->end - item->offset);
-    uint8_t *at = kv_buf_extend(&log->buf, len);
-    if (!at)
-        return kv_fail(err, KV_NO_MEMORY, 0, "keeping %zu bytes of the log's tail", len);
-    return kv_file_read_exact(reader->file, item->offset, len, at, err);
-}
-
 /* Loads the records behind the newest one known synced, each once, and cuts the file's entry back to that
  * one. */
 static kv_status load_tail_of(struct kv_log *log, struct log_file *file, uint64_t *loaded_seq,
@@ -391,6 +430,12 @@ kv_status kv_log_load_tail(struct kv_log *log, struct kv_err *err)
 {
     uint64_t loaded = log->synced_seq;
     kv_status rc = KV_OK;
+    if (log->salvage) { /* everything is in buf, and the old files are given up */
+        kv_mutex_lock(&log->lock);
+        log->n_files = 0;
+        log->stats.file_bytes = 0;
+        kv_mutex_unlock(&log->lock);
+    }
     for (size_t i = 0; i < log->n_files && rc == KV_OK; i++)
         if (!log->files[i].sealed)
             rc = load_tail_of(log, &log->files[i], &loaded, err);
@@ -402,9 +447,20 @@ kv_status kv_log_load_tail(struct kv_log *log, struct kv_err *err)
 
 /* ---- opening */
 
-static void note_found(struct recovery *r)
+static kv_status note_found(struct recovery *r, struct kv_err *err)
 {
     struct kv_log *log = r->log;
+    log->salvage = r->known->salvage;
+    if (r->damages > 0 && !r->based)
+        salvage_base(r);
+    if (log->salvage && r->based) {
+        struct kv_log_item end = {
+            .seq = (r->last_seq > r->known->last_seq ? r->last_seq : r->known->last_seq) + 1};
+        kv_status rc = salvage_keep(r, NULL, &end, err);
+        if (rc < 0)
+            return rc;
+        r->proven_seq = r->base_seq - 1;
+    }
     if (r->last_seq < r->known->last_seq)
         r->last_seq = r->known->last_seq;
     log->recovered_seq = r->last_seq;
@@ -417,6 +473,7 @@ static void note_found(struct recovery *r)
     for (size_t i = 0; i < log->n_files; i++)
         log->stats.file_bytes += log->files[i].seal.valid_len;
     log->stats.bytes_ever = log->stats.file_bytes;
+    return KV_OK;
 }
 
 static kv_status recover(struct recovery *r, struct kv_err *err)
@@ -429,7 +486,7 @@ static kv_status recover(struct recovery *r, struct kv_err *err)
     r->log->highest = r->n_numbers ? r->numbers[r->n_numbers - 1] : 0;
     KV_TRY(check_present(r, err));
     KV_TRY(first_pass(r, err));
-    note_found(r);
+    KV_TRY(note_found(r, err));
 out:
     kv_free(r->numbers);
     return rc;
