@@ -36,7 +36,7 @@ static bool on_name(const struct ts_matcher *m)
     return kv_slice_equal(m->name, TS_METRIC_NAME);
 }
 
-/* ---- metrics ----------------------------------------------------------------------------------------------------- */
+/* ---- metrics ------------------------------------------------------------------------------------------- */
 
 static bool name_accepted(const struct ts_select *select, kv_slice name)
 {
@@ -123,7 +123,7 @@ static bool metrics_have(const struct metrics *m, uint32_t number)
     return m->all || metrics_find(m, number);
 }
 
-/* ---- candidates -------------------------------------------------------------------------------------------------- */
+/* ---- candidates ---------------------------------------------------------------------------------------- */
 
 /* Tells the budget how much the candidates take. */
 static KV_MUST kv_status count_bytes(struct selection *s)
@@ -218,14 +218,10 @@ static kv_status add_known(void *ctx, uint32_t metric, uint16_t batch, const uin
 {
     struct selection *s = ctx;
     const struct metric *m = metrics_find(&s->metrics, metric);
-    kv_status rc = KV_OK;
-    for (size_t i = 0; rc == KV_OK && m && i < n; i++) {
-        uint32_t series = (uint32_t)batch << 16 | members[i];
-        if (series >= m->next)
-            break;
-        rc = ts_refset_add(s->candidates, ts_ref_of(metric, series), NULL);
-    }
-    return rc;
+    uint32_t first = (uint32_t)batch << 16;
+    while (n > 0 && (!m || (first | members[n - 1]) >= m->next))
+        n--;
+    return n > 0 ? ts_refset_add_members(s->candidates, metric, batch, members, n) : KV_OK;
 }
 
 static KV_MUST kv_status add_heads(struct selection *s, int32_t from, int32_t to)
@@ -255,7 +251,7 @@ out:
     return rc;
 }
 
-/* ---- matchers ---------------------------------------------------------------------------------------------------- */
+/* ---- matchers ------------------------------------------------------------------------------------------ */
 
 /* What one matcher looks for among a label's values. */
 struct collect {
@@ -414,7 +410,7 @@ out:
     return rc;
 }
 
-/* ---- select ------------------------------------------------------------------------------------------------------ */
+/* ---- select -------------------------------------------------------------------------------------------- */
 
 kv_status ts_index_select_set(struct ts_index_read *read, const struct ts_select *select,
                               struct ts_refset *set)

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-/* ---- texts to be sorted and made unique -------------------------------------------------------------------------- */
+/* ---- texts to be sorted and made unique ---------------------------------------------------------------- */
 
 struct texts {
     struct kv_arena arena;
@@ -66,7 +66,7 @@ static KV_MUST kv_status texts_each(struct texts *t, kv_status (*each)(void *ctx
     return rc < 0 ? rc : KV_OK;
 }
 
-/* ---- from the labels of few series ------------------------------------------------------------------------------- */
+/* ---- from the labels of few series --------------------------------------------------------------------- */
 
 /* name empty: names, else the values of that label. */
 static KV_MUST kv_status add_from_labels(struct ts_index_read *read, const struct ts_refset *set,
@@ -99,7 +99,7 @@ out:
     return rc;
 }
 
-/* ---- from postings ----------------------------------------------------------------------------------------------- */
+/* ---- from postings ------------------------------------------------------------------------------------- */
 
 struct listing {
     struct ts_index_read *read;
@@ -185,7 +185,7 @@ static KV_MUST kv_status add_metric_names(struct ts_index_read *read, const stru
     return rc;
 }
 
-/* ---- public ------------------------------------------------------------------------------------------------------ */
+/* ---- public -------------------------------------------------------------------------------------------- */
 
 static KV_MUST kv_status add_listing(struct ts_index_read *read, const struct ts_refset *set, kv_slice label,
                                      struct texts *texts)
@@ -245,7 +245,7 @@ kv_status ts_index_metrics(struct ts_registry *registry, const struct kv_snapsho
     return rc;
 }
 
-/* ---- activity ---------------------------------------------------------------------------------------------------- */
+/* ---- activity ------------------------------------------------------------------------------------------ */
 
 struct put {
     struct kv_db *db;

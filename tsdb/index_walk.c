@@ -40,7 +40,7 @@ static KV_MUST kv_status read_step(struct ts_index_read *read)
     return read->budget && ++read->steps % 256 == 0 ? ts_budget_check(read->budget) : KV_OK;
 }
 
-/* ---- metrics ----------------------------------------------------------------------------------------------------- */
+/* ---- metrics ------------------------------------------------------------------------------------------- */
 
 kv_status ts_index_walk_metrics(struct ts_index_read *read, kv_slice prefix,
                                 kv_status (*each)(void *ctx, kv_slice name, uint32_t metric, uint32_t next),
@@ -77,7 +77,7 @@ out:
     return rc;
 }
 
-/* ---- values and names -------------------------------------------------------------------------------------------- */
+/* ---- values and names ---------------------------------------------------------------------------------- */
 
 /* Goes on behind all entries that begin with key: a few steps, if the iterator still stands there, then a seek. */
 static KV_MUST kv_status skip_prefix(struct ts_index_read *read, const struct ts_key *key)
@@ -146,7 +146,7 @@ kv_status ts_index_walk_names(struct ts_index_read *read,
     return walk_texts(read, &from, &from, each, ctx);
 }
 
-/* ---- lists ------------------------------------------------------------------------------------------------------- */
+/* ---- lists --------------------------------------------------------------------------------------------- */
 
 struct ts_index_scope ts_index_scope_of(const struct ts_refset *within)
 {

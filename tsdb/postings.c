@@ -168,6 +168,14 @@ static size_t bits_members(const uint64_t *bits, uint16_t *out)
     return n;
 }
 
+static uint32_t bits_count(const uint64_t *bits)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < TS_BATCH_WORDS; i++)
+        n += (uint32_t)__builtin_popcountll(bits[i]);
+    return n;
+}
+
 /* ---- sets ---------------------------------------------------------------------------------------------- */
 
 enum { LIST_MAX = 2048, LIST_MIN = 4 };
@@ -315,14 +323,6 @@ static KV_MUST kv_status batch_add(struct ts_refset *set, struct ts_batch *b, ui
     return KV_OK;
 }
 
-static uint32_t bits_count(const uint64_t *bits)
-{
-    uint32_t n = 0;
-    for (size_t i = 0; i < TS_BATCH_WORDS; i++)
-        n += (uint32_t)__builtin_popcountll(bits[i]);
-    return n;
-}
-
 void ts_refset_release(struct ts_refset *set)
 {
     for (size_t i = 0; i < set->capacity; i++)
@@ -338,6 +338,27 @@ kv_status ts_refset_add(struct ts_refset *set, uint64_t ref, bool *added)
     uint32_t series = ts_ref_series(ref);
     kv_status rc = batch_make(set, key_of(ts_ref_metric(ref), (uint16_t)(series >> 16)), &b);
     return rc < 0 ? rc : batch_add(set, b, (uint16_t)series, added ? added : &ignored);
+}
+
+kv_status ts_refset_add_members(struct ts_refset *set, uint32_t metric, uint16_t batch,
+                                const uint16_t *members, size_t n)
+{
+    struct ts_batch *b;
+    bool added;
+    kv_status rc;
+    KV_TRY(batch_make(set, key_of(metric, batch), &b));
+    if (b->n + n > LIST_MAX)
+        KV_TRY(batch_to_bits(set, b));
+    if (b->capacity == 0) {
+        for (size_t i = 0; i < n; i++)
+            bits_set(b->u.bits, members[i], members[i]);
+        b->n = bits_count(b->u.bits);
+        return KV_OK;
+    }
+    for (size_t i = 0; i < n; i++)
+        KV_TRY(batch_add(set, b, members[i], &added));
+out:
+    return rc;
 }
 
 kv_status ts_refset_add_encoded(struct ts_refset *set, uint32_t metric, uint16_t batch, kv_slice bytes)

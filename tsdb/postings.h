@@ -38,6 +38,9 @@ struct ts_refset {
 };
 void ts_refset_release(struct ts_refset *set); /* leaves it empty; twice is fine */
 KV_MUST kv_status ts_refset_add(struct ts_refset *set, uint64_t ref, bool *added /* may be NULL */);
+/* n rising members of one batch. */
+KV_MUST kv_status ts_refset_add_members(struct ts_refset *set, uint32_t metric, uint16_t batch,
+                                        const uint16_t *members, size_t n);
 KV_MUST kv_status ts_refset_add_encoded(struct ts_refset *set, uint32_t metric, uint16_t batch,
                                         kv_slice bytes);
 bool ts_refset_has(const struct ts_refset *set, uint64_t ref);
