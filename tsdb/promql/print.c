@@ -393,8 +393,14 @@ out:
 
 static kv_status print_binary(const struct ts_binary *binary, struct kv_buf *out)
 {
+    const struct ts_expr *left = binary->left;
     kv_status rc;
-    KV_TRY(ts_print(binary->left, out));
+    /* "+Inf ^ 1" would read as +(Inf ^ 1): the one place where a sign binds less than what follows. */
+    if (binary->op == TS_OP_POW && left->kind == TS_EXPR_NUMBER && isinf(left->number.value) &&
+        left->number.value > 0)
+        KV_TRY(put(out, "Inf"));
+    else
+        KV_TRY(ts_print(left, out));
     KV_TRY(kv_buf_printf(out, " %s%s", ts_op_text(binary->op), binary->returns_bool ? " bool" : ""));
     KV_TRY(print_matching(&binary->matching, out));
     KV_TRY(kv_buf_append_byte(out, ' '));
