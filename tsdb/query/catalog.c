@@ -1,7 +1,7 @@
 /*
- * catalog.c - ts_series, ts_label_names, ts_label_values: what the store holds, without its samples. Walks
- * the series that a scan for labels yields and keeps what is new; answers are sorted, so everything is known
- * before the first is given.
+ * catalog.c - ts_series, ts_label_names, ts_label_values: what the store holds, without its samples. Series come
+ * from a scan for labels, names and values from the index alone. Answers are sorted and each is given once, so
+ * everything is known before the first is given.
  */
 #include "kvcore/base/mem.h"
 #include "tsdb/db.h"
@@ -23,8 +23,10 @@ struct catalog {
         kv_slice text; /* names and values */
     } * items;
     size_t n, capacity;
-    kv_slice label; /* values: of this label */
-    kv_status (*visit)(struct catalog *catalog, const struct ts_scan_series *series);
+    bool values; /* of label; else names */
+    kv_slice label;
+    kv_status (*walk)(struct catalog *catalog, const struct ts_matcher *matchers, size_t n_matchers,
+                      int64_t from_ms, int64_t to_ms);
 };
 
 static void catalog_init(struct catalog *catalog, struct ts_db *db, struct ts_query_err *err)
@@ -101,22 +103,8 @@ static kv_status visit_text(struct catalog *catalog, kv_slice text)
     return item->text.data ? KV_OK : ts_pool_status(&catalog->pool);
 }
 
-static kv_status visit_names(struct catalog *catalog, const struct ts_scan_series *series)
-{
-    kv_status rc = KV_OK;
-    for (size_t i = 0; i < series->n_labels && rc == KV_OK; i++)
-        rc = visit_text(catalog, series->labels[i].name);
-    return rc;
-}
-
-static kv_status visit_value(struct catalog *catalog, const struct ts_scan_series *series)
-{
-    kv_slice value = ts_labels_get(series->labels, series->n_labels, catalog->label);
-    return value.len ? visit_text(catalog, value) : KV_OK;
-}
-
-static kv_status walk(struct catalog *catalog, const struct ts_matcher *matchers, size_t n_matchers,
-                      int64_t from_ms, int64_t to_ms)
+static kv_status walk_series(struct catalog *catalog, const struct ts_matcher *matchers, size_t n_matchers,
+                             int64_t from_ms, int64_t to_ms)
 {
     struct ts_scan_options options = {matchers, n_matchers, from_ms, to_ms, true};
     struct ts_scan *scan = NULL;
@@ -125,11 +113,56 @@ static kv_status walk(struct catalog *catalog, const struct ts_matcher *matchers
     kv_status rc;
     KV_TRY(ts_scan_open(catalog->run.db, &options, &catalog->run.budget, &scan, &err));
     while ((rc = ts_scan_next(scan, &series, &err)) == KV_OK) {
-        KV_TRY(catalog->visit(catalog, &series));
+        KV_TRY(visit_series(catalog, &series));
         KV_TRY(ts_budget_samples(&catalog->run.budget, 1)); /* asks the clock now and then */
     }
 out:
     ts_scan_close(scan);
+    return rc < 0 ? ts_run_status(&catalog->run, rc, &err) : KV_OK;
+}
+
+static kv_status each_text(void *ctx, kv_slice text)
+{
+    struct catalog *catalog = ctx;
+    kv_status rc = ts_budget_samples(&catalog->run.budget, 1);
+    return rc < 0 ? rc : visit_text(catalog, text);
+}
+
+/* Names, or the values of catalog->label, as the index and the pinned head have them. */
+static kv_status walk_index(struct catalog *catalog, const struct ts_matcher *matchers, size_t n_matchers,
+                            int64_t from_ms, int64_t to_ms)
+{
+    struct ts_db *db = catalog->run.db;
+    const struct ts_activity *heads[TS_GENERATIONS_MAX];
+    struct ts_head_pin pin = {0};
+    struct kv_snapshot *snapshot = NULL;
+    struct kv_err err = {0};
+    int64_t floor_ms = ts_retention_floor_ms(db);
+    kv_status rc;
+    KV_TRY(ts_wait_ready(db, &err));
+    KV_TRY(ts_head_pin(db->head, &pin)); /* before the snapshot, as a scan does */
+    KV_TRY(kv_snapshot_open(db->kv, &snapshot));
+    for (size_t i = 0; i < pin.n; i++)
+        heads[i] = ts_generation_activity(pin.generations[i]);
+    const struct ts_select select = {
+        .matchers = matchers,
+        .n_matchers = n_matchers,
+        .from_ms = from_ms > floor_ms ? from_ms : floor_ms,
+        .to_ms = to_ms,
+        .snapshot = snapshot,
+        .heads = heads,
+        .n_heads = pin.n,
+        .budget = &catalog->run.budget,
+    };
+    if (select.from_ms > to_ms)
+        rc = KV_OK;
+    else if (catalog->values)
+        rc = ts_index_label_values(db->registry, &select, catalog->label, each_text, catalog, &err);
+    else
+        rc = ts_index_label_names(db->registry, &select, each_text, catalog, &err);
+out:
+    kv_snapshot_close(snapshot);
+    ts_head_unpin(&pin);
     return rc < 0 ? ts_run_status(&catalog->run, rc, &err) : KV_OK;
 }
 
@@ -148,7 +181,7 @@ static kv_status walk_selectors(struct catalog *catalog, const kv_slice *selecto
 {
     kv_status rc = KV_OK;
     if (n == 0)
-        return walk(catalog, NULL, 0, from_ms, to_ms);
+        return catalog->walk(catalog, NULL, 0, from_ms, to_ms);
     for (size_t i = 0; i < n && rc == KV_OK; i++) {
         struct kv_arena arena = {0};
         struct ts_tree tree = {0};
@@ -156,7 +189,8 @@ static kv_status walk_selectors(struct catalog *catalog, const kv_slice *selecto
         if (rc == KV_OK)
             rc = check_selector(catalog, &tree.root->vector);
         if (rc == KV_OK)
-            rc = walk(catalog, tree.root->vector.matchers, tree.root->vector.n_matchers, from_ms, to_ms);
+            rc = catalog->walk(catalog, tree.root->vector.matchers, tree.root->vector.n_matchers, from_ms,
+                               to_ms);
         ts_tree_release(&tree);
         kv_arena_release(&arena);
     }
@@ -193,7 +227,7 @@ kv_status ts_series(struct ts_db *db, const kv_slice *selectors, size_t n, int64
     struct catalog catalog;
     struct ts_query_err own;
     catalog_init(&catalog, db, err ? err : &own);
-    catalog.visit = visit_series;
+    catalog.walk = walk_series;
     kv_status rc = walk_selectors(&catalog, selectors, n, from_ms, to_ms);
     size_t count = rc == KV_OK ? catalog_sort(&catalog, by_labels, limit, truncated) : 0;
     for (size_t i = 0; i < count && rc >= 0; i++)
@@ -221,7 +255,7 @@ kv_status ts_label_names(struct ts_db *db, const kv_slice *selectors, size_t n, 
     struct catalog catalog;
     struct ts_query_err own;
     catalog_init(&catalog, db, err ? err : &own);
-    catalog.visit = visit_names;
+    catalog.walk = walk_index;
     return texts(&catalog, selectors, n, from_ms, to_ms, limit, truncated, each, ctx);
 }
 
@@ -232,7 +266,8 @@ kv_status ts_label_values(struct ts_db *db, kv_slice name, const kv_slice *selec
     struct catalog catalog;
     struct ts_query_err own;
     catalog_init(&catalog, db, err ? err : &own);
-    catalog.visit = visit_value;
+    catalog.walk = walk_index;
+    catalog.values = true;
     catalog.label = name;
     return texts(&catalog, selectors, n, from_ms, to_ms, limit, truncated, each, ctx);
 }
