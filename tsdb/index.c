@@ -1,6 +1,7 @@
 /*
- * Select. The series active in the windows asked for are the candidates; each matcher keeps some (postings of the values it accepts) or, when it
- * accepts a missing label, removes some (postings of the values it does not accept). Few candidates are matched by their labels instead.
+ * Select. The series active in the windows asked for are the candidates; each matcher keeps some
+ * (postings of the values it accepts) or, when it accepts a missing label, removes some (postings of the
+ * values it does not accept). Few candidates are matched by their labels instead.
  */
 #include "tsdb/index_internal.h"
 
@@ -213,7 +214,8 @@ static KV_MUST kv_status all_series(struct selection *s, struct ts_refset *set)
     return rc;
 }
 
-/* Only what the snapshot knows: heads go on while it stands still. Refs are given out in order, so next tells. */
+/* Only what the snapshot knows: heads go on while it stands still. Refs are given out in order, so next
+ * tells. */
 static kv_status add_known(void *ctx, uint32_t metric, uint16_t batch, const uint16_t *members, size_t n)
 {
     struct selection *s = ctx;
@@ -290,8 +292,8 @@ static kv_status collect_walked(void *ctx, const struct ts_index_value *value)
     return ts_matcher_matches(c->matcher, value->text) == c->when ? collect_lists(c, value->key) : KV_OK;
 }
 
-/* Values of a regular expression: those it lists, or those with its prefix that it matches, or, if it matches the empty text too, those it does
- * not match. */
+/* Values of a regular expression: those it lists, or those with its prefix that it matches, or, if it
+ * matches the empty text too, those it does not match. */
 static KV_MUST kv_status collect_regex(struct collect *c)
 {
     struct ts_regex_hint hint;
@@ -319,7 +321,8 @@ static KV_MUST kv_status apply_matcher(struct selection *s, const struct ts_matc
     struct collect c = {.s = s, .matcher = m, .when = !absent_fits, .keep = !absent_fits};
     bool equality = m->op == TS_MATCH_EQ || m->op == TS_MATCH_NE;
     s->scope = ts_index_scope_of(s->candidates);
-    /* For = and != the empty value stands for "has the label", which is what is to be kept or removed then. */
+    /* For = and != the empty value stands for "has the label", which is what is to be kept or removed
+     * then. */
     kv_status rc = equality ? collect_value(&c, m->value) : collect_regex(&c);
     if (rc == KV_OK && c.keep)
         ts_refset_and(s->candidates, &c.set);

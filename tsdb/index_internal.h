@@ -1,5 +1,6 @@
 /*
- * index_internal.h - what the index's files share: one reader over the two spaces, and walks over metrics, values and lists.
+ * index_internal.h - what the index's files share: one reader over the two spaces, and walks over
+ * metrics, values and lists.
  *
  *     index_walk.c     walks; no idea of matchers
  *     index.c          select
@@ -35,15 +36,16 @@ void ts_index_read_close(struct ts_index_read *read);
 /* Damage found in a key or value. */
 KV_MUST kv_status ts_index_corrupt(struct ts_index_read *read, const char *what);
 
-/* Calls each for metric names that begin with prefix, in order of their keys; KV_END from each ends the walk early, with KV_OK. */
+/* Calls each for metric names that begin with prefix, in order of their keys; KV_END from each ends the
+ * walk early, with KV_OK. */
 KV_MUST kv_status ts_index_walk_metrics(struct ts_index_read *read, kv_slice prefix,
                                         kv_status (*each)(void *ctx, kv_slice name, uint32_t metric,
                                                           uint32_t next),
                                         void *ctx);
 
 /*
- * Distinct values of a label that begin with prefix (with an empty label: distinct label names, as values of raw).
- * The iterator stands at the value's first entry when each is called, and may be moved by it.
+ * Distinct values of a label that begin with prefix. The iterator stands at the value's first entry
+ * when each is called, and may be moved by it.
  */
 struct ts_index_value {
     kv_slice text; /* its first TS_KEY_TEXT_LEN_MAX bytes if cut */

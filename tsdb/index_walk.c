@@ -79,7 +79,8 @@ out:
 
 /* ---- values and names ---------------------------------------------------------------------------------- */
 
-/* Goes on behind all entries that begin with key: a few steps, if the iterator still stands there, then a seek. */
+/* Goes on behind all entries that begin with key: a few steps, if the iterator still stands there, then a
+ * seek. */
 static KV_MUST kv_status skip_prefix(struct ts_index_read *read, const struct ts_key *key)
 {
     enum { STEPS = 4 };

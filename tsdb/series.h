@@ -80,7 +80,8 @@ KV_MUST kv_status ts_registry_labels_many(struct ts_registry *registry, const st
 /* The ref of a canonical label set that is visible now. KV_NOT_FOUND: none. */
 KV_MUST kv_status ts_registry_find(struct ts_registry *registry, const struct ts_label *labels,
                                    size_t n_labels, uint64_t *ref, struct kv_err *err);
-/* The number of a metric name, and one past its highest series number (next may be NULL). KV_NOT_FOUND: no such metric. */
+/* The number of a metric name, and one past its highest series number (next may be NULL). KV_NOT_FOUND: no
+ * such metric. */
 KV_MUST kv_status ts_registry_metric(struct ts_registry *registry, const struct kv_snapshot *snapshot,
                                      kv_slice name, uint32_t *metric, uint32_t *next, struct kv_err *err);
 

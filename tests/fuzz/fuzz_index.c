@@ -1,4 +1,5 @@
-/* What the index reads back from tables: postings, canonical labels, texts in keys, the new-series section. The first byte says which. */
+/* What the index reads back from tables: postings, canonical labels, texts in keys, the new-series
+ * section. The first byte says which. */
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
 #include "tsdb/key.h"

@@ -1,6 +1,7 @@
 /*
- * Threads that resolve the same and new series at once, through a cache that is too small, and commit them; others select meanwhile. One label
- * set has one ref, whoever asks, and every ref has its labels. Exit 0: so it was.
+ * Threads that resolve the same and new series at once, through a cache that is too small, and commit
+ * them; others select meanwhile. One label set has one ref, whoever asks, and every ref has its labels.
+ * Exit 0: so it was.
  */
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"

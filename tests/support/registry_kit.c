@@ -87,7 +87,8 @@ kv_status registry_kit_resolve(struct ts_resolver *resolver, const struct ts_lab
         rc = ts_labels_encode(labels, n, &identity);
     struct ts_row row = {.protocol = TS_PROTOCOL_LABELS,
                          .position = 1,
-                         /* the second piece: a first one may not be reused with other bytes within a request */
+                         /* the second piece: a first one may not be reused with other bytes within a
+                          * request */
                          .identity = {KV_STR("kit"), kv_buf_slice(&identity)},
                          .labels = give_labels,
                          .labels_ctx = &given};

@@ -1,6 +1,6 @@
 /*
- * registry_kit.h - a series registry over a kvcore database in memory, and requests committed through it as the store does.
- * Every step asserts.
+ * registry_kit.h - a series registry over a kvcore database in memory, and requests committed through it
+ * as the store does. Every step asserts.
  */
 #ifndef REGISTRY_KIT_H
 #define REGISTRY_KIT_H

@@ -100,7 +100,7 @@ static void world_flush(struct world *w)
     w->head = NULL;
 }
 
-/* ---- random questions -------------------------------------------------------------------------------------------- */
+/* ---- random questions ---------------------------------------------------------------------------------- */
 
 struct question {
     struct ts_matcher matchers[4];
