@@ -201,6 +201,7 @@ Test(eval, every_failed_allocation_is_reported)
         "histogram_quantile(0.9, h_bucket)",
         "count_values(\"v\", -m)",
         "m[2m]",
+        "info(m, {b=~\".*\", __name__=\"m\"})",
     };
     kit_load(&kit, "m{a=\"1\", b=\"1\"}", 60000, "1 2 stale 4");
     kit_load(&kit, "m{a=\"2\", b=\"2\"}", 60000, "1 2 3 4");

@@ -201,6 +201,38 @@ out:
     return rc;
 }
 
+/* Where the first selector of expr looks: its own @ and offset and those of the subqueries around it, up to the first @. */
+static bool first_selector_at(const struct ts_run *run, const struct ts_expr *expr, struct ts_select_at *at)
+{
+    if (expr->kind == TS_EXPR_VECTOR) {
+        *at = ts_plan_shift(run, &expr->vector.shift);
+        return true;
+    }
+    for (size_t i = 0; ts_expr_child(expr, i); i++) {
+        if (!first_selector_at(run, ts_expr_child(expr, i), at))
+            continue;
+        if (expr->kind == TS_EXPR_SUBQUERY && !at->fixed) {
+            struct ts_select_at around = ts_plan_shift(run, &expr->subquery.shift);
+            around.offset_ms += at->offset_ms;
+            *at = around;
+        }
+        return true;
+    }
+    return false;
+}
+
+static kv_status plan_info(struct planner *p, const struct ts_expr *expr, struct ts_grid grid,
+                           struct ts_operator **out)
+{
+    struct ts_select_at at = {0};
+    struct ts_operator *input = NULL;
+    (void)first_selector_at(p->run, expr->call.args[0], &at);
+    kv_status rc = plan_expr(p, expr->call.args[0], grid, &input);
+    if (rc == KV_OK && (rc = ts_op_info(p->run, grid, expr, input, &at, out)) < 0)
+        ts_operator_close(input);
+    return rc;
+}
+
 static kv_status plan_plain_call(struct planner *p, const struct ts_expr *expr, struct ts_grid grid,
                                  struct ts_operator **out)
 {
@@ -258,6 +290,8 @@ static kv_status plan_call(struct planner *p, const struct ts_expr *expr, struct
         return ts_op_time(p->run, grid, expr, out);
     if (id == TS_FUNC_TIMESTAMP)
         return plan_timestamp(p, expr, grid, out);
+    if (id == TS_FUNC_INFO)
+        return plan_info(p, expr, grid, out);
     if ((id == TS_FUNC_SORT || id == TS_FUNC_SORT_DESC || id == TS_FUNC_SORT_BY_LABEL ||
          id == TS_FUNC_SORT_BY_LABEL_DESC) &&
         grid.n > 1)

@@ -75,6 +75,11 @@ KV_MUST kv_status ts_op_negate(struct ts_run *run, const struct ts_expr *expr, s
 /* The values of left and right, one step: also for constant folding. */
 double ts_scalar_binary(enum ts_op op, double left, double right);
 
+/* info(): at is where its first argument looks, and so where the info series are looked at. */
+KV_MUST kv_status ts_op_info(struct ts_run *run, struct ts_grid grid, const struct ts_expr *call,
+                             struct ts_operator *input, const struct ts_select_at *at,
+                             struct ts_operator **out);
+
 /* A function that takes no range vector. args: one per argument of the call, NULL for strings. Takes them
  * (they are closed with *out) on KV_OK only. Not built: a NULL in the table, and the planner says so. */
 typedef kv_status (*ts_func_maker)(struct ts_run *run, struct ts_grid grid, const struct ts_expr *call,
