@@ -218,8 +218,7 @@ kv_status ts_append(struct ts_appender *appender, const struct ts_label *labels,
     return ts_append_row(appender, &row, err);
 }
 
-/* ---- committing
- * -------------------------------------------------------------------------------------------------- */
+/* ---- committing -------------------------------------------------------------------------------------- */
 
 /* The record once refs are known: kind and section are put right before the body. */
 static kv_status append_assemble(struct ts_appender *a, kv_slice *record)

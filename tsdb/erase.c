@@ -6,8 +6,7 @@
 
 #include <stdlib.h>
 
-/* ---- the list
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the list ---------------------------------------------------------------------------------------- */
 
 static int tombstone_compare(const void *a, const void *b)
 {
@@ -106,8 +105,7 @@ size_t ts_tombstones_find(const struct ts_tombstones *tombstones, uint64_t ref, 
     return low - *first;
 }
 
-/* ---- stored
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- stored ------------------------------------------------------------------------------------------ */
 
 struct erase_list {
     struct ts_tombstone *items;
@@ -195,8 +193,7 @@ kv_status ts_erase_drop(struct ts_db *db, int32_t window, uint64_t floor_seq)
     return ts_head_edit_tombstones(db->head, erase_without, &drop);
 }
 
-/* ---- deleting
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- deleting ---------------------------------------------------------------------------------------- */
 
 struct ts_erase_commit {
     struct erase_list fresh;    /* by ref and window; their seq is known under the commit lock only */

@@ -41,8 +41,7 @@ struct ts_head;
 KV_MUST kv_status ts_head_new(const struct ts_head_options *options, struct ts_head **out);
 void ts_head_free(struct ts_head *head); /* NULL is fine. Pins must be gone */
 
-/* ---- applying
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- applying ---------------------------------------------------------------------------------------- */
 
 /* body: of a samples record, behind the section. KV_CORRUPT: not a body; the head has failed then too. */
 kv_status ts_head_samples(struct ts_head *head, uint64_t seq, kv_slice body);
@@ -55,8 +54,7 @@ void ts_head_fail(struct ts_head *head, kv_status why);
 /* KV_OK, or why the head can no longer be used. */
 kv_status ts_head_failed(const struct ts_head *head);
 
-/* ---- life of generations
- * ----------------------------------------------------------------------------------------- */
+/* ---- life of generations ----------------------------------------------------------------------------- */
 
 /* Freezes the active generation if it holds anything (or, unless `force`, only if it is full or old) and
  * starts the next. */
@@ -84,8 +82,7 @@ uint64_t ts_head_floor(struct ts_head *head);
 /* Whether any generation holds a sample of the window (or may). */
 bool ts_head_has_window(struct ts_head *head, int32_t window);
 
-/* ---- reading
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------- */
 
 /* One consistent state of everything not in tables: take it first, then the kvcore snapshot. */
 struct ts_head_pin {

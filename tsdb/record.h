@@ -18,8 +18,7 @@
 enum { TS_RECORD_SAMPLES = 1, TS_RECORD_DELETE = 2 };
 enum { TS_RECORD_BODY_HEADER_LEN = 12 }; /* series, samples, new: u32 each */
 
-/* ---- writing a body
- * ---------------------------------------------------------------------------------------------- */
+/* ---- writing a body ---------------------------------------------------------------------------------- */
 
 /* {0} plus an empty buffer starts one. */
 struct ts_record_writer {
@@ -36,8 +35,7 @@ KV_MUST kv_status ts_record_put(struct ts_record_writer *writer, struct kv_buf *
 void ts_record_finish(const struct ts_record_writer *writer, uint8_t header[TS_RECORD_BODY_HEADER_LEN],
                       uint32_t n_new);
 
-/* ---- reading a body
- * ---------------------------------------------------------------------------------------------- */
+/* ---- reading a body ---------------------------------------------------------------------------------- */
 
 struct ts_record_reader {
     const uint8_t *at, *end; /* end: of the series, where the table of new refs begins */
@@ -65,8 +63,7 @@ static inline KV_MUST kv_status ts_record_sample(struct ts_record_reader *reader
     return KV_OK;
 }
 
-/* ---- deletes
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- deletes ----------------------------------------------------------------------------------------- */
 
 /* Appends kind and all. refs are sorted, each once. */
 KV_MUST kv_status ts_record_put_delete(struct kv_buf *out, const uint64_t *refs, size_t n, int64_t from_ms,

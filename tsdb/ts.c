@@ -28,8 +28,7 @@ static void options_resolve(const struct ts_options *asked, struct ts_options *o
         out->head_log_bytes_max = TS_HEAD_BYTES_DEFAULT;
 }
 
-/* ---- apply and replay
- * -------------------------------------------------------------------------------------------- */
+/* ---- apply and replay -------------------------------------------------------------------------------- */
 
 static kv_status db_apply_record(struct ts_db *db, struct ts_head *head, uint64_t seq, kv_slice record,
                                  struct ts_erase_commit *erase)
@@ -150,8 +149,7 @@ kv_status ts_ready(struct ts_db *db, double *progress)
     return KV_BUSY;
 }
 
-/* ---- care
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- care -------------------------------------------------------------------------------------------- */
 
 void ts_care_wake(struct ts_db *db)
 {
@@ -193,7 +191,9 @@ static kv_status db_care(struct ts_db *db, bool all, struct kv_err *err)
     if (db->options.read_only || !db_is_ready(db))
         return KV_OK;
     kv_mutex_lock(&db->care_lock);
-    KV_TRY(ts_head_rotate(db->head, false));
+    rc = ts_head_rotate(db->head, false);
+    if (rc != KV_BUSY) /* as many frozen ones as there may be: flushing them is what helps */
+        KV_TRY(rc);
     KV_TRY(db_flush(db, err));
     if (all) {
         KV_TRY(ts_retention_drop(db, err));
@@ -302,8 +302,7 @@ kv_status ts_maintain(struct ts_db *db, struct kv_err *err)
     return rc;
 }
 
-/* ---- open, close
- * ------------------------------------------------------------------------------------------------- */
+/* ---- open, close ------------------------------------------------------------------------------------- */
 
 static void db_free(struct ts_db *db)
 {
@@ -454,8 +453,7 @@ const char *ts_reject_name(enum ts_reject_reason reason)
     return (size_t)reason < sizeof names / sizeof names[0] ? names[reason] : "unknown";
 }
 
-/* ---- metadata, stats, snapshot
- * ----------------------------------------------------------------------------------- */
+/* ---- metadata, stats, snapshot ----------------------------------------------------------------------- */
 
 kv_status ts_metadata_set(struct ts_db *db, kv_slice family, kv_slice type, kv_slice help, kv_slice unit)
 {

@@ -17,8 +17,7 @@ struct ts_windows {
     size_t n, capacity;
 };
 
-/* ---- the list
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the list ---------------------------------------------------------------------------------------- */
 
 static size_t windows_lower(const struct ts_windows *w, int32_t window)
 {
@@ -236,8 +235,7 @@ bool ts_window_finished(int32_t window, int64_t retention_clock_ms)
     return retention_clock_ms - TS_WINDOW_MS - TS_FINISHED_MS >= ts_window_start_ms(window);
 }
 
-/* ---- chunks of a series in a window
- * ------------------------------------------------------------------------------ */
+/* ---- chunks of a series in a window ------------------------------------------------------------------ */
 
 kv_status ts_window_encode(const struct ts_columns *samples, int32_t window, uint64_t ref, uint64_t seq,
                            bool joined, struct kv_buf *scratch,
@@ -265,8 +263,7 @@ kv_status ts_window_encode(const struct ts_columns *samples, int32_t window, uin
     return KV_OK;
 }
 
-/* ---- the hook
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the hook ---------------------------------------------------------------------------------------- */
 
 struct merge {
     struct ts_db *db;
@@ -425,8 +422,7 @@ void ts_window_hook(struct ts_db *db, struct kv_hook *out)
                             .end = merge_end};
 }
 
-/* ---- merging what is due
- * ----------------------------------------------------------------------------------------- */
+/* ---- merging what is due ----------------------------------------------------------------------------- */
 
 /* Tombstones of the window that a merge now would make superfluous. */
 static size_t window_tombstones(struct ts_db *db, int32_t window, uint64_t floor_seq)

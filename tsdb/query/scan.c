@@ -39,8 +39,7 @@ struct ts_scan {
     uint64_t bytes_counted; /* in the budget, given back at close */
 };
 
-/* ---- open, close
- * ------------------------------------------------------------------------------------------------- */
+/* ---- open, close ------------------------------------------------------------------------------------- */
 
 static kv_status scan_count_bytes(struct ts_scan *scan)
 {
@@ -174,8 +173,7 @@ size_t ts_scan_count(const struct ts_scan *scan)
     return scan->n_refs;
 }
 
-/* ---- chunks
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- chunks ------------------------------------------------------------------------------------------ */
 
 static kv_status window_entry(struct scan_window *w, kv_status rc)
 {
