@@ -1,5 +1,7 @@
-/* range_kernel.c - see the header. One function per family; the table at the end says which serves which
- * name. */
+/*
+ * range_kernel.c - see the header. One function per family; the table at the end says which serves which name.
+ * One file, since each kernel is a few lines over the same windows.
+ */
 #include "tsdb/query/range_kernel.h"
 
 #include <math.h>
