@@ -72,8 +72,10 @@ kv_status http_auth_new(kv_slice file, struct http_auth **out, struct kv_err *er
     struct http_auth *auth = kv_zalloc(1, sizeof *auth);
     kv_status rc = KV_OK;
     unsigned number = 0;
-    if (!auth || sodium_init() < 0)
-        rc = kv_fail(err, KV_NO_MEMORY, 0, "out of memory reading credentials");
+    if (!auth)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory reading credentials");
+    if (sodium_init() < 0)
+        rc = kv_fail(err, KV_IO, 0, "the system gave no randomness for reading credentials");
     while (rc == KV_OK && file.len) {
         const uint8_t *newline = memchr(file.data, '\n', file.len);
         kv_slice line = {file.data, newline ? (size_t)(newline - file.data) : file.len};

@@ -16,7 +16,7 @@ void http_api_delete_series(struct http_app *app, struct http_request *request, 
     struct kv_err err = {0};
     kv_slice *matches;
     size_t n;
-    int64_t from, to;
+    int64_t from = INT64_MIN, to = INT64_MAX;
     kv_status rc = http_request_param_all(request, "match[]", &matches, &n, &err);
     if (rc >= 0)
         rc = http_param_time(request, "start", INT64_MIN, &from, &err);

@@ -156,7 +156,7 @@ static size_t write_plain(char *out, const char *digits, int n, int exponent)
     memcpy(out, "0.", 2);
     memset(out + 2, '0', (size_t)-point);
     memcpy(out + 2 - point, digits, (size_t)n);
-    return (size_t)(2 - point + n);
+    return 2 + (size_t)-point + (size_t)n;
 }
 
 static size_t format(double v, char *out, int exponent_below)
