@@ -232,7 +232,7 @@ static int command_dump(int argc, char **argv)
     if (argc != 2)
         return -1;
     kv_status rc = open_folder(argv[1], &at, &err);
-    if (rc == KV_OK)
+    if (at.dir)
         rc = strcmp(argv[0], "manifest") == 0 ? dump_manifest(&at, &err)
              : strcmp(argv[0], "table") == 0  ? dump_table(&at, &err)
              : strcmp(argv[0], "log") == 0 || strcmp(argv[0], "wal") == 0

@@ -105,7 +105,8 @@ kv_status kv_checkpoint(struct kv_db *db, const char *path, struct kv_err *err)
     began = true;
     KV_TRY(kv_committer_exclusive(db->committer, false, capture, &c, err));
     KV_TRY(link_files(&c, err));
-    KV_TRY(kv_manifest_write_copy(c.target, db->env->clock, &c.state, kv_manifest_take_number(&db->manifest), err));
+    KV_TRY(kv_manifest_write_copy(c.target, db->env->clock, &c.state, kv_manifest_take_number(&db->manifest),
+                                  err));
     KV_COUNT(db, checkpoints);
 out:
     if (rc < 0 && began)

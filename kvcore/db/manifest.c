@@ -112,7 +112,7 @@ static kv_status replay_from(kv_slice file, const struct kv_file_header *header,
                              uint64_t *offset, uint64_t *snapshot_bytes, struct kv_manifest_state *state,
                              struct kv_err *err)
 {
-    struct kv_manifest_frame frame;
+    struct kv_manifest_frame frame = {0};
     struct kv_err inner = {0};
     kv_status rc;
     bool first = true;

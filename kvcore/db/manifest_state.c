@@ -524,7 +524,7 @@ void kv_manifest_change_free(struct kv_manifest_change *change)
 
 void kv_manifest_change_apply(struct kv_manifest_state *state, struct kv_manifest_change *change)
 {
-    struct field field;
+    struct field field = {0};
     for (kv_slice rest = change->fields; rest.len > 0 && field_next(&rest, &field, NULL) == KV_OK;) {
         if (field.tag == FIELD_TABLE_DROP)
             apply_drop(state, field.n[0]);
@@ -559,7 +559,7 @@ kv_status kv_manifest_prepare(struct kv_manifest_state *state, kv_slice fields,
     change->next = *state;
     change->fields = fields;
     for (kv_slice rest = fields; rest.len > 0;) {
-        struct field field;
+        struct field field = {0};
         KV_TRY(field_next(&rest, &field, err));
         KV_TRY(apply_check(change, state, &field, err));
     }
@@ -612,6 +612,7 @@ static void describe_field(const struct field *field, char *line, size_t size)
     const uint64_t *n = field->n;
     switch (field->tag) {
     case FIELD_IDENTITY:
+        KV_ASSERT(field->bytes.data != NULL); /* field_next took it */
         snprintf(line, size, "identity uuid=%016" PRIx64 "%016" PRIx64, kv_get_be64(field->bytes.data),
                  kv_get_be64(field->bytes.data + 8));
         break;
@@ -664,7 +665,7 @@ kv_status kv_manifest_describe(kv_slice fields, void (*each)(void *ctx, const ch
 {
     char line[640];
     while (fields.len > 0) {
-        struct field field;
+        struct field field = {0};
         kv_status rc = field_next(&fields, &field, NULL);
         if (rc < 0)
             return rc;

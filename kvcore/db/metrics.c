@@ -10,10 +10,12 @@ static void metrics_log(struct kv_db *db, metric_each each, void *ctx)
     each(ctx, "kv_log_appends_total", "append calls on log files", true, (double)s.appends);
     each(ctx, "kv_log_syncs_total", "fdatasync calls on log files", true, (double)s.syncs);
     each(ctx, "kv_log_rolls_total", "log files begun because the one before was full", true, (double)s.rolls);
-    each(ctx, "kv_log_rewrites_total", "log files begun because an append or sync failed", true, (double)s.rewrites);
+    each(ctx, "kv_log_rewrites_total", "log files begun because an append or sync failed", true,
+         (double)s.rewrites);
     each(ctx, "kv_log_files", "log files present", false, (double)s.files);
     each(ctx, "kv_log_file_bytes", "bytes of log files present", false, (double)s.file_bytes);
-    each(ctx, "kv_log_torn_bytes", "bytes behind the last valid record found at open", false, (double)s.torn_bytes);
+    each(ctx, "kv_log_torn_bytes", "bytes behind the last valid record found at open", false,
+         (double)s.torn_bytes);
 }
 
 static void metrics_commit(struct kv_db *db, metric_each each, void *ctx)
@@ -22,9 +24,11 @@ static void metrics_commit(struct kv_db *db, metric_each each, void *ctx)
     if (db->committer)
         kv_committer_stats(db->committer, &s);
     each(ctx, "kv_commits_total", "commits answered", true, (double)s.commits);
-    each(ctx, "kv_commit_groups_total", "groups of commits that shared an append and a sync", true, (double)s.groups);
+    each(ctx, "kv_commit_groups_total", "groups of commits that shared an append and a sync", true,
+         (double)s.groups);
     each(ctx, "kv_commit_group_max", "most commits in one group", false, (double)s.group_max);
-    each(ctx, "kv_commit_record_bytes_total", "bytes of application records committed", true, (double)s.record_bytes);
+    each(ctx, "kv_commit_record_bytes_total", "bytes of application records committed", true,
+         (double)s.record_bytes);
     each(ctx, "kv_commit_batch_bytes_total", "bytes of batches committed", true, (double)s.batch_bytes);
     each(ctx, "kv_commits_refused_no_space_total", "commits refused because the disk is full", true,
          (double)s.refused_no_space);
@@ -35,7 +39,8 @@ static void metrics_cache(struct kv_db *db, metric_each each, void *ctx)
     struct kv_cache_stats s;
     kv_cache_stats(db->env->cache, &s);
     each(ctx, "kv_cache_bytes_max", "budget of the block cache", false, (double)s.bytes_max);
-    each(ctx, "kv_cache_bytes", "bytes in the block cache, indexes and filters included", false, (double)s.bytes_used);
+    each(ctx, "kv_cache_bytes", "bytes in the block cache, indexes and filters included", false,
+         (double)s.bytes_used);
     each(ctx, "kv_cache_pinned_bytes", "bytes of indexes and filters", false, (double)s.bytes_pinned);
     each(ctx, "kv_cache_blocks", "blocks in the cache", false, (double)s.blocks);
     each(ctx, "kv_cache_hits_total", "blocks found in the cache", true, (double)s.hits);
@@ -71,7 +76,7 @@ static void metrics_tree(struct kv_db *db, metric_each each, void *ctx)
 
 void kv_metrics(struct kv_db *db, metric_each each, void *ctx)
 {
-#define X(field, name, help)                                                                                           \
+#define X(field, name, help)                                                                                 \
     each(ctx, name, help, true, (double)atomic_load_explicit(&db->counters.field, memory_order_relaxed));
     KV_DB_COUNTERS(X)
 #undef X

@@ -99,8 +99,9 @@ struct current_log {
 static kv_status note_current(void *ctx, const struct kv_log_seal *file, bool sealed)
 {
     struct current_log *current = ctx;
-    *current = sealed ? (struct current_log){0}
-                      : (struct current_log){file->valid_len, file->last_seq, file->last_record_seq};
+    *current = (struct current_log){0};
+    if (!sealed)
+        *current = (struct current_log){file->valid_len, file->last_seq, file->last_record_seq};
     return KV_OK;
 }
 

@@ -1,4 +1,5 @@
 #include "kvcore/db/tree_iter.h"
+#include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
 #include "kvcore/db/merge_iter.h"
 
@@ -66,8 +67,10 @@ static kv_status concat_from(struct concat *c, size_t i, kv_slice key, uint64_t 
     kv_status rc = KV_END;
     for (; i < c->last && rc == KV_END; i++) {
         rc = concat_open_part(c, i);
-        if (rc == KV_OK)
-            rc = kv_entry_iter_seek(c->part, key, version);
+        if (rc < 0)
+            break;
+        KV_ASSERT(c->part != NULL);
+        rc = kv_entry_iter_seek(c->part, key, version);
     }
     return concat_take(c, rc);
 }
