@@ -359,3 +359,46 @@ Test(manifest, file_names_are_parsed_exactly)
     for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++)
         cr_assert_not(kv_file_name_parse(strangers[i], &number, &kind), "%s", strangers[i]);
 }
+
+/* ---- the golden file: what format 1 looks like, for good */
+
+static kv_status golden_state(struct kv_manifest_state *state)
+{
+    struct kv_edit edit = {0};
+    edit_first(&edit);
+    edit_rich(&edit, 5);
+    kv_status rc = edit.rc == KV_OK ? kv_manifest_apply(state, kv_buf_slice(&edit.fields), NULL) : edit.rc;
+    kv_edit_release(&edit);
+    return rc;
+}
+
+Test(manifest, the_golden_file_is_read_and_written_byte_for_byte)
+{
+    struct files f;
+    struct kv_manifest_state state = {0}, expected = {0};
+    static uint8_t golden[4096];
+    FILE *file = fopen("tests/golden/manifest-1.man", "rb");
+    size_t n = file ? fread(golden, 1, sizeof golden, file) : 0;
+    if (file)
+        fclose(file);
+    files_open(&f);
+    cr_assert_eq(commit_rich(&f, 5), KV_OK);
+    struct kv_buf written = file_bytes(&f, f.manifest.name);
+    cr_assert_eq(golden_state(&expected), KV_OK);
+    if (getenv("TIDEMARK_WRITE_GOLDEN")) {
+        file = fopen("tests/golden/manifest-1.man", "wb");
+        cr_assert(file && fwrite(written.data, 1, written.len, file) == written.len && fclose(file) == 0);
+        memcpy(golden, written.data, n = written.len);
+    }
+    cr_assert(n > 0 && kv_slice_equal(kv_slice_of(golden, n), kv_buf_slice(&written)),
+              "the format has changed");
+    cr_assert_eq(kv_manifest_replay(kv_slice_of(golden, n), "golden", &state, &f.err), KV_OK, "%s",
+                 f.err.text);
+    expected.edit = state.edit;
+    expected.next_file = state.next_file;
+    cr_assert(state.edit == 2 && same_state(&state, &expected));
+    kv_buf_release(&written);
+    kv_manifest_state_release(&state);
+    kv_manifest_state_release(&expected);
+    files_close(&f);
+}
