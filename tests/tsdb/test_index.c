@@ -486,3 +486,78 @@ Test(index, budgets_stop_a_select)
     ts_matcher_release(&m);
     world_close(&w);
 }
+
+static uint64_t allocations_left;
+static bool fail_once(size_t size)
+{
+    (void)size;
+    return allocations_left-- == 0;
+}
+
+Test(index, any_failing_allocation_is_reported_never_a_wrong_answer)
+{
+    struct world w;
+    struct ts_matcher m[2];
+    const kv_slice name = KV_STR("instance");
+    uint64_t *refs;
+    size_t n, want;
+    world_open(&w, 9);
+    world_flush(&w);
+    cr_assert_eq(ts_matcher_init(&m[0], TS_MATCH_NRE, name, KV_STR("[vw][0-9]+|x1"), NULL), KV_OK);
+    cr_assert_eq(ts_matcher_init(&m[1], TS_MATCH_RE, TS_METRIC_NAME, KV_STR("metric_[0-2]"), NULL), KV_OK);
+    struct ts_select select = {.matchers = m, .n_matchers = 2, .to_ms = TS_WINDOW_MS};
+    cr_assert_eq(ts_index_select(w.kit.registry, &select, &refs, &want, NULL), KV_OK);
+    cr_expect_gt(want, 0);
+    kv_free(refs);
+    bool done = false;
+    for (uint64_t nth = 0; !done; nth++) {
+        allocations_left = nth;
+        kv_mem_should_fail = fail_once;
+        kv_status rc = ts_index_select(w.kit.registry, &select, &refs, &n, NULL);
+        kv_mem_should_fail = NULL;
+        done = rc == KV_OK && allocations_left < UINT64_MAX / 2;
+        cr_assert(rc == KV_OK ? n == want : rc == KV_NO_MEMORY, "allocation %d: %d", (int)nth, rc);
+        kv_free(refs);
+        nth += nth / 8;
+    }
+    ts_matcher_release(&m[0]);
+    ts_matcher_release(&m[1]);
+    world_close(&w);
+}
+
+Test(index, damaged_entries_are_reported)
+{
+    static const struct {
+        uint32_t space;
+        kv_slice key, value;
+    } bad[] = {
+        {TS_SPACE_INDEX, KV_STR("a\x80\0\0\0\0\0\0\1\0\7"), KV_STR("\1")}, /* activity: an empty list */
+        {TS_SPACE_INDEX, KV_STR("a\x80\0\0\0\0"), KV_STR("\1\0")},         /* activity: a short key */
+        {TS_SPACE_INDEX, KV_STR("pjob\0\0a\0\0\0\0\0\1\0\0\0\7"), KV_STR("\7")},
+        {TS_SPACE_INDEX, KV_STR("pjob\0\0a"), KV_STR("\1\0")},
+        {TS_SPACE_SERIES, KV_STR("mup\0\0"), KV_STR("short")},
+        {TS_SPACE_SERIES, KV_STR("mup"), KV_STR("\0\0\0\1\0\0\0\1")},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct world w;
+        struct kv_batch *batch;
+        struct ts_matcher m[2];
+        struct kv_err err = {0};
+        uint64_t *refs;
+        size_t n;
+        world_open(&w, 11);
+        world_flush(&w);
+        cr_assert_eq(kv_batch_new(&batch), KV_OK);
+        cr_assert_eq(kv_batch_put(batch, bad[i].space, bad[i].key, bad[i].value), KV_OK);
+        cr_assert_eq(kv_commit(w.kit.db, batch, &(struct kv_commit_options){0}, NULL, NULL), KV_OK);
+        kv_batch_free(batch);
+        cr_assert_eq(ts_matcher_init(&m[0], TS_MATCH_RE, KV_STR("job"), KV_STR("[avwx].*"), NULL), KV_OK);
+        cr_assert_eq(ts_matcher_init(&m[1], TS_MATCH_NE, TS_METRIC_NAME, KV_STR("nothing"), NULL), KV_OK);
+        struct ts_select select = {.matchers = m, .n_matchers = 2, .to_ms = TS_WINDOW_MS};
+        cr_expect_eq(ts_index_select(w.kit.registry, &select, &refs, &n, &err), KV_CORRUPT, "%zu", i);
+        cr_expect(err.text[0] != 0);
+        ts_matcher_release(&m[0]);
+        ts_matcher_release(&m[1]);
+        world_close(&w);
+    }
+}
