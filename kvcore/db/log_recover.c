@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #define TAIL_BYTES_MAX ((size_t)4 << 30)
+enum { SALVAGE_LOST_MAX = 1 << 24 }; /* commits of nothing a salvage writes, 40 bytes each */
 
 struct recovery {
     struct kv_log *log;
@@ -123,6 +124,10 @@ static kv_status load_raw(struct kv_log *log, struct kv_log_reader *reader, cons
 static kv_status salvage_keep(struct recovery *r, struct kv_log_reader *reader,
                               const struct kv_log_item *item, struct kv_err *err)
 {
+    if (item->seq - r->last_seq - 1 > SALVAGE_LOST_MAX - r->log->stats.lost)
+        return kv_fail(err, KV_LIMIT, 0,
+                       "sequences jump from %" PRIu64 " to %" PRIu64 ": too far to be filled", r->last_seq,
+                       item->seq);
     for (uint64_t seq = r->last_seq + 1; seq < item->seq; seq++) {
         kv_status rc = kv_log_frame_add(&r->log->buf, seq, (kv_slice){0}, (kv_slice){0});
         if (rc < 0)

@@ -3,3 +3,7 @@
 set -eu
 command -v python3 >/dev/null || { echo "SKIPPED: no python3"; exit 77; }
 python3 tests/golden/decode_table.py --golden tests/golden/table-1-plain.tbl tests/golden/table-1-snappy.tbl
+# Sequence, synced, puts, deletes, record bytes: what tests/support/log_kit.c writes under ids 1 to 12.
+got=$(python3 tests/golden/decode_log.py tests/golden/log-v1.log | tr '\n' ';')
+[ "$got" = "1 0 2 0 45;2 1 2 1 82;3 2 1 0 0;4 3 2 0 156;5 4 0 0 70000;6 5 1 0 230;7 6 2 0 267;8 7 2 1 304;9 8 1 0 41;10 9 2 0 0;11 10 2 1 115;12 11 1 0 152;" ] ||
+    { echo "decode_log.py read: $got"; exit 1; }
