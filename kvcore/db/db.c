@@ -160,7 +160,7 @@ void kv_uuid(struct kv_db *db, uint8_t uuid[16])
 
 int64_t kv_retention_clock_ms(struct kv_db *db)
 {
-    return kv_retention_clock_now(&db->retention, NULL);
+    return kv_db_retention_now(db);
 }
 
 kv_status kv_retention_clock_accept(struct kv_db *db, struct kv_err *err)

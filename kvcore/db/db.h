@@ -68,6 +68,7 @@ struct kv_db {
 
     struct kv_env_job job;
     struct kv_retention_clock retention;
+    _Atomic bool step_told; /* a step of the wall clock was logged */
     struct kv_db_counters counters;
 };
 
@@ -83,6 +84,9 @@ KV_MUST kv_status kv_view_first(struct kv_version *version, struct kv_memtable *
 uint64_t kv_db_visible(struct kv_db *db);
 /* What a read at snapshot (NULL: now) pins, and the version it reads at. */
 struct kv_view *kv_snapshot_view(struct kv_db *db, const struct kv_snapshot *snapshot, uint64_t *version);
+
+/* The retention clock, in unix ms. */
+int64_t kv_db_retention_now(struct kv_db *db);
 
 /* One change of the tree: edit and picture together. */
 struct kv_change {

@@ -126,6 +126,19 @@ uint64_t kv_db_log_floor(struct kv_db *db, const struct kv_memtable *leaving)
     return floor;
 }
 
+/* A step of the wall clock is told once, when it is first noticed. */
+int64_t kv_db_retention_now(struct kv_db *db)
+{
+    int64_t step_ms;
+    int64_t now = kv_retention_clock_now(&db->retention, &step_ms);
+    bool stepped = step_ms != 0;
+    if (atomic_exchange(&db->step_told, stepped) != stepped && stepped)
+        kv_logf(&db->env->log, KV_LOG_WARN, "clock_step", "path=%s step_ms=%" PRId64 " what=%s",
+                KV_LOGQ(db->path), step_ms,
+                "\"the wall clock stepped; nothing expires by it until it is accepted\"");
+    return now;
+}
+
 static void edit_add_floors(struct kv_db *db, struct kv_change *change)
 {
     const struct kv_manifest_state *state = &db->manifest.state;
@@ -136,7 +149,7 @@ static void edit_add_floors(struct kv_db *db, struct kv_change *change)
     uint64_t first = kv_log_first_needed(db->log, floor, app);
     kv_edit_log_floor(change->edit, floor, first > state->log_first ? first : state->log_first);
     kv_edit_app_floor(change->edit, app);
-    kv_edit_retention(change->edit, kv_retention_clock_now(&db->retention, NULL));
+    kv_edit_retention(change->edit, kv_db_retention_now(db));
 }
 
 static kv_status change_commit(struct kv_db *db, struct kv_change *change, struct kv_view **old,
@@ -196,7 +209,7 @@ kv_status kv_db_change(struct kv_db *db, struct kv_change *change, struct kv_err
 
 kv_status kv_db_commit_edit(struct kv_db *db, struct kv_edit *edit, struct kv_err *err)
 {
-    kv_edit_retention(edit, kv_retention_clock_now(&db->retention, NULL));
+    kv_edit_retention(edit, kv_db_retention_now(db));
     kv_mutex_lock(&db->manifest_mutex);
     kv_status rc = kv_manifest_commit(&db->manifest, edit, err);
     kv_mutex_unlock(&db->manifest_mutex);

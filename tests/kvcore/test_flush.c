@@ -159,3 +159,94 @@ Test(flush, commits_go_on_failing_only_as_long_as_the_flush_does)
     vfs_fault_free(fault);
     kv_kit_release(&kit);
 }
+
+Test(flush, works_whatever_the_durability)
+{
+    for (int d = KV_DURABILITY_GROUP; d <= KV_DURABILITY_OS; d++)
+        for (int threads = KV_THREADS_NONE; threads <= 1; threads += 2) {
+            struct kv_kit kit;
+            char key[16];
+            kv_kit_init(&kit, NULL);
+            kit.threads = threads;
+            kit.options.durability = (enum kv_durability)d;
+            kit.options.sync_interval_ms = d == KV_DURABILITY_INTERVAL ? 1000 : 0;
+            kit.options.memtable_bytes = 4096;
+            kit.options.log_file_bytes = 8192;
+            kv_kit_must_open(&kit);
+            for (int i = 0; i < 1000; i++) {
+                snprintf(key, sizeof key, "%04d", i);
+                kv_kit_put(&kit, 0, key, "value");
+                if (i % 300 == 299)
+                    cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+            }
+            cr_assert_eq(kv_sync(kit.db, &kit.err), KV_OK);
+            kv_kit_crash(&kit);
+            cr_assert_eq(kv_seq(kit.db), 1000, "durability %d", d);
+            for (int i = 0; i < 1000; i += 111) {
+                snprintf(key, sizeof key, "%04d", i);
+                cr_assert(kv_kit_is(&kit, NULL, 0, key, "value"));
+            }
+            kv_kit_release(&kit);
+        }
+}
+
+/* Without a sync of the log first, tables would say what the log has lost. */
+Test(flush, in_a_weak_durability_a_crash_loses_the_end_and_nothing_else)
+{
+    struct kv_kit kit;
+    char key[16];
+    kv_kit_init(&kit, NULL);
+    kit.options.durability = KV_DURABILITY_OS;
+    kit.options.memtable_bytes = 4096;
+    kv_kit_must_open(&kit);
+    for (int i = 0; i < 500; i++) {
+        snprintf(key, sizeof key, "%04d", i);
+        kv_kit_put(&kit, 0, key, "value");
+    }
+    kv_kit_crash(&kit);
+    uint64_t n = kv_seq(kit.db);
+    cr_assert(n > 0 && n < 500);
+    for (int i = 0; i < 500; i++) {
+        snprintf(key, sizeof key, "%04d", i);
+        cr_assert(kv_kit_is(&kit, NULL, 0, key, (uint64_t)i < n ? "value" : NULL), "%d of %d", i, (int)n);
+    }
+    kv_kit_release(&kit);
+}
+
+Test(flush, a_full_disk_stops_commits_and_dropping_tables_lets_them_go_on)
+{
+    struct kv_kit kit;
+    char key[16], value[200];
+    uint64_t bytes;
+    int i = 0;
+    kv_status rc = KV_OK;
+    kv_kit_init(&kit, NULL);
+    struct vfs_fault *fault = vfs_fault_new(kit.own);
+    kit.vfs = vfs_fault_as_vfs(fault);
+    kit.options.memtable_bytes = 16 << 10;
+    kit.options.log_file_bytes = 16 << 10;
+    kit.spaces[0].compression = KV_COMPRESSION_NONE;
+    kv_kit_must_open(&kit);
+    vfs_fault_set_capacity(fault, 400 << 10);
+    for (size_t n = 0; n < sizeof value; n++)
+        value[n] = n + 1 < sizeof value ? 'v' : 0;
+    for (; i < 20000 && rc == KV_OK; i++) {
+        snprintf(key, sizeof key, "%05d", i);
+        rc = kv_kit_try_put(&kit, 0, key, value);
+    }
+    cr_assert_eq(rc, KV_NO_SPACE, "%s", kv_status_name(rc));
+    cr_assert(kv_kit_is(&kit, NULL, 0, "00000", value));
+    cr_assert(kv_kit_is(&kit, NULL, 0, key, NULL), "what was refused is not there");
+    cr_assert_eq(kv_drop_tables(kit.db, 0, KV_STR(""), KV_STR(""), &bytes, &kit.err), KV_OK, "%s",
+                 kit.err.text);
+    cr_assert_gt(bytes, 0);
+    rc = kv_work(kit.db, &kit.err);
+    cr_assert(rc == KV_OK || rc == KV_END, "%s", kit.err.text);
+    kv_kit_put(&kit, 0, "again", "1");
+    vfs_fault_set_capacity(fault, 0);
+    kv_kit_reopen(&kit);
+    cr_assert(kv_kit_is(&kit, NULL, 0, "again", "1"));
+    kv_kit_close(&kit);
+    vfs_fault_free(fault);
+    kv_kit_release(&kit);
+}
