@@ -62,8 +62,8 @@ kv_status ts_head_rotate(struct ts_head *head, bool force)
 {
     kv_mutex_lock(&head->apply_lock);
     struct ts_generation *g = head->active;
-    kv_status rc = KV_OK;
-    if (g->first_seq != 0 && (force || generation_full(head, g)))
+    kv_status rc = ts_head_failed(head);
+    if (rc == KV_OK && g->first_seq != 0 && (force || generation_full(head, g)))
         rc = head_rotate(head);
     kv_mutex_unlock(&head->apply_lock);
     return rc;

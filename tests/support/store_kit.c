@@ -149,7 +149,8 @@ kv_status store_kit_read(struct store_kit *kit, int series, int64_t from_ms, int
     if (rc == KV_OK) {
         while ((rc = ts_scan_next(scan, &found, &kit->err)) == KV_OK) {
             cr_assert_eq(out->n, 0, "one series only");
-            cr_assert_eq(ts_columns_reserve(out, found.n), KV_OK);
+            if ((rc = ts_columns_reserve(out, found.n)) < 0)
+                break; /* a test may be failing allocations */
             for (size_t i = 0; i < found.n; i++) {
                 cr_assert(i == 0 || found.times_ms[i] > found.times_ms[i - 1], "times increase");
                 out->times_ms[i] = found.times_ms[i];
