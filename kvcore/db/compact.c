@@ -298,7 +298,8 @@ kv_status kv_merge_one(struct kv_db *db, struct kv_err *err)
     kv_status rc = KV_END;
     if (db->merging_stopped || db->closing)
         return KV_END;
-    kv_mutex_lock(&db->merge_mutex);
+    if (!kv_mutex_try_lock(&db->merge_mutex))
+        return KV_END; /* kv_merge_range is at it and kicks us when done: a worker must stay free for flushes */
     struct kv_view *view = kv_view_pin(db, &visible);
     if (kv_pick_cut(view->version, KV_RUNS_MAX, &pick)) {
         const struct kv_cut *cut = &view->version->trees[pick.space].cuts[pick.cut];
@@ -394,6 +395,7 @@ kv_status kv_merge_range(struct kv_db *db, uint32_t declared, kv_slice lower, kv
 out:
     kv_buf_release(&from);
     kv_buf_release(&next);
+    kv_db_kick(db);
     return rc < 0 ? rc : KV_OK;
 }
 
