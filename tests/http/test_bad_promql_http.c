@@ -192,6 +192,8 @@ static const struct bad_request {
     {"/api/v1/series?match[]=foo{", 400, "invalid parameter \"match[]\""},
     {"/api/v1/series?match[]=foo&start=abc", 400, "invalid parameter \"start\""},
     {"/api/v1/series?match[]=foo&start=10&end=1", 400, "invalid parameter \"end\""},
+    {"/api/v1/labels?match[]={}", 400, "match[] must contain at least one non-empty matcher"},
+    {"/api/v1/series?match[]={a=~%22.*%22}", 400, "match[] must contain at least one non-empty matcher"},
     {"/api/v1/labels?limit=-1", 400, "invalid parameter \"limit\""},
     {"/api/v1/label/foo/values?match[]=1%2B1", 400, "invalid parameter \"match[]\""},
     {"/api/v1/label/\xff/values", 400, "invalid label name"},

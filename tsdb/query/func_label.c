@@ -46,7 +46,8 @@ static kv_status label_set(struct label_op *self, struct ts_column *column, kv_s
             return ts_pool_status(&self->pool);
         self->last = copy;
     }
-    memcpy(self->labels, column->labels, column->n_labels * sizeof(*self->labels));
+    if (column->n_labels) /* none may mean no array at all */
+        memcpy(self->labels, column->labels, column->n_labels * sizeof(*self->labels));
     column->n_labels =
         ts_labels_set(self->labels, column->n_labels, name, value.len > 0 ? self->last : (kv_slice){0});
     column->labels = self->labels;
