@@ -16,9 +16,10 @@ void *kv_alloc(size_t size)
 
 void *kv_zalloc(size_t count, size_t size)
 {
-    if (mem_refused(count * size))
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes) || mem_refused(bytes))
         return NULL;
-    return count && size ? calloc(count, size) : calloc(1, 1);
+    return bytes ? calloc(count, size) : calloc(1, 1);
 }
 
 void *kv_realloc(void *memory, size_t size)
