@@ -5,6 +5,7 @@ set -u
 build=$1
 passed=0 failed=0 skipped=0
 export LC_ALL=C
+export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0"
 run() { # name, command...
     name=$1
     shift
