@@ -152,8 +152,10 @@ kv_status ts_flush_frozen_of(struct ts_db *db, struct ts_head *head, struct kv_e
     kv_status rc = KV_OK;
     struct ts_generation *g;
     (void)ts_retention_floor_ms(db); /* reads the clock */
-    if ((rc = ts_head_failed(head)) < 0) /* a generation may lack part of a record: only the log has it whole */
-        return kv_fail(err, rc, 0, "the head has failed (%s); nothing is flushed from it", kv_status_text(rc));
+    if ((rc = ts_head_failed(head)) <
+        0) /* a generation may lack part of a record: only the log has it whole */
+        return kv_fail(err, rc, 0, "the head has failed (%s); nothing is flushed from it",
+                       kv_status_text(rc));
     while (rc >= 0 && (g = ts_head_oldest(head)) != NULL) {
         rc = flush_generation(db, head, g, err);
         ts_generation_unpin(g);

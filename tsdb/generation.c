@@ -372,11 +372,10 @@ static kv_status late_over(struct ts_head_scratch *scratch, struct ts_columns *o
     struct ts_columns stream = {out->times_ms ? out->times_ms + start : NULL,
                                 out->values ? out->values + start : NULL, out->n - start, out->n - start};
     kv_status rc = ts_columns_merge(&stream, &scratch->late, &scratch->merged);
-    if (rc < 0)
-        return rc;
     out->n = start;
-    if ((rc = ts_columns_reserve(out, scratch->merged.n)) < 0)
+    if (rc < 0 || (rc = ts_columns_reserve(out, scratch->merged.n)) < 0)
         return rc;
+    KV_ASSERT(out->times_ms && scratch->merged.times_ms); /* there are late ones */
     memcpy(out->times_ms + start, scratch->merged.times_ms, scratch->merged.n * sizeof *out->times_ms);
     memcpy(out->values + start, scratch->merged.values, scratch->merged.n * sizeof *out->values);
     out->n += scratch->merged.n;

@@ -176,8 +176,8 @@ kv_status ts_head_prepend(struct ts_head *head, struct ts_head *older)
     if (head->n + n > TS_GENERATIONS_MAX) {
         rc = KV_BUSY;
     } else {
-        memmove(head->generations + n, head->generations, head->n * sizeof head->generations[0]);
-        memcpy(head->generations, older->generations, n * sizeof head->generations[0]);
+        memmove(head->generations + n, head->generations, head->n * sizeof(struct ts_generation *));
+        memcpy(head->generations, older->generations, n * sizeof(struct ts_generation *));
         head->n += n;
         older->generations[0] = older->generations[n];
         older->n = 1;
@@ -199,7 +199,7 @@ void ts_head_drop(struct ts_head *head, struct ts_generation *generation)
 {
     kv_mutex_lock(&head->list_lock);
     KV_ASSERT(head->n > 1 && head->generations[0] == generation);
-    memmove(head->generations, head->generations + 1, --head->n * sizeof head->generations[0]);
+    memmove(head->generations, head->generations + 1, --head->n * sizeof(struct ts_generation *));
     kv_mutex_unlock(&head->list_lock);
     ts_generation_unpin(generation);
 }

@@ -51,7 +51,7 @@ kv_status ts_merge_set_piece(struct ts_merge_set *set, size_t start, uint64_t se
 kv_status ts_merge_set_chunk(struct ts_merge_set *set, kv_slice chunk, uint64_t seq, int64_t from_ms,
                              int64_t to_ms, const struct ts_tombstone *tombs, size_t n_tombs, size_t *decoded)
 {
-    size_t start = set->samples.n, n;
+    size_t start = set->samples.n, n = 0;
     kv_status rc = ts_columns_reserve(&set->samples, TS_CHUNK_SAMPLES_MAX);
     if (rc == KV_OK)
         rc = ts_chunk_decode(chunk, from_ms, to_ms, set->samples.times_ms + start,

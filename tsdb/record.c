@@ -2,7 +2,7 @@
 
 static uint64_t record_zigzag(int32_t v)
 {
-    return (uint32_t)((uint32_t)v << 1) ^ (uint32_t)(v >> 31);
+    return (uint32_t)v << 1 ^ (v < 0 ? UINT32_MAX : 0);
 }
 
 static kv_status record_take_step(const uint8_t **at, const uint8_t *end, uint32_t *value)
