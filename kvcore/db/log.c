@@ -464,7 +464,7 @@ static kv_status write_group(struct kv_log *log, bool sync, struct kv_err *err)
     }
     if (rc < 0)
         return append_failed(log, rc, err);
-    if (sync && (rc = sync_current(log, err)) < 0)
+    if (sync && sync_current(log, err) < 0)
         return forget ? log_die(log, err) : log_rewrite(log, answered, err);
     file_note(log);
     return KV_OK;

@@ -129,11 +129,11 @@ bool kv_log_alive(const struct kv_log *log);
 
 /* ---- any thread */
 
-/* Removes sealed files numbered below first, which a durable edit has declared not needed (by number, not by floors: those could take in
- * a file that was sealed since the edit). What cannot be removed is a leftover for the next open. */
+/* Removes sealed files numbered below first, which a durable edit has declared not needed (by number, not by floors:
+ * those could take in a file that was sealed since the edit). What cannot be removed is a leftover for the next open. */
 KV_MUST kv_status kv_log_trim_below(struct kv_log *log, uint64_t first, struct kv_err *err);
-/* The first file that holds puts at or above puts_from or application records at or above records_from, or is not sealed: what the edit
- * that moves the floors declares needed. */
+/* The first file that holds puts at or above puts_from or application records at or above records_from, or is not
+ * sealed: what the edit that moves the floors declares needed. */
 uint64_t kv_log_first_needed(struct kv_log *log, uint64_t puts_from, uint64_t records_from);
 /* Calls each for every file, oldest first; the last may be unsealed (sealed false: valid_len is what is
  * written so far). */

@@ -17,18 +17,18 @@ static uint32_t fragment_sum(const uint8_t *fragment, size_t size, uint32_t uid_
     return kv_crc32c(sum, kv_slice_of(fragment + KV_LOG_AT_SEQ, size - KV_LOG_AT_SEQ));
 }
 
+enum { PIECES = 3 }; /* a payload: prefix, batch, record */
+
 /* Copies n bytes off the front of the pieces. */
-static void pieces_take(kv_slice **piece, uint8_t *to, size_t n)
+static void pieces_take(kv_slice pieces[PIECES], uint8_t *to, size_t n)
 {
-    while (n > 0) {
-        size_t step = (*piece)->len < n ? (*piece)->len : n;
+    for (size_t i = 0; i < PIECES && n > 0; i++) {
+        size_t step = pieces[i].len < n ? pieces[i].len : n;
         if (step)
-            memcpy(to, (*piece)->data, step);
-        **piece = kv_slice_from(**piece, step);
+            memcpy(to, pieces[i].data, step);
+        pieces[i] = kv_slice_from(pieces[i], step);
         to += step;
         n -= step;
-        if (n > 0)
-            ++*piece;
     }
 }
 
@@ -49,8 +49,7 @@ kv_status kv_log_frame_add(struct kv_buf *buf, uint64_t seq, kv_slice batch, kv_
     uint8_t *at = kv_buf_extend(buf, frame_bytes(total));
     if (!at)
         return KV_NO_MEMORY;
-    kv_slice pieces[] = {kv_slice_of(prefix, prefix_len), batch, record};
-    kv_slice *piece = pieces;
+    kv_slice pieces[PIECES] = {kv_slice_of(prefix, prefix_len), batch, record};
     for (uint32_t place = 0; place < total; place += KV_LOG_FRAGMENT_PAYLOAD_MAX) {
         size_t size = kv_log_fragment_size(total, place);
         size_t payload =
@@ -59,7 +58,7 @@ kv_status kv_log_frame_add(struct kv_buf *buf, uint64_t seq, kv_slice batch, kv_
         kv_put_fixed64(at + KV_LOG_AT_SEQ, seq);
         kv_put_fixed32(at + KV_LOG_AT_TOTAL, total);
         kv_put_fixed32(at + KV_LOG_AT_PLACE, place);
-        pieces_take(&piece, at + KV_LOG_FRAGMENT_HEADER_LEN, payload);
+        pieces_take(pieces, at + KV_LOG_FRAGMENT_HEADER_LEN, payload);
         memset(at + KV_LOG_FRAGMENT_HEADER_LEN + payload, 0, size - KV_LOG_FRAGMENT_HEADER_LEN - payload);
         at += size;
     }

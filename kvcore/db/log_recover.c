@@ -279,7 +279,7 @@ static kv_status check_seal(struct recovery *r, const struct log_file *file, con
 /* Nothing in it is wanted: its seal is enough. */
 static bool seal_suffices(const struct recovery *r, const struct kv_log_seal *seal)
 {
-    return seal && !r->known->salvage && seal->last_seq < r->known->puts_from &&
+    return !r->known->salvage && seal->last_seq < r->known->puts_from &&
            (seal->last_record_seq == 0 || seal->last_record_seq < r->known->records_from);
 }
 
@@ -342,7 +342,7 @@ static kv_status scan_opened(struct recovery *r, struct kv_log_reader *reader, u
     KV_TRY(check_joins(r, &file, err));
     if (file.first_seq - 1 > r->proven_seq)
         r->proven_seq = file.first_seq - 1; /* a file is begun only when all before it is synced */
-    if (seal_suffices(r, seal)) {
+    if (seal && seal_suffices(r, seal)) {
         file.seal = *seal;
         r->last_seq = seal->last_seq > r->last_seq ? seal->last_seq : r->last_seq;
     } else {

@@ -297,7 +297,7 @@ static kv_status mem_open(struct kv_dir *base, const char *name, struct kv_file 
         rc = kv_fail(err, KV_MISSING, 0, "open %s/%s: no such file", dir->node->path, name);
     else
         rc = mem_file_new(found->inode, name, false, out);
-    if (rc == KV_OK)
+    if (found && rc == KV_OK)
         inode_ref(found->inode);
     kv_mutex_unlock(&dir->vfs->lock);
     return rc;

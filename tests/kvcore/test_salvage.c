@@ -107,7 +107,8 @@ Test(salvage, keeps_every_record_but_the_damaged_one)
         cr_assert_eq(count_keys(env), (int)(COMMITS - lost));
         cr_assert_eq(count_keys(env), (int)(COMMITS - lost), "and stays so");
         cr_assert_eq(kv_salvage(env, "db", &report, &err), KV_OK, "%s", err.text);
-        cr_assert_eq(report.lost, 0, "offset %zu: %d kept, %d lost", offset, (int)report.kept, (int)report.lost);
+        cr_assert_eq(report.lost, 0, "offset %zu: %d kept, %d lost", offset, (int)report.kept,
+                     (int)report.lost);
         kv_env_close(env);
         kv_vfs_mem_free(vfs);
     }
