@@ -375,7 +375,7 @@ static kv_status late_over(struct ts_head_scratch *scratch, struct ts_columns *o
     out->n = start;
     if (rc < 0 || (rc = ts_columns_reserve(out, scratch->merged.n)) < 0)
         return rc;
-    KV_ASSERT(out->times_ms && scratch->merged.times_ms); /* there are late ones */
+    KV_ASSERT(out->times_ms && out->values); /* there are late ones */
     memcpy(out->times_ms + start, scratch->merged.times_ms, scratch->merged.n * sizeof *out->times_ms);
     memcpy(out->values + start, scratch->merged.values, scratch->merged.n * sizeof *out->values);
     out->n += scratch->merged.n;
@@ -433,6 +433,7 @@ static bool stream_copy(const struct ts_head_series *s, int64_t from_ms, struct 
     if (*need > scratch->capacity)
         return false;
     uint8_t *p = scratch->bytes;
+    KV_ASSERT(p); /* the capacity is not 0 */
     for (const struct segment *at = first; at; at = at->next) {
         size_t n = (size_t)(at->len - at->start);
         memcpy(p, at->bytes + at->start, n);
