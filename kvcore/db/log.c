@@ -525,6 +525,7 @@ kv_status kv_log_start(struct kv_log *log, struct kv_err *err)
     }
     /* Only now may the older files be sealed before the records that were just written again. */
     KV_TRY(seal_others(log, log->number, err));
+    file_note(log);
     log->started = true;
 out:
     if (rc < 0)

@@ -143,6 +143,10 @@ static void edit_add_floors(struct kv_db *db, struct kv_change *change)
 {
     const struct kv_manifest_state *state = &db->manifest.state;
     uint64_t floor = kv_db_log_floor(db, change->flushed);
+    struct kv_log_stats log;
+    kv_log_stats(db->log, &log);
+    if (floor > log.synced_seq + 1) /* what a crash takes back gives its sequences to other commits */
+        floor = log.synced_seq + 1;
     uint64_t app = change->app_floor > state->app_floor ? change->app_floor : state->app_floor;
     if (floor < state->log_floor)
         floor = state->log_floor;

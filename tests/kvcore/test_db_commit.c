@@ -184,3 +184,27 @@ Test(db_commit, any_failed_allocation_is_reported_and_loses_nothing)
         kv_kit_release(&kit);
     }
 }
+
+/* Sequences that a crash takes back are handed out again: puts under them are not below any floor. */
+Test(db_commit, no_edit_moves_a_floor_past_what_is_not_synced)
+{
+    struct kv_kit kit;
+    kv_kit_init(&kit, NULL);
+    kit.options.durability = KV_DURABILITY_INTERVAL;
+    kit.options.sync_interval_ms = 60000;
+    kv_kit_must_open(&kit);
+    for (int i = 0; i < 2; i++) {
+        kv_kit_put(&kit, 0, "a", "1");
+        cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+    }
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(kv_kit_try_record(&kit, "record", NULL), KV_OK);
+    cr_assert_eq(kv_merge_range(kit.db, 0, KV_STR(""), KV_STR(""), &kit.err), KV_OK);
+    kv_kit_crash(&kit); /* the three records were not synced */
+    kv_kit_put(&kit, 0, "b", "2");
+    cr_assert_eq(kv_sync(kit.db, &kit.err), KV_OK);
+    kv_kit_crash(&kit);
+    cr_assert(kv_kit_is(&kit, NULL, 0, "a", "1"));
+    cr_assert(kv_kit_is(&kit, NULL, 0, "b", "2"));
+    kv_kit_release(&kit);
+}
