@@ -13,7 +13,7 @@ Q       := $(if $(V),,@)
 
 DEPS := gcc make pkg-config git ca-certificates libmicrohttpd-dev libzstd-dev libsnappy-dev zlib1g-dev libdeflate-dev \
         libxxhash-dev libroaring-dev libcjson-dev libyaml-dev libcurl4-openssl-dev libssl-dev libsodium-dev libcriterion-dev \
-        python3 curl strace procps
+        python3 curl strace procps bzip2
 DEPS_LINT := clang-tidy-14 clang-format-14 cppcheck
 DEPS_FUZZ := clang-14 libclang-rt-14-dev
 DEPS_BENCH := prometheus prometheus-node-exporter victoria-metrics
