@@ -59,7 +59,7 @@ all: $(SERVER) $(KVTOOL) $(LIBS) ## build the server, the tools and the librarie
 	$(Q)if [ "$(MODE)" = release ]; then for f in $^; do ln -sf release/$${f##*/} build/$${f##*/}; done; fi
 
 help: ## this list
-	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | sort | while IFS='|' read -r t h; do printf '  %-14s %s\n' "$$t" "$$h"; done
+	@sed -n 's/^\([a-z][a-z0-9 -]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | sort | while IFS='|' read -r t h; do printf '  %-14s %s\n' "$$t" "$$h"; done
 
 # ---- objects, libraries, programs
 
@@ -156,7 +156,7 @@ fuzz: ## libFuzzer on every byte parser (FUZZ=name, FUZZ_SECONDS=60)
 	$(Q)sh tests/fuzz/run.sh "$(FUZZ)" "$(FUZZ_SECONDS)"
 
 cov: ## branch coverage of the suite
-	$(Q)$(MAKE) --no-print-directory MODE=cov test-unit && sh tests/cov.sh build/cov
+	$(Q)$(MAKE) --no-print-directory MODE=cov test-unit && python3 tests/cov.py build/cov
 
 lint: deps-lint ## warnings, clang-format, clang-tidy, cppcheck, and the tidy script
 	$(Q)sh tools/tidy.sh
@@ -165,8 +165,8 @@ bench-server: deps-bench all $(PROGRAMS) ## ingest, disk, memory, queries beside
 	$(Q)python3 bench/server.py $(B)
 bench-recovery: all $(PROGRAMS) ## ready after kill -9 with ten million samples in the log
 	$(Q)python3 bench/recovery.py $(B)
-bench-kv: all $(PROGRAMS) ## the engine alone
-	$(Q)sh bench/kv.sh $(B)
+bench-kv: all $(PROGRAMS) ## the engine's parts alone (peers come with the levelled style)
+	$(Q)for b in $(wildcard bench/bench_*.c); do $(B)/$${b%.c} || exit 1; done
 
 install: all ## DESTDIR= PREFIX=
 	$(Q)sh tools/install.sh "$(B)" "$(DESTDIR)" "$(PREFIX)" "$(VERSION)"
