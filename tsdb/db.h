@@ -4,9 +4,9 @@
  * Walks: a sample goes append.c -> kv_commit -> ts.c (apply) -> head.c -> flush.c -> window.c; a query comes
  * by query/scan.c.
  *
- * Locks, in order: care_lock (one flush, merge or drop at a time), erase_lock (one delete or dropping of
- * tombstones at a time), kvcore's commit lock, the head's. The first two are held over I/O, and nobody waits
- * for them but their like. state_lock is a leaf.
+ * Locks, in order: merge_lock (one merge or drop of windows at a time), care_lock (one flush or drop at a time), erase_lock (one
+ * delete or dropping of tombstones at a time), kvcore's commit lock, the head's. The first three are held over I/O, and nobody waits
+ * for them but their like: a flush never waits for a merge. state_lock is a leaf.
  */
 #ifndef TS_DB_H
 #define TS_DB_H
@@ -33,7 +33,7 @@ struct ts_db {
     struct ts_windows *windows;
     struct ts_meta *meta;
 
-    kv_mutex erase_lock, care_lock;
+    kv_mutex merge_lock, care_lock, erase_lock;
     atomic_int_least64_t
         clock_ms;           /* the retention clock, as last read: for the hook, which must not ask kvcore */
     atomic_bool hook_ready; /* what the hook reads is there */
@@ -51,7 +51,7 @@ struct ts_db {
     atomic_uint_least64_t replay_bytes, replay_left;
     atomic_bool closing;
     bool has_caretaker;
-    kv_thread replayer, caretaker;
+    kv_thread replayer, caretaker, merger;
 
     struct {
         atomic_uint_least64_t appended, rejected[TS_REJECT_REASONS], created, flushes, merges, queries,
@@ -73,9 +73,9 @@ KV_MUST kv_status ts_wait_room(struct ts_db *db, uint64_t bytes, struct kv_err *
 KV_MUST kv_status ts_flush_frozen(struct ts_db *db, struct kv_err *err);
 /* The same for a head that is still being replayed. */
 KV_MUST kv_status ts_flush_frozen_of(struct ts_db *db, struct ts_head *head, struct kv_err *err);
-/* retention.c. Drops windows that are wholly expired. care_lock held. */
+/* retention.c. Drops windows that are wholly expired. merge_lock held. */
 KV_MUST kv_status ts_retention_drop(struct ts_db *db, struct kv_err *err);
-/* window.c. Merges windows that are due; settle: every one that is not one tidy run. care_lock held. */
+/* window.c. Merges windows that are due; settle: every one that is not one tidy run. merge_lock held. */
 KV_MUST kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err);
 
 #endif

@@ -68,8 +68,10 @@ kv_status ts_retention_drop(struct ts_db *db, struct kv_err *err)
     kv_status rc = ts_windows_copy(db->windows, INT32_MIN, ts_window_of(floor_ms) - 1, &windows, &n);
     for (size_t i = 0; i < n && rc >= 0; i++) {
         /* A head generation may still bring chunks of it: then its turn comes after that flush. */
+        kv_mutex_lock(&db->care_lock);
         if (!ts_head_has_window(db->head, windows[i].window))
             rc = retention_drop(db, windows[i].window, err);
+        kv_mutex_unlock(&db->care_lock);
     }
     kv_free(windows);
     return rc < 0 ? rc : KV_OK;

@@ -12,8 +12,9 @@
 #define TS_HEAD_BYTES_DEFAULT   (UINT64_C(256) << 20)
 #define TS_GENERATION_AGE_NS    (UINT64_C(7200) * 1000000000)
 #define TS_CARE_PERIOD_NS       (UINT64_C(1000) * 1000000)
+#define TS_WINDOWS_PERIOD_NS    (UINT64_C(30) * 1000000000)
 #define TS_ROOM_WAIT_NS         (UINT64_C(10) * 1000000000)
-enum { TS_ROOM_STEP_NS = 50000000, TS_REPLAY_FROZEN_MAX = 4, TS_CARE_ROUND_PERIODS = 30 };
+enum { TS_ROOM_STEP_NS = 50000000, TS_REPLAY_FROZEN_MAX = 4 };
 
 static void options_resolve(const struct ts_options *asked, struct ts_options *out)
 {
@@ -185,7 +186,7 @@ static bool db_is_ready(struct ts_db *db)
     return ready;
 }
 
-static kv_status db_care(struct ts_db *db, bool all, struct kv_err *err)
+static kv_status db_care(struct ts_db *db, struct kv_err *err)
 {
     kv_status rc = KV_OK;
     if (db->options.read_only || !db_is_ready(db))
@@ -195,19 +196,27 @@ static kv_status db_care(struct ts_db *db, bool all, struct kv_err *err)
     if (rc != KV_BUSY) /* as many frozen ones as there may be: flushing them is what helps */
         KV_TRY(rc);
     KV_TRY(db_flush(db, err));
-    if (all) {
-        KV_TRY(ts_retention_drop(db, err));
-        KV_TRY(ts_windows_merge(db, false, err));
-    }
 out:
     kv_mutex_unlock(&db->care_lock);
+    return rc;
+}
+
+static kv_status db_care_windows(struct ts_db *db, bool settle, struct kv_err *err)
+{
+    kv_status rc;
+    if (db->options.read_only || !db_is_ready(db))
+        return KV_OK;
+    kv_mutex_lock(&db->merge_lock);
+    KV_TRY(ts_retention_drop(db, err));
+    KV_TRY(ts_windows_merge(db, settle, err));
+out:
+    kv_mutex_unlock(&db->merge_lock);
     return rc;
 }
 
 static void db_caretaker(void *ctx)
 {
     struct ts_db *db = ctx;
-    uint32_t periods = 0;
     kv_mutex_lock(&db->state_lock);
     while (!db->stop) {
         if (!db->care_wanted)
@@ -216,10 +225,30 @@ static void db_caretaker(void *ctx)
             break;
         db->care_wanted = false;
         kv_mutex_unlock(&db->state_lock);
+        (void)db_care(db, NULL); /* a failed flush is logged and told to those who wait */
+        kv_mutex_lock(&db->state_lock);
+    }
+    kv_mutex_unlock(&db->state_lock);
+}
+
+/* A thread of its own, since a large window takes a while and the head must be flushed meanwhile. */
+static void db_merger(void *ctx)
+{
+    struct ts_db *db = ctx;
+    uint64_t due_ns = 0;
+    kv_mutex_lock(&db->state_lock);
+    while (!db->stop) {
+        if (kv_clock_mono_ns(db->clock) < due_ns) {
+            (void)kv_cond_wait_for(&db->state_changed, &db->state_lock, TS_CARE_PERIOD_NS);
+            continue;
+        }
+        kv_mutex_unlock(&db->state_lock);
         struct kv_err err = {0};
-        bool all = periods++ % TS_CARE_ROUND_PERIODS == 0;
-        if (db_care(db, all, &err) < 0)
-            kv_logf(db->log, KV_LOG_WARN, "care_failed", "error=%s", KV_LOGQ(err.text));
+        kv_status rc = db_care_windows(db, false, &err);
+        if (rc < 0 && rc != KV_CANCELED)
+            kv_logf(db->log, KV_LOG_WARN, "windows_failed", "status=%s error=%s", kv_status_name(rc),
+                    KV_LOGQ(err.text));
+        due_ns = kv_clock_mono_ns(db->clock) + TS_WINDOWS_PERIOD_NS;
         kv_mutex_lock(&db->state_lock);
     }
     kv_mutex_unlock(&db->state_lock);
@@ -279,14 +308,12 @@ kv_status ts_flush(struct ts_db *db, bool settle, struct kv_err *err)
     if (rc < 0)
         return rc;
     kv_mutex_lock(&db->care_lock);
-    KV_TRY(db_flush_all(db, err));
-    if (settle) {
-        KV_TRY(ts_retention_drop(db, err));
-        KV_TRY(ts_windows_merge(db, true, err));
-        KV_TRY(kv_flush(db->kv, err));
-    }
-out:
+    rc = db_flush_all(db, err);
     kv_mutex_unlock(&db->care_lock);
+    if (rc == KV_OK && settle)
+        rc = db_care_windows(db, true, err);
+    if (rc == KV_OK && settle)
+        rc = kv_flush(db->kv, err);
     if (rc < 0 && err && err->code == KV_OK)
         (void)kv_fail(err, rc, 0, "flushing: %s", kv_status_text(rc));
     return rc;
@@ -296,7 +323,9 @@ kv_status ts_maintain(struct ts_db *db, struct kv_err *err)
 {
     if (err)
         *err = (struct kv_err){0};
-    kv_status rc = db_care(db, true, err);
+    kv_status rc = db_care(db, err);
+    if (rc == KV_OK)
+        rc = db_care_windows(db, false, err);
     if (rc < 0 && err && err->code == KV_OK)
         (void)kv_fail(err, rc, 0, "maintenance: %s", kv_status_text(rc));
     return rc;
@@ -310,6 +339,7 @@ static void db_free(struct ts_db *db)
     ts_head_free(db->older);
     ts_head_free(db->head);
     ts_meta_free(db->meta);
+    kv_mutex_release(&db->merge_lock);
     kv_mutex_release(&db->erase_lock);
     kv_mutex_release(&db->care_lock);
     kv_mutex_release(&db->state_lock);
@@ -366,8 +396,10 @@ static kv_status db_load(struct ts_db *db, struct kv_err *err)
         db->ready = true;
     }
     db->has_caretaker = kv_env_threads(db->env) != KV_THREADS_NONE && !db->options.read_only;
-    if (db->has_caretaker)
+    if (db->has_caretaker) {
         KV_TRY(kv_thread_start(&db->caretaker, "ts-care", 0, db_caretaker, db));
+        KV_TRY(kv_thread_start(&db->merger, "ts-merge", 0, db_merger, db));
+    }
 out:
     return rc;
 }
@@ -381,6 +413,7 @@ static void db_stop_threads(struct ts_db *db)
     kv_cond_broadcast(&db->state_changed);
     kv_mutex_unlock(&db->state_lock);
     kv_thread_join(&db->caretaker);
+    kv_thread_join(&db->merger);
 }
 
 /* The store is closed whatever is answered. */
@@ -403,6 +436,7 @@ kv_status ts_open(struct kv_env *env, const char *path, const struct ts_options 
     db->env = env;
     db->clock = kv_env_clock(env);
     db->log = kv_env_log(env);
+    kv_mutex_init(&db->merge_lock);
     kv_mutex_init(&db->erase_lock);
     kv_mutex_init(&db->care_lock);
     kv_mutex_init(&db->state_lock);

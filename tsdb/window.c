@@ -278,7 +278,8 @@ struct merge {
     struct kv_hook_sink *sink;
     bool any;
     int32_t window;
-    uint32_t runs; /* of the window when it started */
+    uint32_t runs; /* these two: of the window when it started */
+    uint64_t side_bytes;
     uint64_t bytes_in, bytes_out, chunks_in, chunks_out;
 };
 
@@ -317,6 +318,7 @@ static kv_status merge_start(struct merge *m, int32_t window)
     kv_mutex_lock(&db->windows->lock);
     const struct ts_window *found = windows_find(db->windows, window);
     m->runs = found ? found->runs : 0;
+    m->side_bytes = found ? found->side_bytes : 0;
     kv_mutex_unlock(&db->windows->lock);
     return KV_OK;
 }
@@ -358,6 +360,8 @@ static kv_status merge_group(void *merge, const struct kv_hook_entry *entries, s
     kv_status rc = ts_key_chunk_read(entries[0].key, &key);
     if (rc < 0 || (!m->started && (rc = merge_start(m, key.window)) < 0))
         return rc;
+    if (atomic_load(&m->db->closing))
+        return KV_CANCELED; /* nothing is lost: the runs stay as they are */
     m->sink = sink;
     for (size_t i = 0; i < n; i++)
         m->bytes_in += entries[i].value.len;
@@ -402,7 +406,7 @@ static void merge_end(void *merge, bool installed)
             window->chunks = window->chunks >= m->chunks_in ? window->chunks - m->chunks_in + m->chunks_out
                                                             : m->chunks_out;
             window->merged = m->settling || ts_window_finished(m->window, m->clock_ms);
-            window->side_bytes = 0;
+            window->side_bytes -= m->side_bytes < window->side_bytes ? m->side_bytes : window->side_bytes;
         }
         kv_mutex_unlock(&w->lock);
         atomic_fetch_add(&m->db->counters.merges, 1);
