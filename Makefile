@@ -12,7 +12,7 @@ B       := build/$(MODE)
 Q       := $(if $(V),,@)
 
 DEPS := gcc make pkg-config git ca-certificates libmicrohttpd-dev libzstd-dev libsnappy-dev zlib1g-dev libdeflate-dev \
-        libxxhash-dev libroaring-dev libcjson-dev libyaml-dev libcurl4-openssl-dev libssl-dev libsodium-dev libcriterion-dev \
+        libxxhash-dev libcjson-dev libyaml-dev libcurl4-openssl-dev libssl-dev libsodium-dev libcriterion-dev \
         python3 curl strace procps bzip2
 DEPS_LINT := clang-tidy-14 clang-format-14 cppcheck
 DEPS_FUZZ := clang-14 libclang-rt-14-dev
@@ -30,7 +30,7 @@ CFLAGS  += $(CFLAGS_ALL) $(CFLAGS_$(MODE))
 LDFLAGS += -pthread $(filter -fsanitize=% --coverage,$(CFLAGS_$(MODE)))
 
 KV_LIBS  := -lzstd -lsnappy -lxxhash -lcrypto -lm
-TS_LIBS  := -lroaring $(KV_LIBS)
+TS_LIBS  := $(KV_LIBS)
 ALL_LIBS := -lmicrohttpd -lcjson -lyaml -lcurl -lsodium -ldeflate -lz $(TS_LIBS)
 
 # Every .c of a layer's folders belongs to the layer: a file that should not be built should not be there.

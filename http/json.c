@@ -137,13 +137,6 @@ static uint8_t *write_time(uint8_t *p, int64_t ms)
     return p;
 }
 
-void http_json_value(struct http_json *json, double v)
-{
-    uint8_t *p = room(json, KV_DOUBLE_LEN_MAX + 2);
-    if (p)
-        json->out->len += (size_t)(write_value(p, v) - p);
-}
-
 void http_json_number(struct http_json *json, double v)
 {
     uint8_t *p = room(json, KV_DOUBLE_LEN_MAX);

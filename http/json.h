@@ -30,8 +30,6 @@ void http_json_string(struct http_json *json, kv_slice text);
 void http_json_str(struct http_json *json, const char *text);
 void http_json_int(struct http_json *json, int64_t v);
 void http_json_uint(struct http_json *json, uint64_t v);
-/* A sample's value: a quoted number, "NaN", "+Inf", "-Inf". */
-void http_json_value(struct http_json *json, double v);
 /* A number that is not a sample's (timings): unquoted, NaN and infinities as 0. */
 void http_json_number(struct http_json *json, double v);
 /* Milliseconds as seconds: 1767275000, 1767275000.500, -0.001. */

@@ -19,15 +19,13 @@
 #define KV_H
 
 #include "kvcore/base/buf.h"
+#include "kvcore/base/limits.h"
 #include "kvcore/base/logfmt.h"
 #include "kvcore/base/slice.h"
 #include "kvcore/base/status.h"
 
 enum {
     KV_SPACES_MAX = 32,
-    KV_KEY_LEN_MAX = 4096,
-    KV_VALUE_LEN_MAX =
-        64 << 20, /* one value; a commit's whole batch and record together: KV_COMMIT_BYTES_MAX */
     KV_COMMIT_BYTES_MAX = 256 << 20,
     KV_THREADS_NONE = -1,
 };

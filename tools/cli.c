@@ -31,7 +31,7 @@ static void check_line(void *ctx, kv_status severity, const char *line)
     fprintf(severity < 0 ? stderr : stdout, "%s\n", line);
 }
 
-int cli_check(int argc, char **argv)
+static int cli_check(int argc, char **argv)
 {
     struct kv_err err = {0};
     struct kv_env *env;

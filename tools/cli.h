@@ -10,7 +10,6 @@
 int cli_main(int argc, char **argv);
 int cli_serve(int argc, char **argv);
 int cli_query(int argc, char **argv);
-int cli_check(int argc, char **argv);
 
 /* key=value lines on stderr. */
 void cli_logger(struct kv_logger *log, enum kv_log_level level);

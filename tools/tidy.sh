@@ -58,12 +58,38 @@ prefix kvcore kv_
 prefix tsdb ts_
 prefix http http_
 
+# ---- dead code: what one object exports and no other object, test or benchmark asks for should be static or
+# deleted; so should a header's macro or inline function that is written nowhere else
+objects=$(for o in $(find build/release/kvcore build/release/tsdb build/release/http build/release/tools -name '*.o'); do
+    c=${o#build/release/}
+    [ ! -f "${c%.o}.c" ] || echo "$o"
+done)
+git ls-files 'tests/*.[ch]' 'bench/*.[ch]' | xargs cat | grep -oE '[A-Za-z_][A-Za-z0-9_]*' | sort -u >build/test-words.out
+bad=$(nm -Ag $objects | awk -v words=build/test-words.out '
+    BEGIN { while ((getline word < words) > 0) used[word] = 1; used["main"] = 1 }
+    $(NF - 1) == "U" { used[$NF] = 1; next }
+    { sub(/:.*/, "", $1); where[$NF] = $1 }
+    END { for (name in where) if (!(name in used)) print where[name] ": " name }' | sort)
+[ -z "$bad" ] || fail "exported, and used by its own file at most:
+$bad"
+bad=$(awk '
+    FILENAME ~ /\.h$/ && (/^#define [A-Z]/ || /^static inline /) {
+        name = $0
+        if (!sub(/^#define /, "", name)) { sub(/\(.*/, "", name); sub(/.*[ *]/, "", name) }
+        sub(/[^A-Za-z0-9_].*/, "", name)
+        where[name] = FILENAME
+    }
+    { n = split($0, word, /[^A-Za-z0-9_]+/); for (i = 1; i <= n; i++) count[word[i]]++ }
+    END { for (name in where) if (count[name] < 2) print where[name] ": " name }' $sources | sort)
+[ -z "$bad" ] || fail "in a header, and used nowhere:
+$bad"
+
 # ---- text: trailing blanks, tabs, very long lines, words that do not belong
 for f in $sources; do
     bad=$(grep -nE '[[:space:]]$|	' "$f" | head -3)
     [ -z "$bad" ] || fail "$f: trailing blank or tab: $bad"
 done
-bad=$(grep -nE 'TODO|FIXME|XXX|HACK' $sources /dev/null | head -5)
+bad=$(grep -nwE 'TODO|FIXME|XXX|HACK' $sources /dev/null | head -5)
 [ -z "$bad" ] || fail "unfinished: $bad"
 
 # ---- size: no function past 100 lines unless it is listed, with its reason, in tools/long-functions.txt

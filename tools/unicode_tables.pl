@@ -101,8 +101,8 @@ static kv_status each_run(const uint8_t *runs, size_t len, const bool *wanted, t
     kv_slice in = {runs, len};
     uint32_t at = 0;
     while (in.len > 0) {
-        uint64_t n;
-        uint8_t id;
+        uint64_t n = 0;
+        uint8_t id = 0;
         kv_status rc = kv_take_varint(&in, &n);
         if (rc == KV_OK)
             rc = kv_take_byte(&in, &id);

@@ -64,8 +64,6 @@ int64_t ts_retention_floor_ms(struct ts_db *db);
 int64_t ts_retention_floor_at(const struct ts_db *db, int64_t clock_ms);
 /* Waits until a background replay is over. KV_OK or why it failed. */
 KV_MUST kv_status ts_wait_ready(struct ts_db *db, struct kv_err *err);
-/* Asks the caretaker for a round. */
-void ts_care_wake(struct ts_db *db);
 /* Waits for, or with KV_THREADS_NONE makes, room in the head for `bytes` more. */
 KV_MUST kv_status ts_wait_room(struct ts_db *db, uint64_t bytes, struct kv_err *err);
 

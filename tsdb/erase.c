@@ -28,8 +28,9 @@ static struct ts_tombstones *tombstones_new(size_t n)
     return t;
 }
 
-kv_status ts_tombstones_add(const struct ts_tombstones *old, const struct ts_tombstone *more, size_t n,
-                            struct ts_tombstones **out)
+/* What `old` (NULL: nothing) has and n more, in any order, by ref, window, seq. */
+static kv_status tombstones_add(const struct ts_tombstones *old, const struct ts_tombstone *more, size_t n,
+                                struct ts_tombstones **out)
 {
     size_t n_old = old ? old->n : 0;
     if (n > TS_TOMBSTONES_MAX || n_old + n > TS_TOMBSTONES_MAX)
@@ -54,8 +55,9 @@ kv_status ts_tombstones_add(const struct ts_tombstones *old, const struct ts_tom
     return KV_OK;
 }
 
-kv_status ts_tombstones_without(const struct ts_tombstones *old, int32_t window, uint64_t seq,
-                                struct ts_tombstones **out)
+/* What `old` has without those of `window` with a sequence below seq; *out NULL when none is left. */
+static kv_status tombstones_without(const struct ts_tombstones *old, int32_t window, uint64_t seq,
+                                    struct ts_tombstones **out)
 {
     *out = NULL;
     if (!old)
@@ -131,7 +133,7 @@ static kv_status list_add(struct erase_list *list, const struct ts_tombstone *t)
 static kv_status erase_set(void *ctx, const struct ts_tombstones *now, struct ts_tombstones **next)
 {
     const struct erase_list *list = ctx;
-    return ts_tombstones_add(now, list->items, list->n, next);
+    return tombstones_add(now, list->items, list->n, next);
 }
 
 kv_status ts_erase_load(struct ts_db *db, struct kv_err *err)
@@ -184,7 +186,7 @@ struct erase_drop {
 static kv_status erase_without(void *ctx, const struct ts_tombstones *now, struct ts_tombstones **next)
 {
     const struct erase_drop *drop = ctx;
-    return ts_tombstones_without(now, drop->window, drop->floor_seq, next);
+    return tombstones_without(now, drop->window, drop->floor_seq, next);
 }
 
 kv_status ts_erase_drop(struct ts_db *db, int32_t window, uint64_t floor_seq)
@@ -280,7 +282,7 @@ static kv_status erase_build(struct ts_db *db, const struct ts_matcher *matchers
     list = NULL;
     KV_TRY(ts_refset_refs(&refs, &list, &n));
     KV_TRY(ts_record_put_delete(&commit->record, list, n, from_ms, to_ms));
-    KV_TRY(ts_tombstones_add(pin.tombstones, commit->fresh.items, commit->fresh.n, &commit->next));
+    KV_TRY(tombstones_add(pin.tombstones, commit->fresh.items, commit->fresh.n, &commit->next));
 out:
     kv_free(list);
     ts_refset_release(&windows);

@@ -25,12 +25,6 @@ struct ts_tombstones {
     size_t n;
     struct ts_tombstone items[]; /* by ref, window, seq */
 };
-/* What `old` (NULL: nothing) has and n more, in any order, by ref, window, seq. */
-KV_MUST kv_status ts_tombstones_add(const struct ts_tombstones *old, const struct ts_tombstone *more,
-                                    size_t n, struct ts_tombstones **out);
-/* What `old` has without those of `window` with a sequence below seq; *out NULL when none is left. */
-KV_MUST kv_status ts_tombstones_without(const struct ts_tombstones *old, int32_t window, uint64_t seq,
-                                        struct ts_tombstones **out);
 struct ts_tombstones *ts_tombstones_ref(struct ts_tombstones *tombstones); /* NULL is fine */
 void ts_tombstones_unref(struct ts_tombstones *tombstones);                /* NULL is fine */
 /* Those of a series: index of the first and their number. *hint: where an earlier call for a smaller ref

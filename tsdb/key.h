@@ -38,7 +38,6 @@ enum {
     TS_KEY_CHUNK_LEN = 4 + 4 + 4 + 8 + 8,
     TS_KEY_WINDOW_LEN = 4, /* what chunk tables never straddle */
     TS_KEY_LABELS_LEN = 1 + 8,
-    TS_KEY_HASH_LEN = 1 + 16,
     TS_KEY_TOMBSTONE_LEN = 1 + 4 + 8 + 8,
     TS_KEY_ACTIVITY_LEN = 1 + 4 + 4 + 2,
     TS_KEY_POSTINGS_TAIL_LEN = 4 + 2 + 2,

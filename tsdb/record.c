@@ -1,10 +1,5 @@
 #include "tsdb/record.h"
 
-static uint64_t record_zigzag(int32_t v)
-{
-    return (uint32_t)v << 1 ^ (v < 0 ? UINT32_MAX : 0);
-}
-
 static kv_status record_take_step(const uint8_t **at, const uint8_t *end, uint32_t *value)
 {
     kv_slice in = {*at, (size_t)(end - *at)};
@@ -30,9 +25,8 @@ kv_status ts_record_put(struct ts_record_writer *writer, struct kv_buf *out, uin
     if (is_new) {
         p += kv_put_varint(p, ref);
     } else {
-        p +=
-            kv_put_varint(p, record_zigzag((int32_t)((uint32_t)(ref >> 32) - (uint32_t)(writer->ref >> 32))));
-        p += kv_put_varint(p, record_zigzag((int32_t)((uint32_t)ref - (uint32_t)writer->ref)));
+        p += kv_put_varint(p, kv_zigzag((int32_t)((uint32_t)(ref >> 32) - (uint32_t)(writer->ref >> 32))));
+        p += kv_put_varint(p, kv_zigzag((int32_t)((uint32_t)ref - (uint32_t)writer->ref)));
         writer->ref = ref;
     }
     struct ts_sample_state state = {.time_ms = writer->first_ms};

@@ -14,7 +14,7 @@ struct compiler {
     struct kv_err *err;
 };
 
-bool ts_rx_nullable(const struct ts_rx_node *node)
+static bool nullable(const struct ts_rx_node *node)
 {
     bool any = node->op == TS_RX_ALTERNATE;
     switch (node->op) {
@@ -25,14 +25,14 @@ bool ts_rx_nullable(const struct ts_rx_node *node)
     case TS_RX_ASSERT:
         return true;
     case TS_RX_REPEAT:
-        return node->min == 0 || ts_rx_nullable(node->sub);
+        return node->min == 0 || nullable(node->sub);
     case TS_RX_CAPTURE:
     case TS_RX_CONCAT:
     case TS_RX_ALTERNATE:
         break;
     }
     for (const struct ts_rx_node *sub = node->sub; sub; sub = sub->next)
-        if (ts_rx_nullable(sub) == any)
+        if (nullable(sub) == any)
             return any;
     return !any;
 }
@@ -83,7 +83,7 @@ static KV_MUST kv_status emit_star(struct compiler *c, const struct ts_rx_node *
     uint16_t start = here(c);
     kv_status rc;
     KV_TRY(emit(c, TS_RX_I_SPLIT, 0));
-    if (ts_rx_nullable(sub)) {
+    if (nullable(sub)) {
         KV_TRY(emit_plus(c, sub, lazy));
     } else {
         KV_TRY(emit_node(c, sub));

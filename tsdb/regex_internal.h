@@ -104,7 +104,6 @@ struct ts_rx_tree {
 KV_MUST kv_status ts_rx_parse(kv_slice pattern, struct ts_rx_tree *tree, struct kv_err *err);
 /* The index of a canonical class in tree->sets. */
 KV_MUST kv_status ts_rx_tree_set(struct ts_rx_tree *tree, const struct ts_rx_class *class, uint32_t *index);
-bool ts_rx_nullable(const struct ts_rx_node *node);
 
 /* ---- short cuts ---------------------------------------------------------------------------------------- */
 

@@ -124,7 +124,7 @@ static inline size_t ts_sample_put(struct ts_sample_state *state, int64_t time_m
             at += 2;
         } else {
             class = TS_SAMPLE_DOD_VARINT;
-            at += kv_put_varint(at, (uint64_t)dod << 1 ^ (dod < 0 ? UINT64_MAX : 0));
+            at += kv_put_varint(at, kv_zigzag(dod));
         }
     }
     size_t len;

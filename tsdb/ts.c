@@ -152,7 +152,8 @@ kv_status ts_ready(struct ts_db *db, double *progress)
 
 /* ---- care -------------------------------------------------------------------------------------------- */
 
-void ts_care_wake(struct ts_db *db)
+/* Asks the caretaker for a round. */
+static void care_wake(struct ts_db *db)
 {
     kv_mutex_lock(&db->state_lock);
     db->care_wanted = true;
@@ -266,7 +267,7 @@ kv_status ts_wait_room(struct ts_db *db, uint64_t bytes, struct kv_err *err)
     }
     uint64_t waited_ns = 0;
     kv_status rc = KV_OK;
-    ts_care_wake(db);
+    care_wake(db);
     kv_mutex_lock(&db->state_lock);
     uint64_t round = db->flush_rounds;
     while (rc == KV_OK && !ts_head_room(db->head, bytes)) {

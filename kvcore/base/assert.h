@@ -19,7 +19,6 @@ _Noreturn void kv_assert_failed(const char *condition, const char *file, int lin
 #define KV_VERIFY(cond) ((void)0)
 #endif
 
-#define KV_LIKELY(cond)   __builtin_expect(!!(cond), 1)
-#define KV_UNLIKELY(cond) __builtin_expect(!!(cond), 0)
+#define KV_LIKELY(cond) __builtin_expect(!!(cond), 1)
 
 #endif

@@ -53,7 +53,7 @@ static void header_decode(const uint8_t *in, struct kv_file_header *out)
     memcpy(out->salt, in + AT_SALT, KV_FILE_SALT_LEN);
 }
 
-const char *kv_file_kind_text(uint16_t kind)
+static const char *kind_text(uint16_t kind)
 {
     switch (kind) {
     case KV_FILE_LOG:
@@ -78,13 +78,12 @@ static kv_status header_expect(const struct kv_file_header *header, const struct
 {
     if (header->kind != expect->kind)
         return kv_fail(err, KV_CORRUPT, 0, "%s is a %s file (kind %u) where a %s is expected", expect->name,
-                       kv_file_kind_text(header->kind), header->kind,
-                       kv_file_kind_text((uint16_t)expect->kind));
+                       kind_text(header->kind), header->kind, kind_text((uint16_t)expect->kind));
     if (expect->uuid && memcmp(header->uuid, expect->uuid, KV_UUID_LEN) != 0)
         return kv_fail(err, KV_CORRUPT, 0, "%s belongs to another database", expect->name);
     if (header->format > expect->format_max)
         return kv_fail(err, KV_TOO_NEW, 0, "%s has %s format %u; this program reads up to %u", expect->name,
-                       kv_file_kind_text(header->kind), header->format, expect->format_max);
+                       kind_text(header->kind), header->format, expect->format_max);
     if (header->format == 0)
         return kv_fail(err, KV_CORRUPT, 0, "%s has format 0, which does not exist", expect->name);
     if (header->key_id != 0)

@@ -58,6 +58,5 @@ struct kv_file_expect {
  */
 KV_MUST kv_status kv_file_header_check(kv_slice bytes, const struct kv_file_expect *expect,
                                        struct kv_file_header *out, struct kv_err *err);
-const char *kv_file_kind_text(uint16_t kind); /* "log", "table", ...; "unknown" */
 
 #endif

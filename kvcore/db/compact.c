@@ -278,18 +278,6 @@ static bool cut_is_visible(const struct kv_cut *cut, uint64_t visible)
 
 /* ---- by itself */
 
-bool kv_merge_pending(struct kv_db *db)
-{
-    struct kv_pick pick;
-    uint64_t visible;
-    if (db->merging_stopped)
-        return false;
-    struct kv_view *view = kv_view_pin(db, &visible);
-    bool pending = kv_pick_cut(view->version, KV_RUNS_MAX, &pick);
-    kv_view_unref(view);
-    return pending;
-}
-
 kv_status kv_merge_one(struct kv_db *db, struct kv_err *err)
 {
     struct kv_pick pick;

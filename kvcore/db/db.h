@@ -126,7 +126,6 @@ bool kv_flush_pending(struct kv_db *db);
 
 /* Merges one cut of one space that has too many runs. KV_END: there is none. */
 KV_MUST kv_status kv_merge_one(struct kv_db *db, struct kv_err *err);
-bool kv_merge_pending(struct kv_db *db);
 
 /* ---- obsolete.c */
 

@@ -229,7 +229,8 @@ uint64_t kv_manifest_take_number(struct kv_manifest *manifest)
     return manifest->next_file++;
 }
 
-void kv_manifest_renew(struct kv_manifest *manifest)
+/* Makes the next commit start a new file. */
+static void manifest_renew(struct kv_manifest *manifest)
 {
     kv_file_close(manifest->file);
     manifest->file = NULL;
@@ -346,10 +347,10 @@ kv_status kv_manifest_commit(struct kv_manifest *manifest, struct kv_edit *edit,
         return rc;
     if (manifest->file && manifest->edit_bytes > manifest->snapshot_bytes &&
         manifest->edit_bytes > RENEW_BYTES_MIN)
-        kv_manifest_renew(manifest);
+        manifest_renew(manifest);
     rc = manifest->file ? commit_append(manifest, fields, err) : KV_IO;
     if (rc < 0) {
-        kv_manifest_renew(manifest);
+        manifest_renew(manifest);
         rc = commit_new_file(manifest, change, fields, err);
     }
     if (rc < 0) {

@@ -33,9 +33,8 @@ struct kv_table_meta {
     uint32_t space;
     uint32_t level;               /* 0; levelled spaces come later */
     uint8_t uid[KV_FILE_UID_LEN]; /* of the file's header: another file under the same name is damage */
-    kv_slice smallest, largest;   /* user keys; behind the struct when made by kv_table_meta_copy */
+    kv_slice smallest, largest;   /* user keys; those of a state lie behind the struct */
 };
-struct kv_table_meta *kv_table_meta_copy(const struct kv_table_meta *meta); /* NULL: out of memory. kv_free */
 
 struct kv_manifest_space {
     char name[KV_SPACE_NAME_MAX + 1];
@@ -143,8 +142,6 @@ KV_MUST kv_status kv_manifest_load(struct kv_manifest *manifest, struct kv_dir *
                                    struct kv_err *err);
 /* Appends and syncs edit, or starts a new file with it. Adds next_file itself. */
 KV_MUST kv_status kv_manifest_commit(struct kv_manifest *manifest, struct kv_edit *edit, struct kv_err *err);
-/* Makes the next commit start a new file. */
-void kv_manifest_renew(struct kv_manifest *manifest);
 /* A file number never used before in this database. Any thread. */
 uint64_t kv_manifest_take_number(struct kv_manifest *manifest);
 /* Writes state, the description of a copy of the database, into target and publishes it there: the last thing

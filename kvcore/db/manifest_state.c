@@ -27,7 +27,7 @@ enum {
     /* 28 value-log segment, 30 live bytes of a segment, 32 follower pin, 34 data key: reserved */
 };
 
-struct kv_table_meta *kv_table_meta_copy(const struct kv_table_meta *meta)
+static struct kv_table_meta *table_meta_copy(const struct kv_table_meta *meta)
 {
     struct kv_table_meta *copy = kv_alloc(sizeof *copy + meta->smallest.len + meta->largest.len);
     if (!copy)
@@ -354,7 +354,7 @@ static kv_status apply_collect_table(struct kv_manifest_change *change, const st
         change->adds = adds;
         change->adds_capacity = capacity;
     }
-    struct kv_table_meta *copy = kv_table_meta_copy(meta);
+    struct kv_table_meta *copy = table_meta_copy(meta);
     if (!copy)
         return KV_NO_MEMORY;
     change->adds[change->n_adds++] = copy;

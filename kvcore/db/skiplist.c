@@ -112,11 +112,6 @@ const struct kv_skipnode *kv_skiplist_seek(const struct kv_skiplist *list, kv_sl
     return skiplist_find(list, key, version, NULL);
 }
 
-const struct kv_skipnode *kv_skiplist_first(const struct kv_skiplist *list)
-{
-    return skipnode_next(list->head, 0);
-}
-
 const struct kv_skipnode *kv_skiplist_next(const struct kv_skipnode *node)
 {
     return skipnode_next(node, 0);

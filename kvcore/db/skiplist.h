@@ -35,7 +35,6 @@ KV_MUST kv_status kv_skiplist_insert(struct kv_skiplist *list, struct kv_arena *
                                      const struct kv_entry *entry);
 /* The first node at or after (key, version); NULL when there is none. */
 const struct kv_skipnode *kv_skiplist_seek(const struct kv_skiplist *list, kv_slice key, uint64_t version);
-const struct kv_skipnode *kv_skiplist_first(const struct kv_skiplist *list);
 const struct kv_skipnode *kv_skiplist_next(const struct kv_skipnode *node);
 /* Slices are good as long as the arena. */
 void kv_skiplist_entry(const struct kv_skipnode *node, struct kv_entry *out);

@@ -134,8 +134,8 @@ static kv_status concat_open(struct kv_version *version, const struct kv_tree_it
     return KV_OK;
 }
 
-void kv_tree_run_range(const struct kv_tree_run *run, kv_slice lower, kv_slice upper, size_t *first,
-                       size_t *last)
+static void run_range(const struct kv_tree_run *run, kv_slice lower, kv_slice upper, size_t *first,
+                      size_t *last)
 {
     *first = kv_tree_run_at(run, lower);
     *last = run->n;
@@ -197,7 +197,7 @@ kv_status kv_cut_iter_open(struct kv_version *version, const struct kv_cut *cut,
     kv_status rc = sources ? KV_OK : KV_NO_MEMORY;
     for (size_t i = 0; i < cut->n_runs && rc == KV_OK; i++) {
         size_t first, last;
-        kv_tree_run_range(&cut->runs[i], options->lower, options->upper, &first, &last);
+        run_range(&cut->runs[i], options->lower, options->upper, &first, &last);
         if (first < last) {
             rc = run_iter_open(version, &cut->runs[i], first, last, options, &sources[n]);
             n += rc == KV_OK;

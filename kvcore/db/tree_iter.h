@@ -24,8 +24,6 @@ KV_MUST kv_status kv_cut_iter_open(struct kv_version *version, const struct kv_c
                                    const struct kv_tree_iter_options *options, struct kv_entry_iter **out);
 
 /* The keys a range can hold of a run or tree: [*first, *last) of its tables or cuts. */
-void kv_tree_run_range(const struct kv_tree_run *run, kv_slice lower, kv_slice upper, size_t *first,
-                       size_t *last);
 void kv_tree_cut_range(const struct kv_tree *tree, kv_slice lower, kv_slice upper, size_t *first,
                        size_t *last);
 

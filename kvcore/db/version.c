@@ -199,15 +199,6 @@ size_t kv_tree_run_at(const struct kv_tree_run *run, kv_slice key)
     return low;
 }
 
-bool kv_version_holds(const struct kv_version *version, uint32_t space, uint64_t table_number)
-{
-    const struct kv_tree *tree = &version->trees[space];
-    for (size_t i = 0; i < tree->n_items; i++)
-        if (kv_table_number(tree->items[i].table) == table_number)
-            return true;
-    return false;
-}
-
 static kv_status get_from(const struct kv_tree_item *item, kv_slice key, uint64_t version,
                           struct kv_found *found, bool *have, struct kv_err *err)
 {

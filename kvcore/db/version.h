@@ -73,6 +73,5 @@ KV_MUST kv_status kv_version_get(const struct kv_version *tree, uint32_t space, 
 size_t kv_tree_cut_at(const struct kv_tree *tree, kv_slice key);
 /* The first table of a run whose largest key is >= key (n: none). */
 size_t kv_tree_run_at(const struct kv_tree_run *run, kv_slice key);
-bool kv_version_holds(const struct kv_version *version, uint32_t space, uint64_t table_number);
 
 #endif

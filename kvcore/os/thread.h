@@ -25,11 +25,6 @@ typedef struct kv_thread {
     bool started;
 } kv_thread;
 
-#define KV_MUTEX_INIT                                                                                        \
-    {                                                                                                        \
-        PTHREAD_MUTEX_INITIALIZER                                                                            \
-    }
-
 void kv_mutex_init(kv_mutex *mutex);
 void kv_mutex_release(kv_mutex *mutex);
 void kv_mutex_lock(kv_mutex *mutex);

@@ -187,6 +187,15 @@ void kv_block_free(struct kv_block *block)
     kv_free(block);
 }
 
+struct kv_block *kv_block_ref(struct kv_block *block)
+{
+    if (block->slot)
+        kv_block_ref_slot(block->slot);
+    else
+        atomic_fetch_add_explicit(&block->refs, 1, memory_order_relaxed);
+    return block;
+}
+
 void kv_block_unref(struct kv_block *block)
 {
     if (!block)

@@ -44,7 +44,7 @@ struct kv_block_handle {
  * answered. uid_sum: kv_crc32c of the file uid. entries: false for a block of plain bytes. */
 KV_MUST kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, uint64_t offset, bool entries,
                                 struct kv_block **out);
-static inline struct kv_block *kv_block_ref(struct kv_block *block);
+struct kv_block *kv_block_ref(struct kv_block *block);
 void kv_block_unref(struct kv_block *block); /* NULL is fine */
 
 /* Index of the first entry at or after (key, version); block->n when there is none. */
@@ -80,17 +80,9 @@ KV_MUST kv_status kv_block_store(kv_slice payload, enum kv_codec codec, uint32_t
 /* The payload built so far; good until the next call on build. */
 KV_MUST kv_status kv_block_build_finish(struct kv_block_build *build, kv_slice *payload);
 
-void kv_block_ref_slot(struct kv_cache_slot *slot); /* private to cache.c and kv_block_ref */
+void kv_block_ref_slot(
+    struct kv_cache_slot *slot); /* of cache.c, for kv_block_ref and kv_block_unref alone */
 void kv_block_unref_slot(struct kv_cache_slot *slot);
 void kv_block_free(struct kv_block *block); /* private: only for who holds the last reference */
-
-static inline struct kv_block *kv_block_ref(struct kv_block *block)
-{
-    if (block->slot)
-        kv_block_ref_slot(block->slot);
-    else
-        atomic_fetch_add_explicit(&block->refs, 1, memory_order_relaxed);
-    return block;
-}
 
 #endif

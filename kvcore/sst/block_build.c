@@ -31,8 +31,7 @@ static size_t block_same_len(kv_slice a, kv_slice b)
 static uint64_t block_tag(uint64_t base, uint64_t version, enum kv_kind kind)
 {
     int64_t distance = (int64_t)(version - base);
-    uint64_t zigzag = ((uint64_t)distance << 1) ^ (distance < 0 ? UINT64_MAX : 0);
-    return zigzag << 3 | (uint64_t)kind;
+    return kv_zigzag(distance) << 3 | (uint64_t)kind;
 }
 
 kv_status kv_block_build_add(struct kv_block_build *build, const struct kv_entry *entry)

@@ -4,7 +4,7 @@
 #ifndef KV_TABLE_FORMAT_H
 #define KV_TABLE_FORMAT_H
 
-#include "kvcore/kv.h"
+#include "kvcore/base/limits.h"
 
 #include <stdint.h>
 

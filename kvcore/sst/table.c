@@ -74,8 +74,9 @@ kv_status kv_table_handle(const struct kv_table *table, const struct kv_block *i
     return KV_OK;
 }
 
-kv_status kv_table_filter(struct kv_table *table, kv_slice *filter, struct kv_block **held,
-                          struct kv_err *err)
+/* The filter's bytes; *held (may come back NULL) is unreferenced by the caller. */
+static kv_status table_filter(struct kv_table *table, kv_slice *filter, struct kv_block **held,
+                              struct kv_err *err)
 {
     *held = NULL;
     if (table->filter) {
@@ -358,7 +359,7 @@ static kv_status get_passes_filter(struct kv_table *table, kv_slice key, struct 
     struct kv_block *held;
     if (!table->filter_handle.len)
         return KV_OK;
-    kv_status rc = kv_table_filter(table, &filter, &held, err);
+    kv_status rc = table_filter(table, &filter, &held, err);
     if (rc != KV_OK)
         return rc;
     rc = kv_filter_may_hold(filter, key) ? KV_OK : KV_NOT_FOUND;

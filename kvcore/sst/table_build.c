@@ -110,11 +110,6 @@ uint64_t kv_table_build_bytes(const struct kv_table_build *build)
            build->filter.hashes.len / 8 * KV_FILTER_BITS_PER_KEY / 8 + KV_TABLE_FOOTER_LEN;
 }
 
-uint64_t kv_table_build_entries(const struct kv_table_build *build)
-{
-    return build->properties.entries;
-}
-
 /* Adds a text to failures that have none: those of memory. */
 static kv_status build_check(const struct kv_table_build *build, kv_status rc, struct kv_err *err)
 {

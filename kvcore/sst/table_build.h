@@ -54,7 +54,6 @@ KV_MUST kv_status kv_table_build_add(struct kv_table_build *build, const struct 
                                      struct kv_err *err);
 /* Bytes the file would have if it were finished now, about. */
 uint64_t kv_table_build_bytes(const struct kv_table_build *build);
-uint64_t kv_table_build_entries(const struct kv_table_build *build);
 /* Writes what is left and syncs. *properties (may be NULL) is good until kv_table_build_free. */
 KV_MUST kv_status kv_table_build_finish(struct kv_table_build *build, struct kv_table_properties *properties,
                                         struct kv_err *err);

@@ -47,8 +47,5 @@ KV_MUST kv_status kv_table_block(struct kv_table *table, struct kv_block_handle 
 KV_MUST kv_status kv_table_handle(const struct kv_table *table, const struct kv_block *index, uint32_t i,
                                   struct kv_entry *separator, uint8_t key_buf[KV_KEY_LEN_MAX],
                                   struct kv_block_handle *out, struct kv_err *err);
-/* The filter's bytes; *held (may come back NULL) is unreferenced by the caller. */
-KV_MUST kv_status kv_table_filter(struct kv_table *table, kv_slice *filter, struct kv_block **held,
-                                  struct kv_err *err);
 
 #endif

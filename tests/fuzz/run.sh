@@ -20,7 +20,7 @@ for target in tests/fuzz/fuzz_*.c; do
     name=$(basename "$target" .c | sed 's/^fuzz_//')
     [ -z "$only" ] || [ "$only" = "$name" ] || continue
     clang-14 $flags -fsanitize=fuzzer "$target" $out/all.a -o "$out/$name" \
-        -lmicrohttpd -lcjson -lyaml -lcurl -lsodium -ldeflate -lz -lroaring -lzstd -lsnappy -lxxhash -lcrypto -lm
+        -lmicrohttpd -lcjson -lyaml -lcurl -lsodium -ldeflate -lz -lzstd -lsnappy -lxxhash -lcrypto -lm
     mkdir -p "$out/corpus_$name"
     dict=tests/fuzz/$name.dict
     echo "== $name for $seconds s"

@@ -10,11 +10,6 @@ enum {
     CHUNK_EXCEPTIONS_MAX = TS_CHUNK_SAMPLES_MAX / 16 + 1
 };
 
-const char *ts_time_codec_name(enum ts_time_codec codec)
-{
-    return codec == TS_TIME_STEP ? "step" : codec == TS_TIME_DELTA ? "delta" : "unknown";
-}
-
 const char *ts_value_codec_name(enum ts_value_codec codec)
 {
     static const char *const names[] = {"const", "int", "xor", "raw"};

@@ -43,8 +43,7 @@ KV_MUST kv_status ts_chunk_info(kv_slice chunk, struct ts_chunk_info *out);
  * After a failure the arrays hold garbage. */
 KV_MUST kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_t *times_ms,
                                   double *values, size_t *n);
-/* The name of a codec for people: "step", "delta"; "const", "int", "xor", "raw". Static. */
-const char *ts_time_codec_name(enum ts_time_codec codec);
+/* The name of a codec for people: "const", "int", "xor", "raw". Static. */
 const char *ts_value_codec_name(enum ts_value_codec codec);
 
 #endif

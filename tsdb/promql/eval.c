@@ -181,7 +181,7 @@ out:
 kv_status ts_query(struct ts_db *db, kv_slice expr, const struct ts_query_options *options,
                    struct ts_result **out, struct ts_query_err *err)
 {
-    struct ts_query_err own;
+    struct ts_query_err own = {0};
     struct ts_run run;
     struct ts_tree tree = {0};
     struct kv_arena arena = {0};

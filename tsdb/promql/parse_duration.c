@@ -98,13 +98,15 @@ static struct ts_duration_expr *duration_word(struct ts_parser *p)
     return duration_node(p, word.type == TS_TOK_STEP ? TS_DUR_STEP : TS_DUR_RANGE, word.start);
 }
 
+static struct ts_duration_expr *duration_expr(struct ts_parser *p, int level);
+
 /* min_of(a, b), max_of(a, b) */
 static struct ts_duration_expr *duration_call(struct ts_parser *p)
 {
     struct ts_token word = ts_parse_take(p);
     struct ts_duration_expr *left, *right;
-    if (!ts_parse_expect(p, TS_TOK_LEFT_PAREN) || !(left = ts_parse_duration_expr(p, TS_LEVEL_ADD)) ||
-        !ts_parse_expect(p, TS_TOK_COMMA) || !(right = ts_parse_duration_expr(p, TS_LEVEL_ADD)) ||
+    if (!ts_parse_expect(p, TS_TOK_LEFT_PAREN) || !(left = duration_expr(p, TS_LEVEL_ADD)) ||
+        !ts_parse_expect(p, TS_TOK_COMMA) || !(right = duration_expr(p, TS_LEVEL_ADD)) ||
         !ts_parse_expect(p, TS_TOK_RIGHT_PAREN) || !allowed(p, word.start))
         return NULL;
     enum ts_duration_op op = word.type == TS_TOK_MIN_OF ? TS_DUR_MIN_OF : TS_DUR_MAX_OF;
@@ -119,7 +121,7 @@ static struct ts_duration_expr *duration_call(struct ts_parser *p)
 static struct ts_duration_expr *duration_paren(struct ts_parser *p)
 {
     struct ts_token open = ts_parse_take(p);
-    struct ts_duration_expr *inner = ts_parse_duration_expr(p, TS_LEVEL_ADD);
+    struct ts_duration_expr *inner = duration_expr(p, TS_LEVEL_ADD);
     if (!inner || !ts_parse_expect(p, TS_TOK_RIGHT_PAREN) || !allowed(p, inner->start))
         return NULL;
     return wrap(p, inner, open.start, p->end);
@@ -153,7 +155,7 @@ static struct ts_duration_expr *duration_operand(struct ts_parser *p)
     case TS_TOK_ADD:
     case TS_TOK_SUB: {
         struct ts_token sign = ts_parse_take(p);
-        return duration_signed(p, sign, ts_parse_duration_expr(p, TS_LEVEL_POW));
+        return duration_signed(p, sign, duration_expr(p, TS_LEVEL_POW));
     }
     case TS_TOK_STEP:
     case TS_TOK_RANGE:
@@ -205,7 +207,7 @@ static struct ts_duration_expr *duration_operators(struct ts_parser *p, struct t
         if (next < level)
             break;
         struct ts_token token = ts_parse_take(p);
-        struct ts_duration_expr *right = ts_parse_duration_expr(p, next == TS_LEVEL_POW ? next : next + 1);
+        struct ts_duration_expr *right = duration_expr(p, next == TS_LEVEL_POW ? next : next + 1);
         if (!right || !allowed(p, left->start))
             return NULL;
         bool zero = right->op == TS_DUR_NUMBER && right->seconds == 0;
@@ -218,7 +220,7 @@ static struct ts_duration_expr *duration_operators(struct ts_parser *p, struct t
     return p->rc >= 0 ? left : NULL;
 }
 
-struct ts_duration_expr *ts_parse_duration_expr(struct ts_parser *p, int level)
+static struct ts_duration_expr *duration_expr(struct ts_parser *p, int level)
 {
     if (!ts_parse_enter(p))
         return NULL;
@@ -246,7 +248,7 @@ static void duration_set(struct ts_duration *out, struct ts_duration_expr *expr)
 
 bool ts_parse_range(struct ts_parser *p, struct ts_duration *out)
 {
-    struct ts_duration_expr *expr = ts_parse_duration_expr(p, TS_LEVEL_ADD);
+    struct ts_duration_expr *expr = duration_expr(p, TS_LEVEL_ADD);
     if (!expr)
         return false;
     if (expr->op == TS_DUR_NUMBER && !(expr->seconds > 0))

@@ -64,7 +64,6 @@ bool ts_parse_grouping(struct ts_parser *p, kv_slice **labels, size_t *n);
 /* A NUMBER or DURATION token's value, in seconds for the latter. */
 bool ts_parse_number(struct ts_parser *p, struct ts_token token, double *value);
 bool ts_parse_unquote(struct ts_parser *p, struct ts_token token, kv_slice *out);
-struct ts_duration_expr *ts_parse_duration_expr(struct ts_parser *p, int level);
 bool ts_parse_range(struct ts_parser *p, struct ts_duration *out);  /* greater than 0 */
 bool ts_parse_offset(struct ts_parser *p, struct ts_duration *out); /* behind the word offset */
 

@@ -66,11 +66,6 @@ static kv_status absent_next(struct ts_operator *op, struct ts_column *out)
     return KV_OK;
 }
 
-static struct ts_operator *absent_child(const struct ts_operator *op, size_t i)
-{
-    return i == 0 ? ((const struct absent_op *)op)->input : NULL;
-}
-
 static void absent_close(struct ts_operator *op)
 {
     struct absent_op *self = (struct absent_op *)op;
@@ -79,8 +74,7 @@ static void absent_close(struct ts_operator *op)
     kv_free(self);
 }
 
-static const struct ts_operator_ops absent_ops = {"absent_over_time", absent_next, absent_child,
-                                                  absent_close};
+static const struct ts_operator_ops absent_ops = {absent_next, absent_close};
 
 kv_status ts_op_absent_over_time(struct ts_run *run, const struct ts_expr *expr, struct ts_operator *input,
                                  struct ts_operator **out)

@@ -318,12 +318,6 @@ static kv_status agg_next(struct ts_operator *op, struct ts_column *out)
     return KV_END;
 }
 
-static struct ts_operator *agg_child(const struct ts_operator *op, size_t i)
-{
-    const struct agg_op *self = (const struct agg_op *)op;
-    return i == 0 ? self->input : i == 1 ? self->param : NULL;
-}
-
 static void agg_close(struct ts_operator *op)
 {
     struct agg_op *self = (struct agg_op *)op;
@@ -339,7 +333,7 @@ static void agg_close(struct ts_operator *op)
     kv_free(self);
 }
 
-static const struct ts_operator_ops agg_ops = {"aggregate", agg_next, agg_child, agg_close};
+static const struct ts_operator_ops agg_ops = {agg_next, agg_close};
 
 static kv_status agg_fold_new(struct ts_run *run, struct ts_grid grid, const struct ts_expr *expr,
                               struct ts_operator *input, struct ts_operator *param, struct ts_operator **out)

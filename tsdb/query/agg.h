@@ -12,12 +12,6 @@ KV_MUST kv_status ts_op_limit_ratio(struct ts_run *run, struct ts_grid grid, con
                                     struct ts_operator *input, struct ts_operator *param,
                                     struct ts_operator **out);
 
-/* A parameter over all steps. */
-struct ts_param_range {
-    double min, max;
-    bool has_nan;
-};
-struct ts_param_range ts_param_range_of(const double *params, size_t n);
 /* Warns of quantiles outside [0, 1]. */
 void ts_agg_note_quantile(struct ts_run *run, const struct ts_expr *expr, const double *params, size_t n);
 

@@ -11,9 +11,15 @@
 #include <math.h>
 #include <stdlib.h>
 
-struct ts_param_range ts_param_range_of(const double *params, size_t n)
+/* A parameter over all steps. */
+struct param_range {
+    double min, max;
+    bool has_nan;
+};
+
+static struct param_range param_range_of(const double *params, size_t n)
 {
-    struct ts_param_range range = {INFINITY, -INFINITY, false};
+    struct param_range range = {INFINITY, -INFINITY, false};
     for (size_t i = 0; i < n; i++) {
         range.has_nan |= isnan(params[i]) != 0;
         range.min = params[i] < range.min ? params[i] : range.min;
@@ -25,7 +31,7 @@ struct ts_param_range ts_param_range_of(const double *params, size_t n)
 void ts_agg_note_quantile(struct ts_run *run, const struct ts_expr *expr, const double *params, size_t n)
 {
     static const char text[] = "quantile value should be between 0 and 1, got %s";
-    struct ts_param_range range = ts_param_range_of(params, n);
+    struct param_range range = param_range_of(params, n);
     uint32_t at = ts_expr_unparen(expr->aggregate.param)->start;
     char number[32];
     if (range.has_nan)
@@ -194,7 +200,7 @@ static kv_status choose_params(struct choose_op *self, bool *nothing)
     kv_status rc = ts_scalar_read(self->param, self->params);
     if (rc < 0)
         return rc;
-    struct ts_param_range range = ts_param_range_of(self->params, self->op.grid.n);
+    struct param_range range = param_range_of(self->params, self->op.grid.n);
     *nothing = range.max < 1 && !range.has_nan;
     if (*nothing)
         return KV_OK;
@@ -285,12 +291,6 @@ static kv_status choose_next(struct ts_operator *op, struct ts_column *out)
     return ts_run_samples(op->run, op->grid.n);
 }
 
-static struct ts_operator *choose_child(const struct ts_operator *op, size_t i)
-{
-    const struct choose_op *self = (const struct choose_op *)op;
-    return i == 0 ? self->input : i == 1 ? self->param : NULL;
-}
-
 static void choose_close(struct ts_operator *op)
 {
     struct choose_op *self = (struct choose_op *)op;
@@ -308,7 +308,7 @@ static void choose_close(struct ts_operator *op)
     kv_free(self);
 }
 
-static const struct ts_operator_ops choose_ops = {"choose", choose_next, choose_child, choose_close};
+static const struct ts_operator_ops choose_ops = {choose_next, choose_close};
 
 kv_status ts_op_choose(struct ts_run *run, struct ts_grid grid, const struct ts_expr *expr,
                        struct ts_operator *input, struct ts_operator *param, struct ts_operator **out)
@@ -355,7 +355,7 @@ static kv_status ratio_start(struct ratio_op *self)
     kv_status rc = ts_scalar_read(self->param, self->params);
     if (rc < 0)
         return rc;
-    struct ts_param_range range = ts_param_range_of(self->params, self->op.grid.n);
+    struct param_range range = param_range_of(self->params, self->op.grid.n);
     self->nothing = range.max == 0 && range.min == 0 && !range.has_nan;
     if (range.has_nan)
         return ts_run_fail(run, TS_QUERY_EXECUTION, KV_INVALID, "Ratio value is NaN");
@@ -395,12 +395,6 @@ static kv_status ratio_next(struct ts_operator *op, struct ts_column *out)
     return rc;
 }
 
-static struct ts_operator *ratio_child(const struct ts_operator *op, size_t i)
-{
-    const struct ratio_op *self = (const struct ratio_op *)op;
-    return i == 0 ? self->input : i == 1 ? self->param : NULL;
-}
-
 static void ratio_close(struct ts_operator *op)
 {
     struct ratio_op *self = (struct ratio_op *)op;
@@ -411,7 +405,7 @@ static void ratio_close(struct ts_operator *op)
     kv_free(self);
 }
 
-static const struct ts_operator_ops ratio_ops = {"limit_ratio", ratio_next, ratio_child, ratio_close};
+static const struct ts_operator_ops ratio_ops = {ratio_next, ratio_close};
 
 kv_status ts_op_limit_ratio(struct ts_run *run, struct ts_grid grid, const struct ts_expr *expr,
                             struct ts_operator *input, struct ts_operator *param, struct ts_operator **out)

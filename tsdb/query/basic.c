@@ -35,8 +35,7 @@ static void scalar_close(struct ts_operator *op)
     kv_free(self);
 }
 
-static const struct ts_operator_ops constant_ops = {"constant", scalar_next, NULL, scalar_close};
-static const struct ts_operator_ops time_ops = {"time", scalar_next, NULL, scalar_close};
+static const struct ts_operator_ops scalar_ops = {scalar_next, scalar_close};
 
 static kv_status scalar_new(struct ts_run *run, struct ts_grid grid, const struct ts_expr *expr, bool is_time,
                             double value, struct ts_operator **out)
@@ -44,7 +43,7 @@ static kv_status scalar_new(struct ts_run *run, struct ts_grid grid, const struc
     struct scalar_op *self = kv_zalloc(1, sizeof(*self));
     if (!self)
         return ts_run_status(run, KV_NO_MEMORY, NULL);
-    self->op = (struct ts_operator){is_time ? &time_ops : &constant_ops, run, grid, expr, true};
+    self->op = (struct ts_operator){&scalar_ops, run, grid, expr, true};
     self->is_time = is_time;
     self->value = value;
     ts_pool_init(&self->pool, run);
@@ -87,14 +86,6 @@ struct wrap_op {
     bool started;
 };
 
-static struct ts_operator *wrap_child(const struct ts_operator *op, size_t i)
-{
-    const struct wrap_op *self = (const struct wrap_op *)op;
-    if (i == 0)
-        return self->child;
-    return i <= 4 ? self->params[i - 1] : NULL;
-}
-
 static void wrap_close(struct ts_operator *op)
 {
     struct wrap_op *self = (struct wrap_op *)op;
@@ -133,7 +124,7 @@ static kv_status repeat_next(struct ts_operator *op, struct ts_column *out)
     return ts_run_samples(op->run, op->grid.n);
 }
 
-static const struct ts_operator_ops repeat_ops = {"repeat", repeat_next, wrap_child, wrap_close};
+static const struct ts_operator_ops repeat_ops = {repeat_next, wrap_close};
 
 kv_status ts_op_repeat(struct ts_run *run, struct ts_grid grid, struct ts_operator *child,
                        struct ts_operator **out)
@@ -173,8 +164,7 @@ static kv_status map_next(struct ts_operator *op, struct ts_column *out)
     return ts_name_drop(&self->drop, out);
 }
 
-static const struct ts_operator_ops map_ops = {"map", map_next, wrap_child, wrap_close};
-static const struct ts_operator_ops negate_ops = {"negate", map_next, wrap_child, wrap_close};
+static const struct ts_operator_ops map_ops = {map_next, wrap_close};
 
 /* Names were dropped from series of several names: what became alike is joined, or fails. */
 static kv_status wrap_finish(struct wrap_op *self, struct ts_operator **out)
@@ -220,7 +210,7 @@ kv_status ts_op_negate(struct ts_run *run, const struct ts_expr *expr, struct ts
                        struct ts_operator **out)
 {
     static const struct ts_map_fn fn = {negate_apply, 0};
-    struct wrap_op *self = wrap_new(run, input->grid, expr, &negate_ops, input->one_name);
+    struct wrap_op *self = wrap_new(run, input->grid, expr, &map_ops, input->one_name);
     if (!self)
         return KV_NO_MEMORY;
     self->child = input;
@@ -326,11 +316,6 @@ static kv_status merge_next(struct ts_operator *op, struct ts_column *out)
     return KV_OK;
 }
 
-static struct ts_operator *merge_child(const struct ts_operator *op, size_t i)
-{
-    return i == 0 ? ((const struct merge_op *)op)->child : NULL;
-}
-
 static void merge_close(struct ts_operator *op)
 {
     struct merge_op *self = (struct merge_op *)op;
@@ -341,7 +326,7 @@ static void merge_close(struct ts_operator *op)
     kv_free(self);
 }
 
-static const struct ts_operator_ops merge_ops = {"merge", merge_next, merge_child, merge_close};
+static const struct ts_operator_ops merge_ops = {merge_next, merge_close};
 
 kv_status ts_op_merge(struct ts_operator *child, struct ts_operator **out)
 {

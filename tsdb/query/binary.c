@@ -148,12 +148,6 @@ out:
     return rc;
 }
 
-static struct ts_operator *scalar_binary_child(const struct ts_operator *op, size_t i)
-{
-    const struct scalar_binary_op *self = (const struct scalar_binary_op *)op;
-    return i == 0 ? self->left : i == 1 ? self->right : NULL;
-}
-
 static void scalar_binary_close(struct ts_operator *op)
 {
     struct scalar_binary_op *self = (struct scalar_binary_op *)op;
@@ -164,10 +158,8 @@ static void scalar_binary_close(struct ts_operator *op)
     kv_free(self);
 }
 
-static const struct ts_operator_ops both_scalars_ops = {"scalar_binary", both_scalars_next,
-                                                        scalar_binary_child, scalar_binary_close};
-static const struct ts_operator_ops scalar_binary_ops = {"vector_scalar", scalar_binary_next,
-                                                         scalar_binary_child, scalar_binary_close};
+static const struct ts_operator_ops both_scalars_ops = {both_scalars_next, scalar_binary_close};
+static const struct ts_operator_ops scalar_binary_ops = {scalar_binary_next, scalar_binary_close};
 
 kv_status ts_op_binary(struct ts_run *run, struct ts_grid grid, const struct ts_expr *expr,
                        struct ts_operator *left, struct ts_operator *right, struct ts_operator **out)

@@ -23,12 +23,6 @@ static kv_status func_next(struct ts_operator *op, struct ts_column *out)
     return KV_OK;
 }
 
-static struct ts_operator *func_child(const struct ts_operator *op, size_t i)
-{
-    const struct ts_func_op *self = (const struct ts_func_op *)op;
-    return i < self->n_inputs ? self->inputs[i] : NULL;
-}
-
 static void func_close(struct ts_operator *op)
 {
     struct ts_func_op *self = (struct ts_func_op *)op;
@@ -38,7 +32,7 @@ static void func_close(struct ts_operator *op)
     kv_free(self);
 }
 
-static const struct ts_operator_ops func_ops = {"function", func_next, func_child, func_close};
+static const struct ts_operator_ops func_ops = {func_next, func_close};
 
 struct ts_func_op *ts_func_op_new(struct ts_run *run, struct ts_grid grid, const struct ts_expr *call,
                                   struct ts_operator **inputs, size_t n_inputs,

@@ -16,11 +16,6 @@ struct label_op {
     kv_slice last; /* the value made last, in the pool: neighbours often share it */
 };
 
-static struct ts_operator *label_child(const struct ts_operator *op, size_t i)
-{
-    return i == 0 ? ((const struct label_op *)op)->child : NULL;
-}
-
 static void label_close(struct ts_operator *op)
 {
     struct label_op *self = (struct label_op *)op;
@@ -96,8 +91,8 @@ static kv_status join_next(struct ts_operator *op, struct ts_column *out)
 
 /* ---- making */
 
-static const struct ts_operator_ops replace_ops = {"label_replace", replace_next, label_child, label_close};
-static const struct ts_operator_ops join_ops = {"label_join", join_next, label_child, label_close};
+static const struct ts_operator_ops replace_ops = {replace_next, label_close};
+static const struct ts_operator_ops join_ops = {join_next, label_close};
 
 static bool label_name_valid(kv_slice name)
 {

@@ -401,11 +401,6 @@ static kv_status info_next(struct ts_operator *op, struct ts_column *out)
     return KV_OK;
 }
 
-static struct ts_operator *info_child(const struct ts_operator *op, size_t i)
-{
-    return i == 0 ? ((const struct info_op *)op)->input : NULL;
-}
-
 static void info_close(struct ts_operator *op)
 {
     struct info_op *self = (struct info_op *)op;
@@ -425,7 +420,7 @@ static void info_close(struct ts_operator *op)
     kv_free(self);
 }
 
-static const struct ts_operator_ops info_ops = {"info", info_next, info_child, info_close};
+static const struct ts_operator_ops info_ops = {info_next, info_close};
 
 kv_status ts_op_info(struct ts_run *run, struct ts_grid grid, const struct ts_expr *call,
                      struct ts_operator *input, const struct ts_select_at *at, struct ts_operator **out)

@@ -469,12 +469,6 @@ static kv_status join_next(struct ts_operator *op, struct ts_column *out)
     return KV_END;
 }
 
-static struct ts_operator *join_child(const struct ts_operator *op, size_t i)
-{
-    const struct join_op *self = (const struct join_op *)op;
-    return i == 0 ? self->left : i == 1 ? self->right : NULL;
-}
-
 static void join_close(struct ts_operator *op)
 {
     struct join_op *self = (struct join_op *)op;
@@ -491,7 +485,7 @@ static void join_close(struct ts_operator *op)
     kv_free(self);
 }
 
-static const struct ts_operator_ops join_ops = {"join", join_next, join_child, join_close};
+static const struct ts_operator_ops join_ops = {join_next, join_close};
 
 kv_status ts_op_join(struct ts_run *run, struct ts_grid grid, const struct ts_expr *expr,
                      struct ts_operator *left, struct ts_operator *right, struct ts_operator **out)

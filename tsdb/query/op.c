@@ -5,7 +5,6 @@
 #include "kvcore/base/hash.h"
 #include "kvcore/base/mem.h"
 #include "tsdb/promql/parse.h"
-#include "tsdb/promql/print.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -15,26 +14,6 @@ void ts_operator_close(struct ts_operator *op)
 {
     if (op)
         op->ops->close(op);
-}
-
-static kv_status explain_at(const struct ts_operator *op, int depth, struct kv_buf *out)
-{
-    kv_status rc = KV_OK;
-    KV_TRY(kv_buf_printf(out, "%*s%s steps=%zu", depth * 2, "", op->ops->name, op->grid.n));
-    if (op->expr) {
-        KV_TRY(kv_buf_append(out, KV_STR("  ")));
-        KV_TRY(ts_print(op->expr, out));
-    }
-    KV_TRY(kv_buf_append_byte(out, '\n'));
-    for (size_t i = 0; op->ops->child && op->ops->child(op, i); i++)
-        KV_TRY(explain_at(op->ops->child(op, i), depth + 1, out)); /* as deep as the tree, which is bounded */
-out:
-    return rc;
-}
-
-kv_status ts_operator_explain(const struct ts_operator *op, struct kv_buf *out)
-{
-    return explain_at(op, 0, out);
 }
 
 void ts_column_fill(double *values, size_t n, double value)

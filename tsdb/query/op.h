@@ -59,12 +59,9 @@ struct ts_column {
 };
 
 struct ts_operator_ops {
-    const char *name;
     /* KV_OK, KV_END or negative. No two series of one operator have equal labels unless names are dropped
      * late. */
     kv_status (*next)(struct ts_operator *op, struct ts_column *out);
-    /* The i-th child, NULL past the last: for explain. NULL: a leaf. */
-    struct ts_operator *(*child)(const struct ts_operator *op, size_t i);
     /* Frees op and its children. */
     void (*close)(struct ts_operator *op);
 };
@@ -74,7 +71,7 @@ struct ts_operator {
     const struct ts_operator_ops *ops;
     struct ts_run *run;
     struct ts_grid grid;
-    const struct ts_expr *expr; /* what it computes: positions of annotations, explain. May be NULL */
+    const struct ts_expr *expr; /* what it computes: and where annotations point. May be NULL */
     bool one_name; /* all its series share one name or have none: dropping names cannot make two series alike
                     */
 };
@@ -84,8 +81,6 @@ static inline kv_status ts_operator_next(struct ts_operator *op, struct ts_colum
     return op->ops->next(op, out);
 }
 void ts_operator_close(struct ts_operator *op); /* NULL is fine */
-/* An indented tree, one line an operator. */
-KV_MUST kv_status ts_operator_explain(const struct ts_operator *op, struct kv_buf *out);
 
 /* ---- absent values */
 

@@ -233,14 +233,6 @@ out:
     return rc;
 }
 
-static struct ts_operator *range_child(const struct ts_operator *op, size_t i)
-{
-    const struct range_op *self = (const struct range_op *)op;
-    if (self->input)
-        return i == 0 ? self->input : i <= 2 ? self->scalars[i - 1] : NULL;
-    return i < 2 ? self->scalars[i] : NULL;
-}
-
 static void range_close(struct ts_operator *op)
 {
     struct range_op *self = (struct range_op *)op;
@@ -259,7 +251,7 @@ static void range_close(struct ts_operator *op)
     kv_free(self);
 }
 
-static const struct ts_operator_ops range_ops = {"range_fn", range_next, range_child, range_close};
+static const struct ts_operator_ops range_ops = {range_next, range_close};
 
 /* anchored and smoothed reach outside the range, which only these can tell apart. */
 static kv_status range_check_mode(struct ts_run *run, const struct ts_range_call *how,

@@ -113,7 +113,7 @@ static void select_close(struct ts_operator *op)
     kv_free(self);
 }
 
-static const struct ts_operator_ops select_ops = {"select", select_next, NULL, select_close};
+static const struct ts_operator_ops select_ops = {select_next, select_close};
 
 bool ts_selector_one_name(const struct ts_expr *selector)
 {
