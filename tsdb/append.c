@@ -8,7 +8,8 @@ enum {
     APPEND_GAP =
         64, /* in front of the body: kind and section go there, nearly always without moving anything */
     APPEND_BODY_MAX = 64 << 20,
-    APPEND_BYTES_SERIES = 160, /* of head memory for a series that is new to a generation */
+    APPEND_BYTES_KEPT = 4 << 20, /* of each buffer, from one request to the next */
+    APPEND_BYTES_SERIES = 160,   /* of head memory for a series that is new to a generation */
 };
 
 struct ts_appender {
@@ -63,7 +64,9 @@ void ts_append_abort(struct ts_appender *appender)
 {
     ts_resolver_clear(appender->resolver);
     kv_batch_clear(appender->batch);
-    kv_buf_clear(&appender->body);
+    kv_buf_clear_keep(&appender->body, APPEND_BYTES_KEPT);
+    kv_buf_clear_keep(&appender->section, APPEND_BYTES_KEPT);
+    kv_buf_clear_keep(&appender->record, APPEND_BYTES_KEPT);
     appender->writer = (struct ts_record_writer){0};
     appender->started = false;
     appender->result.accepted = appender->result.rejected = appender->result.series_created =

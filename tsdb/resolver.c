@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { RESOLVER_BYTES_KEPT = 1 << 20 }; /* of each array, from one request to the next */
+
 /* A series that the registry did not have when its row was looked at. */
 struct fresh {
     kv_hash128 hash;
@@ -76,6 +78,16 @@ static KV_MUST kv_status grow(void **array, size_t n, size_t *capacity, size_t s
     *array = grown;
     *capacity = wanted;
     return KV_OK;
+}
+
+/* Gives a large array's memory back. */
+static void shrink(void **array, size_t *capacity, size_t size)
+{
+    if (*capacity <= RESOLVER_BYTES_KEPT / size)
+        return;
+    kv_free(*array);
+    *array = NULL;
+    *capacity = 0;
 }
 
 /* ---- collecting labels --------------------------------------------------------------------------------- */
@@ -675,7 +687,10 @@ void ts_resolver_clear(struct ts_resolver *r)
     r->n_fresh = r->n_identities = r->n_postings = r->created = 0;
     r->prepared = false;
     r->piece = (kv_slice){0}; /* the next request's bytes may lie at the same address */
-    kv_buf_clear(&r->canonical);
+    kv_buf_clear_keep(&r->canonical, RESOLVER_BYTES_KEPT);
+    shrink((void **)&r->fresh, &r->fresh_capacity, sizeof *r->fresh);
+    shrink((void **)&r->identities, &r->identities_capacity, sizeof *r->identities);
+    shrink((void **)&r->postings, &r->postings_capacity, sizeof *r->postings);
     ts_hash_map_clear(&r->by_hash);
     ts_hash_map_clear(&r->by_identity);
 }

@@ -32,6 +32,13 @@ static inline void kv_buf_clear(struct kv_buf *buf)
 {
     buf->len = 0; /* keeps the memory */
 }
+/* Clears, and gives the memory back when it is more than `keep` bytes: one large use does not stay for ever. */
+static inline void kv_buf_clear_keep(struct kv_buf *buf, size_t keep)
+{
+    if (buf->capacity > keep)
+        kv_buf_release(buf);
+    buf->len = 0;
+}
 static inline kv_slice kv_buf_slice(const struct kv_buf *buf)
 {
     return (kv_slice){buf->data, buf->len};

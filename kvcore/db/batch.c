@@ -11,6 +11,8 @@ enum {
     ENTRY_DEAD_DELETE = 0xfe,
     ENTRY_DEAD_PUT = 0xff,
     BATCH_SLOTS_MIN = 16,
+    BATCH_BYTES_KEPT = 1 << 20, /* by a clear; emptying more slots than these would cost more than it saves */
+    BATCH_SLOTS_KEPT = 1 << 16,
 };
 
 struct kv_batch {
@@ -46,9 +48,14 @@ void kv_batch_free(struct kv_batch *batch)
 
 void kv_batch_clear(struct kv_batch *batch)
 {
-    kv_buf_clear(&batch->bytes);
+    kv_buf_clear_keep(&batch->bytes, BATCH_BYTES_KEPT);
     batch->count = batch->dead = batch->payload = 0;
     batch->spaces = 0;
+    if (batch->n_slots > BATCH_SLOTS_KEPT) {
+        kv_free(batch->slots);
+        batch->slots = NULL;
+        batch->n_slots = 0;
+    }
     if (batch->n_slots)
         memset(batch->slots, 0, batch->n_slots * sizeof *batch->slots);
     batch->stale = false;

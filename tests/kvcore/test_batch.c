@@ -1,6 +1,7 @@
 #include "kvcore/base/coding.h"
 #include "kvcore/base/prng.h"
 #include "kvcore/db/batch.h"
+#include "kvcore/base/mem.h"
 #include "tests/support/malloc_fault.h"
 
 #include <criterion/criterion.h>
@@ -153,4 +154,36 @@ Test(batch, malformed_bytes_are_damage_and_unknown_kinds_are_new)
         cr_assert_eq(kv_batch_next(&rest, &e), cases[i].expect, "case %zu", i);
         cr_assert(cases[i].expect == KV_OK || rest.data == before.data);
     }
+}
+
+static size_t allocations;
+
+static bool count_allocation(size_t size)
+{
+    (void)size;
+    allocations++;
+    return false;
+}
+
+static size_t allocations_of_refill(struct kv_batch *batch, uint32_t n)
+{
+    allocations = 0;
+    kv_batch_clear(batch);
+    kv_mem_should_fail = count_allocation;
+    for (uint32_t i = 0; i < n; i++)
+        cr_assert_eq(kv_batch_put(batch, 0, kv_slice_of(&i, sizeof i), KV_STR("a value of some bytes")),
+                     KV_OK);
+    kv_mem_should_fail = NULL;
+    return allocations;
+}
+
+Test(batch, a_clear_keeps_little_memory_and_gives_much_back)
+{
+    struct kv_batch *batch = NULL;
+    cr_assert_eq(kv_batch_new(&batch), KV_OK);
+    cr_assert_gt(allocations_of_refill(batch, 100), 0);
+    cr_assert_eq(allocations_of_refill(batch, 100), 0);
+    cr_assert_gt(allocations_of_refill(batch, 200000), 0);
+    cr_assert_gt(allocations_of_refill(batch, 100), 0, "of both, bytes and slots, nothing was left");
+    kv_batch_free(batch);
 }

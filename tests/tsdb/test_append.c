@@ -1,4 +1,5 @@
 /* From rows to stored samples: validation, results, visibility. */
+#include "kvcore/base/mem.h"
 #include "tests/support/store_kit.h"
 
 #include <criterion/criterion.h>
@@ -126,5 +127,39 @@ Test(append, many_new_series_in_one_request_outgrow_the_gap_in_front)
     cr_assert_eq(store_kit_open(&kit), KV_OK, "%s", kit.err.text);
     cr_assert_str_eq(store_kit_text(&kit, 2999, 0, INT64_MAX), "0=2999 ");
     cr_assert_str_eq(store_kit_text(&kit, 0, 0, INT64_MAX), "0=0 ");
+    store_kit_release(&kit);
+}
+
+static size_t largest;
+
+static bool note_largest(size_t size)
+{
+    if (size > largest)
+        largest = size;
+    return false;
+}
+
+/* What one more request of n new series that is given up asks for at most at once. */
+static size_t largest_of_request(struct store_kit *kit, int n)
+{
+    largest = 0;
+    kv_mem_should_fail = note_largest;
+    for (int i = 0; i < n; i++)
+        cr_assert_eq(store_kit_add(kit, i, KIT_START_MS, i), KV_OK);
+    kv_mem_should_fail = NULL;
+    ts_append_abort(kit->appender);
+    return largest;
+}
+
+Test(append, a_large_request_does_not_keep_its_memory)
+{
+    struct store_kit kit;
+    store_kit_init(&kit);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    size_t first = largest_of_request(&kit, 100000);
+    cr_assert_gt(first, 4 << 20);
+    cr_assert_eq(largest_of_request(&kit, 100000), first, "it was given back, so it is asked for again");
+    (void)largest_of_request(&kit, 100);
+    cr_assert_lt(largest_of_request(&kit, 100), 4096, "little is kept");
     store_kit_release(&kit);
 }
