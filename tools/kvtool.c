@@ -417,7 +417,8 @@ static void log_line(void *ctx, enum kv_log_level level, const char *line, size_
 
 static int command_salvage(int argc, char **argv)
 {
-    struct kv_env_options options = {.threads = KV_THREADS_NONE, .log = {.sink = log_line, .level = KV_LOG_WARN}};
+    struct kv_env_options options = {.threads = KV_THREADS_NONE,
+                                     .log = {.sink = log_line, .level = KV_LOG_WARN}};
     struct kv_salvage_report report = {0};
     struct kv_env *env = NULL;
     struct kv_err err = {0};
@@ -429,8 +430,8 @@ static int command_salvage(int argc, char **argv)
     kv_env_close(env);
     if (rc < 0)
         return trouble(&err, rc);
-    printf("%" PRIu64 " commits of the log kept, %" PRIu64 " lost; the old log files are in %s.damaged\n", report.kept,
-           report.lost, argv[0]);
+    printf("%" PRIu64 " commits of the log kept, %" PRIu64 " lost; the old log files are in %s.damaged\n",
+           report.kept, report.lost, argv[0]);
     return report.lost ? EXIT_FINDINGS : 0;
 }
 

@@ -112,14 +112,26 @@ else
 fi
 product=$(git ls-files 'kvcore/*.c' 'tsdb/*.c' 'http/*.c' 'tools/*.c')
 if command -v cppcheck >/dev/null; then
-    cppcheck -q -j2 --std=c11 --enable=warning,portability,performance --inline-suppr --suppress=missingIncludeSystem \
+    mkdir -p build/cppcheck # what it found in files that have not changed since
+    cppcheck -q -j"$(nproc)" --cppcheck-build-dir=build/cppcheck --std=c11 --enable=warning,portability,performance --inline-suppr --suppress=missingIncludeSystem \
         --suppress=normalCheckLevelMaxBranches -I. -D_GNU_SOURCE --error-exitcode=3 $product 2>build/cppcheck.out || fail "$(cat build/cppcheck.out)"
 else
     echo "SKIPPED: cppcheck is not installed (make deps-lint)"
 fi
 if command -v clang-tidy-14 >/dev/null; then
-    printf '%s\n' $product | xargs -P2 -n8 sh -c 'clang-tidy-14 --quiet "$@" -- -std=c11 -I. -D_GNU_SOURCE 2>/dev/null' sh >build/clang-tidy.out
-    bad=$(grep -E 'warning:|error:' build/clang-tidy.out | sort -u)
+    mkdir -p build/clang-tidy # an empty file for each clean input: the checks, the file and all it includes
+    printf '%s\n' $product | xargs -P"$(nproc)" -n1 sh -c '
+        flags="-std=c11 -I. -D_GNU_SOURCE"
+        seen=build/clang-tidy/$(cat .clang-tidy $(${CC:-gcc} $flags -MM "$1" | sed "s/^[^:]*://; s/\\\\$//") | sha256sum | cut -c1-32)
+        [ ! -f "$seen" ] || exit 0
+        clang-tidy-14 --quiet "$1" -- $flags >"$seen.$$" 2>/dev/null || echo "$1: error: clang-tidy failed" >>"$seen.$$"
+        if grep -qE "(warning|error):" "$seen.$$"; then
+            cat "$seen.$$"
+        else
+            : >"$seen"
+        fi
+        rm "$seen.$$"' sh >build/clang-tidy.out
+    bad=$(grep -E '(warning|error):' build/clang-tidy.out | sort -u)
     [ -z "$bad" ] || fail "$bad"
 else
     echo "SKIPPED: clang-tidy-14 is not installed (make deps-lint)"

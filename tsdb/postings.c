@@ -545,7 +545,7 @@ kv_status ts_refset_each(const struct ts_refset *set,
                                            const uint16_t *members, size_t n),
                          void *ctx)
 {
-    const struct ts_batch **sorted = kv_alloc((set->n + 1) * sizeof *sorted);
+    const struct ts_batch **sorted = kv_alloc((set->n + 1) * sizeof(const struct ts_batch *));
     uint16_t *members = NULL; /* of one that is bits */
     size_t n = 0;
     kv_status rc = sorted ? KV_OK : KV_NO_MEMORY;
@@ -553,7 +553,7 @@ kv_status ts_refset_each(const struct ts_refset *set,
         if (set->slots[i].n > 0)
             sorted[n++] = &set->slots[i];
     if (n > 1)
-        qsort(sorted, n, sizeof *sorted, batch_order);
+        qsort(sorted, n, sizeof(const struct ts_batch *), batch_order);
     for (size_t i = 0; rc == KV_OK && i < n; i++) {
         const struct ts_batch *b = sorted[i];
         if (b->capacity == 0) {

@@ -14,24 +14,29 @@ struct asked {
     uint64_t limit;
 };
 
-static kv_status params(struct http_request *request, struct asked *asked, struct kv_err *err)
+/* False: reply says what is wrong. */
+static bool asked_read(struct http_request *request, struct asked *asked, struct http_reply *reply)
 {
+    struct kv_err err;
     kv_status rc;
-    KV_TRY(http_request_param_all(request, "match[]", &asked->matches, &asked->n, err));
-    KV_TRY(http_param_time(request, "start", INT64_MIN, &asked->from_ms, err));
-    KV_TRY(http_param_time(request, "end", INT64_MAX, &asked->to_ms, err));
-    KV_TRY(http_param_limit(request, "limit", 0, &asked->limit, err));
+    KV_TRY(http_request_param_all(request, "match[]", &asked->matches, &asked->n, &err));
+    KV_TRY(http_param_time(request, "start", INT64_MIN, &asked->from_ms, &err));
+    KV_TRY(http_param_time(request, "end", INT64_MAX, &asked->to_ms, &err));
+    KV_TRY(http_param_limit(request, "limit", 0, &asked->limit, &err));
     if (asked->to_ms < asked->from_ms)
-        return kv_fail(err, KV_INVALID, 0,
-                       "invalid parameter \"end\": end timestamp must not be before start time");
+        rc = kv_fail(&err, KV_INVALID, 0,
+                     "invalid parameter \"end\": end timestamp must not be before start time");
 out:
-    return rc;
+    if (rc < 0)
+        http_api_bad_param(reply, &err);
+    return rc >= 0;
 }
 
 /* A list being written. */
 struct list {
     struct http_json json;
-    bool any;
+    struct ts_query_err err;
+    bool any, truncated;
 };
 
 static void list_comma(struct list *list)
@@ -59,59 +64,49 @@ static kv_status each_series(void *ctx, const struct ts_label *labels, size_t n)
 
 static void list_begin(struct list *list, struct http_reply *reply)
 {
-    list->any = false;
+    list->err = (struct ts_query_err){0};
+    list->any = list->truncated = false;
     reply->body.max = ANSWER_BYTES_MAX;
     http_api_begin(&list->json, reply);
     HTTP_JSON_RAW(&list->json, "[");
 }
 
-static void list_end(struct list *list, struct http_reply *reply, kv_status rc, bool truncated,
-                     const struct ts_query_err *err)
+static void list_end(struct list *list, struct http_reply *reply, kv_status rc)
 {
     if (rc < 0 && list->json.failed >= 0) {
-        http_api_query_failed(reply, "match[]", err);
+        http_api_query_failed(reply, "match[]", &list->err);
         return;
     }
     HTTP_JSON_RAW(&list->json, "]");
-    http_api_end(&list->json, reply, truncated ? "results truncated due to limit" : NULL);
+    http_api_end(&list->json, reply, list->truncated ? "results truncated due to limit" : NULL);
 }
 
 void http_api_series(struct http_app *app, struct http_request *request, struct http_reply *reply)
 {
     struct asked asked;
-    struct kv_err err;
-    struct ts_query_err query_err = {0};
     struct list list;
-    bool truncated = false;
-    if (params(request, &asked, &err) < 0) {
-        http_api_bad_param(reply, &err);
+    if (!asked_read(request, &asked, reply))
         return;
-    }
     if (asked.n == 0) {
         http_reply_error(reply, 400, "bad_data", "no match[] parameter provided");
         return;
     }
     list_begin(&list, reply);
     kv_status rc = ts_series(app->db, asked.matches, asked.n, asked.from_ms, asked.to_ms, (size_t)asked.limit,
-                             &truncated, each_series, &list, &query_err);
-    list_end(&list, reply, rc, truncated, &query_err);
+                             &list.truncated, each_series, &list, &list.err);
+    list_end(&list, reply, rc);
 }
 
 void http_api_labels(struct http_app *app, struct http_request *request, struct http_reply *reply)
 {
     struct asked asked;
-    struct kv_err err;
-    struct ts_query_err query_err = {0};
     struct list list;
-    bool truncated = false;
-    if (params(request, &asked, &err) < 0) {
-        http_api_bad_param(reply, &err);
+    if (!asked_read(request, &asked, reply))
         return;
-    }
     list_begin(&list, reply);
     kv_status rc = ts_label_names(app->db, asked.matches, asked.n, asked.from_ms, asked.to_ms,
-                                  (size_t)asked.limit, &truncated, each_string, &list, &query_err);
-    list_end(&list, reply, rc, truncated, &query_err);
+                                  (size_t)asked.limit, &list.truncated, each_string, &list, &list.err);
+    list_end(&list, reply, rc);
 }
 
 static int hex(uint8_t c)
@@ -191,24 +186,19 @@ static kv_slice unescape_name(struct kv_arena *arena, kv_slice name)
 void http_api_label_values(struct http_app *app, struct http_request *request, struct http_reply *reply)
 {
     struct asked asked;
-    struct kv_err err;
-    struct ts_query_err query_err = {0};
     struct list list;
-    bool truncated = false;
     kv_slice name = unescape_name(&request->arena, request->path_args[0]);
     if (!http_utf8_valid(name) || memchr(name.data, 0, name.len)) {
         http_reply_error(reply, 400, "bad_data", "invalid label name: \"%.*s\"",
                          KV_ARG(request->path_args[0]));
         return;
     }
-    if (params(request, &asked, &err) < 0) {
-        http_api_bad_param(reply, &err);
+    if (!asked_read(request, &asked, reply))
         return;
-    }
     list_begin(&list, reply);
     kv_status rc = ts_label_values(app->db, name, asked.matches, asked.n, asked.from_ms, asked.to_ms,
-                                   (size_t)asked.limit, &truncated, each_string, &list, &query_err);
-    list_end(&list, reply, rc, truncated, &query_err);
+                                   (size_t)asked.limit, &list.truncated, each_string, &list, &list.err);
+    list_end(&list, reply, rc);
 }
 
 /* ---- metadata ---------------------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
  */
 #include "tsdb/query/agg.h"
 
+#include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
 #include "tsdb/query/labelset.h"
 #include "tsdb/query/range_kernel.h"
@@ -284,6 +285,7 @@ static kv_status agg_start(struct agg_op *self)
     while ((rc = ts_operator_next(self->input, &column)) == KV_OK) {
         struct group *group = NULL;
         KV_TRY(group_of(self, &column, &group));
+        KV_ASSERT(group);
         KV_TRY(fold(self, group, &column));
         most = group->n_inputs > most ? group->n_inputs : most;
     }

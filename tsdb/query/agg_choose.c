@@ -3,6 +3,7 @@
  * limit_ratio. Chosen samples are kept in a small heap for each group and step; a series' labels only once a
  * sample of it entered one.
  */
+#include "kvcore/base/assert.h"
 #include "kvcore/base/hash.h"
 #include "kvcore/base/mem.h"
 #include "tsdb/query/agg.h"
@@ -175,6 +176,7 @@ static kv_status choose_row(struct choose_op *self, const struct ts_column *colu
     if (self->rows.n >= UINT32_MAX - 1)
         return ts_run_status(self->op.run, KV_LIMIT, NULL);
     KV_TRY(choose_group(self, column, &heaps));
+    KV_ASSERT(heaps);
     for (size_t i = 0; i < self->op.grid.n; i++) {
         double k = self->params[i];
         if (ts_is_absent(column->values[i]) || !(k >= 1))

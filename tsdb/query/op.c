@@ -292,6 +292,7 @@ static kv_status keys_rehash(struct ts_keys *keys)
     kv_status rc = ts_run_grow(run, (void **)&slots, &n_slots, want, sizeof(*slots));
     if (rc < 0)
         return rc;
+    KV_ASSERT(slots);
     memset(slots, 0, n_slots * sizeof(*slots));
     ts_run_shrink(run, (void **)&keys->slots, &keys->n_slots, sizeof(*keys->slots));
     keys->slots = slots;
