@@ -486,6 +486,23 @@ static kv_status window_merge(struct ts_db *db, const struct ts_window *window, 
     return rc < 0 ? rc : window_keep(db, window->window, floor_seq, err);
 }
 
+/* A window with tombstones that can go and no chunks: all it ever had was deleted in the head. */
+static bool window_of_nothing(struct ts_db *db, uint64_t floor_seq, int32_t *window)
+{
+    struct ts_head_pin pin;
+    bool found = false;
+    if (ts_head_pin(db->head, &pin) < 0)
+        return false;
+    kv_mutex_lock(&db->windows->lock);
+    for (size_t i = 0; pin.tombstones && i < pin.tombstones->n && !found; i++) {
+        *window = pin.tombstones->items[i].window;
+        found = pin.tombstones->items[i].seq < floor_seq && !windows_find(db->windows, *window);
+    }
+    kv_mutex_unlock(&db->windows->lock);
+    ts_head_unpin(&pin);
+    return found;
+}
+
 kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err)
 {
     struct ts_window *windows = NULL;
@@ -498,6 +515,8 @@ kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err)
     for (size_t i = 0; i < n && rc >= 0; i++)
         if (window_due(db, &windows[i], settle, window_tombstones(db, windows[i].window, floor_seq)))
             rc = window_merge(db, &windows[i], floor_seq, err);
+    for (int32_t window; rc >= 0 && window_of_nothing(db, floor_seq, &window);)
+        rc = window_keep(db, window, floor_seq, err);
     atomic_store(&db->settling, false);
     kv_free(windows);
     return rc < 0 ? rc : KV_OK;

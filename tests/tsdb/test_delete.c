@@ -128,3 +128,29 @@ Test(delete, of_nothing_changes_nothing)
     cr_assert_str_eq(store_kit_text(&kit, 1, 0, INT64_MAX), "0=0 1000=1 2000=2 3000=3 4000=4 ");
     store_kit_release(&kit);
 }
+
+/* A window whose samples all went while they were in the head never becomes a table that a merge could settle. */
+Test(delete, of_everything_in_the_head_leaves_no_tombstone_for_ever)
+{
+    struct store_kit kit;
+    struct ts_head_pin pin;
+    store_kit_init(&kit);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    put_five(&kit, 1);
+    cr_assert_eq(store_kit_delete(&kit, 1, KIT_START_MS, KIT_START_MS + 4000), KV_OK, "%s", kit.err.text);
+    cr_assert_eq(ts_maintain(kit.db, &kit.err), KV_OK, "%s", kit.err.text);
+    cr_assert_eq(ts_head_pin(kit.db->head, &pin), KV_OK);
+    cr_assert_not_null(pin.tombstones, "not while a crash could replay the samples");
+    ts_head_unpin(&pin);
+    cr_assert_eq(ts_flush(kit.db, false, &kit.err), KV_OK, "%s", kit.err.text);
+    cr_assert_eq(ts_maintain(kit.db, &kit.err), KV_OK, "%s", kit.err.text);
+    for (int life = 0; life < 2; life++) {
+        cr_assert_eq(ts_head_pin(kit.db->head, &pin), KV_OK);
+        cr_assert_null(pin.tombstones);
+        ts_head_unpin(&pin);
+        store_kit_crash(&kit);
+        cr_assert_eq(store_kit_open(&kit), KV_OK, "%s", kit.err.text);
+        cr_assert_str_eq(store_kit_text(&kit, 1, 0, INT64_MAX), "");
+    }
+    store_kit_release(&kit);
+}

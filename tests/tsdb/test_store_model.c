@@ -121,7 +121,13 @@ static const char *step(struct history *h)
         return must(h, ts_flush(db, true, &h->kit.err)), "settle";
     if (kind < 91)
         return must(h, ts_maintain(db, &h->kit.err)), "maintain";
-    if (kind < 95)
+    if (kind < 93) { /* what a worker would do: merges of its own choice */
+        kv_status rc;
+        while ((rc = kv_work(ts_kv(db), &h->kit.err)) == KV_OK)
+            ;
+        return must(h, rc == KV_END ? KV_OK : rc), "work";
+    }
+    if (kind < 96)
         return clock_manual_advance_ms(&h->kit.clock, (int64_t)below(h, KIT_DAY_MS / 3)), "advance";
     return step_reopen(h, (int)below(h, 3)), "reopen";
 }
@@ -148,6 +154,7 @@ static void run_history(uint64_t seed, int steps)
     h->model->start_ms = KIT_START_MS - KIT_DAY_MS;
     h->kit.options.retention_ms = below(h, 2) ? INT64_MAX : 2 * KIT_DAY_MS;
     h->kit.options.head_log_bytes_max = below(h, 3) ? 0 : 2000;
+    h->kit.options.replay_in_background = below(h, 2);
     cr_assert_eq(store_kit_open(&h->kit), KV_OK, "%s", h->kit.err.text);
     char trail[256] = "";
     for (int i = 0; i < steps; i++) {
