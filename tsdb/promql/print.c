@@ -192,6 +192,22 @@ static kv_status print_offset(const struct ts_time_shift *shift, struct kv_buf *
     return rc < 0 ? rc : print_length(&shift->offset, out);
 }
 
+/* Prometheus prints @ first. An offset that is an expression must not end the selector, though: an operator behind it would read as
+ * part of the offset. */
+static kv_status print_shift(const struct ts_time_shift *shift, struct kv_buf *out)
+{
+    bool offset_first = shift->offset.expression != NULL;
+    kv_status rc;
+    if (offset_first)
+        KV_TRY(print_offset(shift, out));
+    KV_TRY(print_at(shift, out));
+    if (!offset_first)
+        KV_TRY(print_offset(shift, out));
+    rc = KV_OK;
+out:
+    return rc;
+}
+
 /* ---- names and selectors */
 
 static bool is_plain_label(kv_slice name)
@@ -290,9 +306,11 @@ static kv_status print_vector(const struct ts_vector_selector *vector, struct kv
     kv_status rc;
     KV_TRY(kv_buf_append(out, vector->name));
     KV_TRY(print_matchers(vector, out));
-    KV_TRY(print_at(&vector->shift, out));
+    if (!vector->shift.offset.expression)
+        KV_TRY(print_at(&vector->shift, out));
     KV_TRY(print_mode(vector->mode, out));
-    rc = print_offset(&vector->shift, out);
+    rc = vector->shift.offset.expression ? print_shift(&vector->shift, out)
+                                         : print_offset(&vector->shift, out);
 out:
     return rc;
 }
@@ -307,8 +325,7 @@ static kv_status print_matrix(const struct ts_matrix_selector *matrix, struct kv
     KV_TRY(print_length(&matrix->range, out));
     KV_TRY(kv_buf_append_byte(out, ']'));
     KV_TRY(print_mode(vector->mode, out));
-    KV_TRY(print_at(&vector->shift, out));
-    rc = print_offset(&vector->shift, out);
+    rc = print_shift(&vector->shift, out);
 out:
     return rc;
 }
@@ -323,8 +340,7 @@ static kv_status print_subquery(const struct ts_subquery *subquery, struct kv_bu
     if (subquery->step.ms != 0 || subquery->step.expression)
         KV_TRY(print_length(&subquery->step, out));
     KV_TRY(kv_buf_append_byte(out, ']'));
-    KV_TRY(print_at(&subquery->shift, out));
-    rc = print_offset(&subquery->shift, out);
+    rc = print_shift(&subquery->shift, out);
 out:
     return rc;
 }
