@@ -158,8 +158,9 @@ KV_API kv_status kv_close(struct kv_db *db, struct kv_err *err);
 /* ---- writing */
 
 KV_API KV_MUST kv_status kv_batch_new(struct kv_batch **out);
-KV_API void kv_batch_free(struct kv_batch *batch);  /* NULL is fine */
-KV_API void kv_batch_clear(struct kv_batch *batch); /* keeps its memory for the next use, unless it is large */
+KV_API void kv_batch_free(struct kv_batch *batch); /* NULL is fine */
+KV_API void
+kv_batch_clear(struct kv_batch *batch); /* keeps its memory for the next use, unless it is large */
 /* A later put or delete of the same key in the same space replaces the earlier one. */
 KV_API KV_MUST kv_status kv_batch_put(struct kv_batch *batch, uint32_t space, kv_slice key, kv_slice value);
 KV_API KV_MUST kv_status kv_batch_delete(struct kv_batch *batch, uint32_t space, kv_slice key);

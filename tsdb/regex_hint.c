@@ -236,7 +236,7 @@ kv_status ts_rx_hint_make(const struct ts_rx_tree *tree, struct kv_arena *arena,
 {
     struct items items = {.max = TS_REGEX_PATTERN_LEN_MAX + 1};
     *hint = (struct ts_rx_hint){0};
-    items.at = kv_arena_alloc(tree->arena, items.max * sizeof *items.at);
+    items.at = kv_arena_alloc(tree->arena, items.max * sizeof(const struct ts_rx_node *));
     if (!items.at)
         return KV_NO_MEMORY;
     flatten(tree->root, &items);

@@ -525,7 +525,7 @@ static KV_MUST kv_status take_class_range(struct parser *p, kv_slice whole_class
 {
     struct ts_rx_class part = {0};
     kv_slice start = p->in;
-    uint32_t lo, hi;
+    uint32_t lo = 0, hi;
     kv_status rc;
     KV_TRY(take_class_rune(p, whole_class, &lo));
     hi = lo;
@@ -666,7 +666,7 @@ out:
 static KV_MUST kv_status parse_backslash(struct parser *p)
 {
     struct ts_rx_class class = {0};
-    uint32_t c, assert = 0;
+    uint32_t c = 0, assert = 0;
     bool took;
     kv_status rc;
     if (at(p, 1, 'Q'))

@@ -582,6 +582,7 @@ static KV_MUST kv_status put_postings(struct ts_resolver *r, struct kv_batch *ba
         }
         open = p;
         open_ref = f->ref;
+        KV_ASSERT(members); /* one was created */
         members[n++] = (uint16_t)f->ref;
     }
     if (rc == KV_OK && n > 0)

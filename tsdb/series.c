@@ -124,7 +124,7 @@ kv_status ts_registry_open(struct kv_db *db, const struct ts_registry_options *o
     kv_hash_secret(kv_slice_of(uuid, sizeof uuid), registry->secret);
     registry->recent_floor = kv_seq(db);
     registry->n_buckets = 1024;
-    registry->buckets = kv_zalloc(registry->n_buckets, sizeof *registry->buckets);
+    registry->buckets = kv_zalloc(registry->n_buckets, sizeof(struct ts_metric *));
     rc = registry->buckets ? ts_series_cache_new(registry->options.cache_bytes, &registry->cache)
                            : KV_NO_MEMORY;
     if (rc < 0)
@@ -221,7 +221,7 @@ static void metric_rehash(struct ts_registry *registry)
 {
     size_t n = registry->n_buckets * 2;
     struct ts_metric **buckets =
-        registry->n_metrics > registry->n_buckets ? kv_zalloc(n, sizeof *buckets) : NULL;
+        registry->n_metrics > registry->n_buckets ? kv_zalloc(n, sizeof(struct ts_metric *)) : NULL;
     if (!buckets)
         return;
     for (size_t i = 0; i < registry->n_buckets; i++) {

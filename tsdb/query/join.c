@@ -4,6 +4,7 @@
  * group, is one loop over two columns. Elsewhere it goes step by step, since what may match many times over
  * may differ at every step.
  */
+#include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
 #include "tsdb/query/binary.h"
 #include "tsdb/query/labelset.h"
@@ -113,6 +114,7 @@ static kv_status result_labels(struct join_op *self, const struct ts_column *man
     const struct ts_binary *how = &self->op.expr->binary;
     const struct ts_matching *matching = &how->matching;
     const struct ts_column *base = many ? many : one; /* a filled side has the matching labels alone */
+    KV_ASSERT(base);
     size_t room = (many ? many->n_labels : 0) + (one ? one->n_labels : 0) + matching->n_include + 1;
     kv_status rc =
         ts_run_grow(self->op.run, (void **)&self->scratch, &self->scratch_room, room, sizeof(*self->scratch));
@@ -232,7 +234,7 @@ static kv_status join_pair(struct join_op *self, const struct ts_column *many, c
     const struct ts_binary *how = &self->op.expr->binary;
     const double *left = join_swapped(self) ? one->values : many->values;
     const double *right = join_swapped(self) ? many->values : one->values;
-    size_t row;
+    size_t row = 0;
     bool is_new;
     kv_status rc = result_row(self, many, one, &row, &is_new);
     if (rc < 0)
@@ -291,7 +293,7 @@ static kv_status step_match(struct join_op *self, const struct ts_column *many, 
     double left = join_swapped(self) ? one_value : many_value,
            right = join_swapped(self) ? many_value : one_value;
     double value = ts_scalar_binary(how->op, left, right);
-    size_t row;
+    size_t row = 0;
     kv_status rc = memo_row(self, many, one, &row);
     if (rc < 0)
         return rc;

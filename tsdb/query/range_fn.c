@@ -3,6 +3,7 @@
  * expression, strips what is not a sample, and lets a kernel (range_kernel.h) turn each into a column. One
  * series at a time, nothing is kept.
  */
+#include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
 #include "tsdb/query/labelset.h"
 #include "tsdb/query/operators.h"
@@ -106,6 +107,7 @@ static kv_status range_strip(struct range_op *self, const int64_t *times, const 
     struct ts_run *run = self->op.run;
     size_t at = 0;
     kv_status rc;
+    KV_ASSERT(times || grid);
     KV_TRY(ts_run_grow(run, (void **)&self->times, &self->times_room, n, sizeof(int64_t)));
     KV_TRY(ts_run_grow(run, (void **)&self->samples, &self->samples_room, n, sizeof(double)));
     for (size_t i = 0; i < n; i++) {
