@@ -52,7 +52,7 @@ SERVER := $(if $(wildcard tools/server_main.c),$(B)/tidemark)
 LIBS   := $(B)/libkvcore.a $(B)/libkvcore.so $(B)/libtidemark.a $(B)/libtidemark.so
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps run test test-unit check-long check-e2e check-asan check-tsan lint fuzz cov bench-server bench-recovery bench-kv install clean FORCE
+.PHONY: all help deps run test test-unit check-long check-e2e check-asan check-tsan lint fuzz cov bench-server bench-recovery bench-kill9 bench-kv install clean FORCE
 
 all: $(SERVER) $(KVTOOL) $(LIBS) ## build the server, the tools and the libraries (MODE=release: also linked as build/NAME)
 	$(Q)mkdir -p build
@@ -165,6 +165,8 @@ bench-server: deps-bench all $(PROGRAMS) ## ingest, disk, memory, queries beside
 	$(Q)python3 bench/server.py $(B)
 bench-recovery: all $(PROGRAMS) ## ready after kill -9 with ten million samples in the log
 	$(Q)python3 bench/recovery.py $(B)
+bench-kill9: deps-bench all $(PROGRAMS) ## what each server still has of answered samples after kill -9
+	$(Q)python3 bench/kill9_peer.py $(B)
 bench-kv: all $(PROGRAMS) ## the engine's parts alone (peers come with the levelled style)
 	$(Q)for b in $(wildcard bench/bench_*.c); do $(B)/$${b%.c} || exit 1; done
 
