@@ -147,7 +147,7 @@ stress: $(patsubst %.c,$(B)/%,$(wildcard tests/stress/*.c))
 	$(Q)sh tests/stress/run.sh $(B)
 check-e2e: deps-bench all ## five minutes beside a real Prometheus: the same answers
 	$(Q)PROMETHEUS_SECONDS=300 sh tests/e2e/test_prometheus.sh $(B)
-check-long: all $(PROGRAMS) ## hundreds of kills, long simulations
+check-long: all $(UNIT) $(PROGRAMS) ## every case of the crash and fault sweeps, hundreds of kills
 	$(Q)sh tests/crash/long.sh $(B)
 
 # Fuzzing needs clang: FUZZ_SECONDS for each target, FUZZ=name for one.

@@ -3,6 +3,7 @@
  * change, in every profile of tests/support/vfs_crash. What was answered is there, what was not may be there whole or not at all, nothing
  * deleted comes back, and recovering twice finds the same.
  */
+#include "tests/support/sweep.h"
 #include "tests/support/kv_kit.h"
 #include "tests/support/vfs_crash.h"
 #include "tests/support/vfs_fault.h"
@@ -402,8 +403,8 @@ Test(crash_sweep, power_lost_after_any_change_xfs_like, .timeout = 240)
     sweep_profile(VFS_CRASH_XFS_LIKE);
 }
 
-/* The machine comes back, and power is lost again after any change that the recovery makes. */
-Test(crash_sweep, power_lost_again_during_recovery, .timeout = 240)
+/* The machine comes back, and power is lost again after any change that the recovery makes. profile negative: by turns. */
+static void sweep_recovery(int only)
 {
     static struct history history;
     static const char *const paths[] = {"db", NULL};
@@ -411,8 +412,9 @@ Test(crash_sweep, power_lost_again_during_recovery, .timeout = 240)
     char how[96];
     record_history(crash, &history);
     uint64_t n = vfs_crash_ops(crash);
-    for (uint64_t ops = history.done[0]; ops <= n + 1; ops += 7) {
-        enum vfs_crash_profile profile = (enum vfs_crash_profile)(ops % VFS_CRASH_PROFILES);
+    for (uint64_t ops = history.done[0]; ops <= n + 1; ops += sweep_stride(7)) {
+        enum vfs_crash_profile profile =
+            (enum vfs_crash_profile)(only < 0 ? ops % VFS_CRASH_PROFILES : (uint64_t)only);
         struct kv_vfs *disk = vfs_crash_at(crash, ops, 3 + ops, profile);
         struct vfs_crash *again = vfs_crash_new_from(disk, paths);
         struct life life;
@@ -433,6 +435,14 @@ Test(crash_sweep, power_lost_again_during_recovery, .timeout = 240)
         kv_vfs_mem_free(disk);
     }
     vfs_crash_free(crash);
+}
+
+Test(crash_sweep, power_lost_again_during_recovery, .timeout = 3000)
+{
+    if (!sweep_all())
+        sweep_recovery(-1);
+    for (int profile = 0; profile < VFS_CRASH_PROFILES && sweep_all(); profile++)
+        sweep_recovery(profile);
 }
 
 /* ---- the disk fails */

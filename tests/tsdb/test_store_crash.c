@@ -3,6 +3,7 @@
  * expires and reopens, every answered change is found again, none that was refused, none that was deleted.
  */
 #include "kvcore/base/mem.h"
+#include "tests/support/sweep.h"
 #include "tests/support/malloc_fault.h"
 #include "tests/support/store_kit.h"
 #include "tests/support/vfs_crash.h"
@@ -215,7 +216,7 @@ static void expect_recovered(const struct trace *t, struct store_kit *kit, uint6
                  rc == KV_END ? "it differs" : kit->err.text);
 }
 
-Test(store_crash, power_lost_at_any_change_loses_nothing_answered, .timeout = 300)
+Test(store_crash, power_lost_at_any_change_loses_nothing_answered, .timeout = 3000)
 {
     struct trace *t = trace_new();
     uint64_t n = vfs_crash_ops(t->crash);
@@ -248,12 +249,12 @@ Test(store_crash, power_lost_at_any_change_loses_nothing_answered, .timeout = 30
     free(t);
 }
 
-Test(store_crash, power_lost_again_during_recovery_loses_nothing_answered, .timeout = 300)
+Test(store_crash, power_lost_again_during_recovery_loses_nothing_answered, .timeout = 3000)
 {
     static const char *const paths[] = {"db", NULL};
     struct trace *t = trace_new();
     uint64_t n = vfs_crash_ops(t->crash);
-    for (uint64_t k = 5; k <= n + 1; k += n / 12) {
+    for (uint64_t k = 5; k <= n + 1; k += sweep_stride(n / 12)) {
         struct kv_vfs *first = vfs_crash_at(t->crash, k, k, VFS_CRASH_POSIX_MIN);
         struct vfs_crash *again = vfs_crash_new_from(first, paths);
         struct store_kit kit;
@@ -309,7 +310,7 @@ static void run_failing(struct store_kit *kit, struct outcome *o, const char *wh
 static void sweep(enum vfs_fault_kind kind, bool sticky, uint64_t stride)
 {
     bool fired = true;
-    for (uint64_t nth = 1; fired; nth += stride) {
+    for (uint64_t nth = 1; fired; nth += sweep_stride(stride)) {
         struct kv_vfs *disk = kv_vfs_mem_new();
         struct vfs_fault *fault = vfs_fault_new(disk);
         const struct vfs_fault_plan plan = {.nth = nth, .kind = kind, .sticky = sticky};
@@ -337,28 +338,28 @@ static void sweep(enum vfs_fault_kind kind, bool sticky, uint64_t stride)
     }
 }
 
-Test(store_crash, any_single_failing_operation_loses_nothing_answered, .timeout = 300)
+Test(store_crash, any_single_failing_operation_loses_nothing_answered, .timeout = 3000)
 {
     sweep(VFS_FAULT_EIO, false, 1);
 }
 
-Test(store_crash, a_disk_that_fails_for_good_loses_nothing_answered, .timeout = 300)
+Test(store_crash, a_disk_that_fails_for_good_loses_nothing_answered, .timeout = 3000)
 {
     sweep(VFS_FAULT_EIO, true, 3);
 }
 
-Test(store_crash, a_torn_append_loses_nothing_answered, .timeout = 300)
+Test(store_crash, a_torn_append_loses_nothing_answered, .timeout = 3000)
 {
     sweep(VFS_FAULT_SHORT_EIO, false, 1);
 }
 
-Test(store_crash, a_full_disk_loses_nothing_answered, .timeout = 300)
+Test(store_crash, a_full_disk_loses_nothing_answered, .timeout = 3000)
 {
     sweep(VFS_FAULT_ENOSPC, false, 2);
     sweep(VFS_FAULT_SHORT_ENOSPC, true, 5);
 }
 
-Test(store_crash, a_failed_sync_loses_nothing_answered, .timeout = 300)
+Test(store_crash, a_failed_sync_loses_nothing_answered, .timeout = 3000)
 {
     sweep(VFS_FAULT_SYNC_KEEPS, false, 1);
     sweep(VFS_FAULT_SYNC_REVERTS, false, 1);
@@ -366,7 +367,7 @@ Test(store_crash, a_failed_sync_loses_nothing_answered, .timeout = 300)
 
 /* ---- failing memory ---------------------------------------------------------------------------------------------- */
 
-Test(store_crash, any_single_failing_allocation_loses_nothing_answered, .timeout = 300)
+Test(store_crash, any_single_failing_allocation_loses_nothing_answered, .timeout = 3000)
 {
     bool fired = true;
     for (uint64_t nth = 1; fired; nth += 1 + nth / 40) {
