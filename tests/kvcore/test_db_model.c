@@ -265,7 +265,8 @@ static void live(uint64_t seed, int threads)
     }
     for (size_t i = 0; i < PINNED; i++)
         unpin(&r, i);
-    r.kit.threads = KV_THREADS_NONE; /* a worker may be between writing a table and naming it: count without any */
+    r.kit.threads =
+        KV_THREADS_NONE; /* a worker may be between writing a table and naming it: count without any */
     do_reopen(&r);
     cr_assert_eq(kv_kit_files(&r.kit, ".tbl"),
                  kv_kit_stats(&r.kit, 0).tables + kv_kit_stats(&r.kit, 1).tables, "seed %d", (int)seed);

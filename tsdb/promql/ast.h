@@ -112,7 +112,8 @@ enum ts_duration_op {
 };
 struct ts_duration_expr {
     enum ts_duration_op op;
-    bool wrapped;     /* printed in parentheses */
+    bool wrapped; /* printed in parentheses */
+    bool plus; /* an offset written +(...): operators behind it are not its own, as they are behind (...) */
     bool is_duration; /* NUMBER: written 5m, not 300 */
     uint32_t start, end;
     uint32_t height;

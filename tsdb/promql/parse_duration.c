@@ -271,6 +271,8 @@ static struct ts_duration_expr *offset_expr(struct ts_parser *p)
     struct ts_duration_expr *expr = duration_operand(p);
     if (sign.text.len > 0)
         expr = duration_signed(p, sign, expr);
+    if (expr)
+        expr->plus = sign.type == TS_TOK_ADD && expr->wrapped && !greedy;
     if (greedy)
         expr = duration_operators(p, expr, TS_LEVEL_ADD);
     return expr;

@@ -157,7 +157,7 @@ static kv_status print_duration_expr(const struct ts_duration_expr *expr, struct
     kv_status rc;
     if (!expr->wrapped)
         return print_duration_bare(expr, out);
-    KV_TRY(kv_buf_append_byte(out, '('));
+    KV_TRY(put(out, expr->plus ? "+(" : "("));
     KV_TRY(print_duration_bare(expr, out));
     rc = kv_buf_append_byte(out, ')');
 out:
