@@ -36,7 +36,8 @@
     X(KV_TIMEOUT, -14, "the deadline passed")                                                                \
     X(KV_CANCELED, -15, "canceled")                                                                          \
     X(KV_EXISTS, -16, "already exists")                                                                      \
-    X(KV_MISSING, -17, "a file or directory is missing")
+    X(KV_MISSING, -17, "a file or directory is missing")                                                     \
+    X(KV_TOO_OLD, -18, "past its maximum age")
 
 typedef enum kv_status {
 #define X(name, code, text) name = (code),

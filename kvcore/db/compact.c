@@ -2,9 +2,9 @@
  * Merging the runs of a cut into one, the bottom of its part of the tree.
  *
  * (1) Pin a view in which every entry of the cut's tables is visible. (2) Walk all its runs as one; of each
- * key keep the newest entry, and that only if it is a put: what is older than a table's entry lies in tables
- * of the same cut, which are all here, so nothing is left for a deletion to hide. Readers that could ask for
- * something older pin an older view. (3) With a hook, hand it group by group and keep what it returns. (4)
+ * key keep the newest entry, and that only if it is a put (or a live transaction has yet to notice it,
+ * watermark.h): what is older than a table's entry lies in tables of the same cut, which are all here, so
+ * nothing is left for a deletion to hide. Readers that could ask for something older pin an older view. (3) With a hook, hand it group by group and keep what it returns. (4)
  * Write tables, split between keys or groups. (5) One edit drops the inputs and adds the outputs; if an input
  * was dropped meanwhile, the result is thrown away.
  */
@@ -87,6 +87,7 @@ struct merge {
     struct kv_output output;
     struct kv_buf last_key;
     bool any;
+    uint64_t oldest_txn; /* deletions above it stay: a live transaction has yet to notice them */
     struct group group;
     void *hook_state;
     /* While the hook returns a group: */
@@ -182,7 +183,7 @@ static kv_status merge_walk(struct merge *merge, struct kv_entry_iter *it)
         merge->any = true;
         kv_buf_clear(&merge->last_key);
         KV_TRY(kv_buf_append(&merge->last_key, it->key));
-        if (it->kind != KV_KIND_PUT)
+        if (it->kind != KV_KIND_PUT && it->version <= merge->oldest_txn)
             continue;
         struct kv_entry entry = {it->key, it->version, it->kind, it->value};
         KV_TRY(merge_put(merge, &entry));
@@ -241,6 +242,7 @@ static kv_status merge_cut(struct kv_db *db, struct kv_view *view, uint32_t spac
     struct merge merge = {
         .db = db, .space = space, .how = &db->spaces[space], .sink = {merge_sink_add}, .err = err};
     const struct kv_hook *hook = merge.how->hook;
+    merge.oldest_txn = hook ? UINT64_MAX : kv_db_oldest_txn(db); /* with a hook: see cut_is_visible */
     struct kv_tree_iter_options how = {.space = space, .no_fill = true, .err = err};
     struct kv_entry_iter *it = NULL;
     struct kv_buf upper = {0};
@@ -271,8 +273,13 @@ out:
     return rc < 0 ? rc : KV_OK;
 }
 
-static bool cut_is_visible(const struct kv_cut *cut, uint64_t visible)
+/* A hook may drop or change what it sees, so it sees nothing that a live transaction has yet to notice. */
+static bool cut_is_visible(struct kv_db *db, uint32_t space, const struct kv_cut *cut, uint64_t visible)
 {
+    if (db->spaces[space].hook) {
+        uint64_t oldest_txn = kv_db_oldest_txn(db);
+        visible = oldest_txn < visible ? oldest_txn : visible;
+    }
     return cut->runs[0].version_max <= visible; /* the first run is the newest */
 }
 
@@ -291,7 +298,8 @@ kv_status kv_merge_one(struct kv_db *db, struct kv_err *err)
     struct kv_view *view = kv_view_pin(db, &visible);
     if (kv_pick_cut(view->version, KV_RUNS_MAX, &pick)) {
         const struct kv_cut *cut = &view->version->trees[pick.space].cuts[pick.cut];
-        if (cut_is_visible(cut, visible)) /* else a bulk load is about to be; it kicks us again */
+        if (cut_is_visible(db, pick.space, cut,
+                           visible)) /* else a bulk load is about to be; it kicks us again */
             rc = merge_cut(db, view, pick.space, cut, &local);
     }
     kv_view_unref(view);
@@ -336,7 +344,7 @@ static kv_status merge_next_cut(struct kv_db *db, uint32_t space, kv_slice from,
         kv_buf_clear(next);
         rc = cut->prefix.len ? prefix_end(cut->prefix, next) : KV_OK;
         if (rc == KV_OK && worth)
-            rc = cut_is_visible(cut, visible) ? merge_cut(db, view, space, cut, err) : KV_BUSY;
+            rc = cut_is_visible(db, space, cut, visible) ? merge_cut(db, view, space, cut, err) : KV_BUSY;
     }
     kv_view_unref(view);
     kv_mutex_unlock(&db->merge_mutex);

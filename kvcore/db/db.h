@@ -18,6 +18,7 @@
 #include "kvcore/db/metrics.h"
 #include "kvcore/db/retention_clock.h"
 #include "kvcore/db/version.h"
+#include "kvcore/db/watermark.h"
 
 /* Memtables waiting for a flush before commits wait too; all memtables, whoever made them; a table's size,
  * about. */
@@ -67,6 +68,7 @@ struct kv_db {
     _Atomic uint64_t pins; /* snapshots, iterators, cursors, bulk loads: must be 0 at close */
 
     struct kv_env_job job;
+    struct kv_watermark watermark; /* of read-write transactions */
     struct kv_retention_clock retention;
     _Atomic bool step_told; /* a step of the wall clock was logged */
     struct kv_db_counters counters;

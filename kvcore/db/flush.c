@@ -94,12 +94,13 @@ static bool nothing_below(const struct kv_db *db, const struct kv_version *versi
 }
 
 /* Of each key only the newest entry: readers that want an older one pin the memtable. A deletion of nothing
- * is dropped. */
+ * is dropped, unless a live transaction has yet to notice it. */
 static kv_status flush_space(struct kv_db *db, const struct kv_view *view, struct kv_memtable *memtable,
                              uint32_t space, struct kv_output *output, struct kv_err *err)
 {
     struct kv_entry_iter *it = NULL;
     struct kv_buf last = {0};
+    uint64_t oldest_txn = kv_db_oldest_txn(db);
     bool first = true;
     kv_status rc;
     KV_TRY(kv_memtable_iter_open(memtable, space, (kv_slice){0}, (kv_slice){0}, &it));
@@ -111,7 +112,8 @@ static kv_status flush_space(struct kv_db *db, const struct kv_view *view, struc
         first = false;
         kv_buf_clear(&last);
         KV_TRY(kv_buf_append(&last, it->key));
-        if (it->kind == KV_KIND_DELETE && nothing_below(db, view->version, space, it->key))
+        if (it->kind == KV_KIND_DELETE && it->version <= oldest_txn &&
+            nothing_below(db, view->version, space, it->key))
             continue;
         struct kv_entry entry = {it->key, it->version, it->kind, it->value};
         KV_TRY(kv_output_add(output, space, &entry, true, err));

@@ -319,6 +319,7 @@ static struct kv_db *db_new(struct kv_env *env, const char *path, const struct k
     kv_mutex_init(&db->obsolete_mutex);
     kv_mutex_init(&db->checkpoint_mutex);
     kv_cond_init(&db->view_changed);
+    kv_watermark_init(&db->watermark);
     kv_env_job_init(&db->job, kv_db_job, db);
     return db;
 }
@@ -332,6 +333,7 @@ static void db_free(struct kv_db *db)
         db->dir->ops->lease_release(db->dir, db->lease);
     kv_dir_close(db->dir);
     kv_retention_clock_release(&db->retention);
+    kv_watermark_release(&db->watermark);
     kv_cond_release(&db->view_changed);
     kv_mutex_release(&db->checkpoint_mutex);
     kv_mutex_release(&db->obsolete_mutex);
