@@ -29,6 +29,7 @@ enum {
     KV_COMMIT_BYTES_MAX = 256 << 20,
     KV_THREADS_NONE = -1,
 };
+#define KV_VERSIONS_ALL UINT32_MAX
 
 struct kv_vfs;
 struct kv_clock;
@@ -102,14 +103,30 @@ struct kv_hook {
     void (*end)(void *merge, bool installed);
 };
 
+/*
+ * How operands are folded into a value: counters, sets, appending. Pure: called by readers and merges, on any
+ * thread, any number of times for the same operands. Folding operands a, b into a value must give what folding
+ * a and then b gives.
+ */
+struct kv_merge_operator {
+    void *ctx;
+    /* Appends the new value to *out. value: NULL when the key has none. operands: oldest first. A negative
+     * answer fails the read, and keeps the operands as they are in a merge. */
+    kv_status (*fold)(void *ctx, kv_slice key, const kv_slice *value, const kv_slice *operands, size_t n,
+                      struct kv_buf *out);
+};
+
 /* All zero but name is the default space. */
 struct kv_space_options {
     const char *name; /* 1 to 32 of [a-z0-9_] */
     enum kv_style style;
     enum kv_compression compression;
-    uint32_t block_bytes;       /* 0: 4096 */
-    bool no_filter;             /* no bloom filter: for spaces that are only scanned */
-    const struct kv_hook *hook; /* NULL: none. Must outlive the database */
+    uint32_t block_bytes;                  /* 0: 4096 */
+    bool no_filter;                        /* no bloom filter: for spaces that are only scanned */
+    const struct kv_hook *hook;            /* NULL: none. Must outlive the database */
+    const struct kv_merge_operator *merge; /* NULL: kv_batch_merge is refused. Must outlive the database */
+    uint32_t versions_kept; /* of each key at least, newest first, until a deletion. 0: 1. KV_VERSIONS_ALL.
+                               More than 1 not together with a hook or a merge operator */
     /* The length of the key prefix that tables never straddle: 0 to key.len. NULL: 0, no cuts. */
     size_t (*cut_len)(kv_slice key);
 };
@@ -164,6 +181,23 @@ kv_batch_clear(struct kv_batch *batch); /* keeps its memory for the next use, un
 /* A later put or delete of the same key in the same space replaces the earlier one. */
 KV_API KV_MUST kv_status kv_batch_put(struct kv_batch *batch, uint32_t space, kv_slice key, kv_slice value);
 KV_API KV_MUST kv_status kv_batch_delete(struct kv_batch *batch, uint32_t space, kv_slice key);
+/* All zero: a plain put. */
+struct kv_put_options {
+    uint64_t expires_at_s; /* unix seconds by the retention clock; from then on the key is absent. 0: never */
+    uint8_t meta;          /* the caller's own; handed back with the value */
+    bool ends_history;     /* older versions of the key are not kept, whatever versions_kept says */
+};
+/* As kv_batch_put, with attributes. Not in a space with a hook. */
+KV_API KV_MUST kv_status kv_batch_put_with(struct kv_batch *batch, uint32_t space, kv_slice key,
+                                           kv_slice value, const struct kv_put_options *options);
+/* Adds an operand for the space's merge operator, behind what the batch did to the key before. */
+KV_API KV_MUST kv_status kv_batch_merge(struct kv_batch *batch, uint32_t space, kv_slice key,
+                                        kv_slice operand);
+/* Deletes every key of [lower, upper), both not empty, that was written before: by earlier commits, or
+ * earlier into this batch. O(1) for the database, whatever lies in the range. KV_INVALID: lower is not below
+ * upper. Not in a space with a hook. */
+KV_API KV_MUST kv_status kv_batch_delete_range(struct kv_batch *batch, uint32_t space, kv_slice lower,
+                                               kv_slice upper);
 KV_API size_t kv_batch_count(const struct kv_batch *batch);
 
 struct kv_commit_options {

@@ -3,22 +3,23 @@
 #include "kvcore/base/coding.h"
 #include "kvcore/base/hash.h"
 #include "kvcore/base/mem.h"
+#include "kvcore/sst/attrs.h"
 
 enum {
-    ENTRY_DELETE = 0, /* the numbers of enum kv_kind */
-    ENTRY_PUT = 1,
-    /* Superseded; never leave this file. Odd kinds have a value, as above. */
+    /* Superseded; never leave this file: one for kinds without a value, one for those with. */
     ENTRY_DEAD_DELETE = 0xfe,
     ENTRY_DEAD_PUT = 0xff,
     BATCH_SLOTS_MIN = 16,
+    BATCH_DEAD_BYTES_MAX = 1 << 20, /* and half of all: superseded bytes are squeezed out past both */
     BATCH_BYTES_KEPT = 1 << 20, /* by a clear; emptying more slots than these would cost more than it saves */
     BATCH_SLOTS_KEPT = 1 << 16,
 };
 
 struct kv_batch {
     struct kv_buf bytes;
-    size_t count, dead, payload;
+    size_t count, dead, dead_bytes, payload;
     uint32_t spaces;
+    struct kv_batch_kinds kinds;
     /* Open addressing over live entries: offset + 1 of each, 0 empty. Stale after a squeeze, until the next
      * put. */
     uint32_t *slots;
@@ -49,8 +50,9 @@ void kv_batch_free(struct kv_batch *batch)
 void kv_batch_clear(struct kv_batch *batch)
 {
     kv_buf_clear_keep(&batch->bytes, BATCH_BYTES_KEPT);
-    batch->count = batch->dead = batch->payload = 0;
+    batch->count = batch->dead = batch->dead_bytes = batch->payload = 0;
     batch->spaces = 0;
+    batch->kinds = (struct kv_batch_kinds){0};
     if (batch->n_slots > BATCH_SLOTS_KEPT) {
         kv_free(batch->slots);
         batch->slots = NULL;
@@ -76,6 +78,11 @@ uint32_t kv_batch_spaces(const struct kv_batch *batch)
     return batch->spaces;
 }
 
+struct kv_batch_kinds kv_batch_kinds(const struct kv_batch *batch)
+{
+    return batch->kinds;
+}
+
 static bool entry_dead(const struct kv_batch_entry *entry)
 {
     return entry->kind >= ENTRY_DEAD_DELETE;
@@ -93,7 +100,11 @@ static kv_status entry_take(kv_slice *rest, struct kv_batch_entry *entry)
     *entry = (struct kv_batch_entry){.space = space, .kind = kind};
     if (kv_take_lp(&at, &entry->key) < 0 || entry->key.len == 0 || entry->key.len > KV_KEY_LEN_MAX)
         return KV_CORRUPT;
-    if ((kind & 1) && (kv_take_lp(&at, &entry->value) < 0 || entry->value.len > KV_VALUE_LEN_MAX))
+    bool has_value = kind != KV_KIND_DELETE && kind != ENTRY_DEAD_DELETE;
+    if (has_value && (kv_take_lp(&at, &entry->value) < 0 || entry->value.len > KV_VALUE_LEN_MAX))
+        return KV_CORRUPT;
+    if (kind == KV_KIND_RANGE &&
+        (entry->value.len > KV_KEY_LEN_MAX || kv_slice_compare(entry->key, entry->value) >= 0))
         return KV_CORRUPT;
     *rest = at;
     return KV_OK;
@@ -101,7 +112,7 @@ static kv_status entry_take(kv_slice *rest, struct kv_batch_entry *entry)
 
 kv_status kv_batch_next(kv_slice *rest, struct kv_batch_entry *entry)
 {
-    if (rest->len >= 2 && rest->data[1] > ENTRY_PUT)
+    if (rest->len >= 2 && (rest->data[1] > KV_KIND_KNOWN_MAX || rest->data[1] == KV_KIND_POINTER))
         return KV_TOO_NEW; /* its layout is unknown, so nothing behind it can be read either */
     return entry_take(rest, entry);
 }
@@ -135,7 +146,7 @@ static void index_fill(struct kv_batch *batch)
     kv_slice all = kv_buf_slice(&batch->bytes), rest = all;
     struct kv_batch_entry entry;
     for (size_t offset = 0; entry_take(&rest, &entry) == KV_OK; offset = all.len - rest.len)
-        if (!entry_dead(&entry))
+        if (!entry_dead(&entry) && entry.kind != KV_KIND_RANGE)
             *slot_of(batch, entry.space, entry.key) = (uint32_t)offset + 1;
     batch->stale = false;
 }
@@ -164,16 +175,51 @@ static void entry_supersede(struct kv_batch *batch, size_t offset)
     batch->payload -= old.key.len + old.value.len;
     batch->count--;
     batch->dead++;
-    batch->bytes.data[offset + 1] = old.kind == ENTRY_PUT ? ENTRY_DEAD_PUT : ENTRY_DEAD_DELETE;
+    batch->dead_bytes += 2 + old.key.len + old.value.len;
+    batch->bytes.data[offset + 1] = old.kind == KV_KIND_DELETE ? ENTRY_DEAD_DELETE : ENTRY_DEAD_PUT;
 }
 
-static kv_status entry_add(struct kv_batch *batch, uint32_t space, uint8_t kind, kv_slice key, kv_slice value)
+/* Appends an entry whose value is head and value; room was made. */
+static void entry_append(struct kv_batch *batch, uint32_t space, uint8_t kind, kv_slice key, kv_slice head,
+                         kv_slice value)
+{
+    uint8_t *p = batch->bytes.data + batch->bytes.len;
+    *p++ = (uint8_t)space;
+    *p++ = kind;
+    p += kv_put_varint(p, key.len);
+    memcpy(p, key.data, key.len);
+    p += key.len;
+    if (kind != KV_KIND_DELETE) {
+        p += kv_put_varint(p, head.len + value.len);
+        if (head.len)
+            memcpy(p, head.data, head.len);
+        p += head.len;
+        if (value.len)
+            memcpy(p, value.data, value.len);
+        p += value.len;
+    }
+    batch->bytes.len = (size_t)(p - batch->bytes.data);
+    batch->count++;
+    batch->payload += key.len + head.len + value.len;
+    if (space >= batch->spaces)
+        batch->spaces = space + 1;
+}
+
+static kv_status entry_admit(struct kv_batch *batch, uint32_t space, kv_slice key, size_t value_len)
 {
     if (space >= KV_SPACES_MAX || key.len == 0 || key.len > KV_KEY_LEN_MAX)
         return KV_INVALID;
-    if (value.len > KV_VALUE_LEN_MAX)
+    if (value_len > KV_VALUE_LEN_MAX)
         return KV_LIMIT;
-    kv_status rc = kv_buf_reserve(&batch->bytes, 2 + 2 * KV_VARINT_LEN_MAX + key.len + value.len);
+    if (batch->dead_bytes > BATCH_DEAD_BYTES_MAX && batch->dead_bytes > batch->bytes.len / 2)
+        (void)kv_batch_bytes(batch);
+    return kv_buf_reserve(&batch->bytes, 2 + 2 * KV_VARINT_LEN_MAX + key.len + value_len);
+}
+
+static kv_status entry_add(struct kv_batch *batch, uint32_t space, uint8_t kind, kv_slice key, kv_slice head,
+                           kv_slice value)
+{
+    kv_status rc = entry_admit(batch, space, key, head.len + value.len);
     if (rc == KV_OK)
         rc = index_reserve(batch);
     if (rc < 0)
@@ -182,34 +228,100 @@ static kv_status entry_add(struct kv_batch *batch, uint32_t space, uint8_t kind,
     if (*slot)
         entry_supersede(batch, *slot - 1);
     *slot = (uint32_t)batch->bytes.len + 1;
-    uint8_t *p = batch->bytes.data + batch->bytes.len;
-    *p++ = (uint8_t)space;
-    *p++ = kind;
-    p += kv_put_varint(p, key.len);
-    memcpy(p, key.data, key.len);
-    p += key.len;
-    if (kind == ENTRY_PUT) {
-        p += kv_put_varint(p, value.len);
-        if (value.len)
-            memcpy(p, value.data, value.len);
-        p += value.len;
-    }
-    batch->bytes.len = (size_t)(p - batch->bytes.data);
-    batch->count++;
-    batch->payload += key.len + value.len;
-    if (space >= batch->spaces)
-        batch->spaces = space + 1;
+    entry_append(batch, space, kind, key, head, value);
     return KV_OK;
 }
 
 kv_status kv_batch_put(struct kv_batch *batch, uint32_t space, kv_slice key, kv_slice value)
 {
-    return entry_add(batch, space, ENTRY_PUT, key, value);
+    return entry_add(batch, space, KV_KIND_PUT, key, (kv_slice){0}, value);
+}
+
+kv_status kv_batch_put_with(struct kv_batch *batch, uint32_t space, kv_slice key, kv_slice value,
+                            const struct kv_put_options *options)
+{
+    struct kv_attrs attrs = {.expires_at_s = options->expires_at_s,
+                             .meta = options->meta,
+                             .flags = options->ends_history ? KV_ATTR_ENDS_HISTORY : 0};
+    uint8_t head[KV_ATTRS_LEN_MAX];
+    if (kv_attrs_plain(&attrs))
+        return kv_batch_put(batch, space, key, value);
+    kv_status rc =
+        entry_add(batch, space, KV_KIND_RICH, key, kv_slice_of(head, kv_attrs_put(head, &attrs)), value);
+    if (rc == KV_OK)
+        batch->kinds.rich |= (uint32_t)1 << space;
+    return rc;
 }
 
 kv_status kv_batch_delete(struct kv_batch *batch, uint32_t space, kv_slice key)
 {
-    return entry_add(batch, space, ENTRY_DELETE, key, (kv_slice){0});
+    return entry_add(batch, space, KV_KIND_DELETE, key, (kv_slice){0}, (kv_slice){0});
+}
+
+/* What a merge entry begins with, given what the batch holds of the key so far: attributes, and earlier
+ * operands. */
+static kv_status merge_head(const struct kv_batch_entry *before, struct kv_buf *out)
+{
+    uint8_t bytes[KV_ATTRS_LEN_MAX];
+    struct kv_attrs attrs = {0};
+    kv_slice value = before->value;
+    if (before->kind == KV_KIND_MERGE)
+        return kv_buf_append(out, value);
+    if (before->kind == KV_KIND_DELETE) {
+        attrs.flags = KV_ATTR_NO_BASE;
+        return kv_buf_append(out, kv_slice_of(bytes, kv_attrs_put(bytes, &attrs)));
+    }
+    if (before->kind == KV_KIND_RICH) {
+        kv_status rc = kv_attrs_take(&value, &attrs);
+        KV_ASSERT(rc == KV_OK); /* our own bytes */
+    }
+    attrs.flags |= KV_ATTR_BASE;
+    kv_status rc = kv_buf_append(out, kv_slice_of(bytes, kv_attrs_put(bytes, &attrs)));
+    return rc < 0 ? rc : kv_buf_append_lp(out, value);
+}
+
+kv_status kv_batch_merge(struct kv_batch *batch, uint32_t space, kv_slice key, kv_slice operand)
+{
+    struct kv_buf value = {0};
+    kv_status rc = entry_admit(batch, space, key, operand.len);
+    if (rc == KV_OK)
+        rc = index_reserve(batch);
+    if (rc < 0)
+        return rc;
+    uint32_t *slot = slot_of(batch, space, key);
+    if (*slot) {
+        struct kv_batch_entry before = entry_at(batch, *slot - 1);
+        KV_TRY(merge_head(&before, &value));
+    } else {
+        KV_TRY(kv_buf_append_byte(&value, 0));
+    }
+    KV_TRY(kv_buf_append_lp(&value, operand));
+    KV_TRY(entry_add(batch, space, KV_KIND_MERGE, key, kv_buf_slice(&value), (kv_slice){0}));
+    batch->kinds.merge |= (uint32_t)1 << space;
+out:
+    kv_buf_release(&value);
+    return rc;
+}
+
+kv_status kv_batch_delete_range(struct kv_batch *batch, uint32_t space, kv_slice lower, kv_slice upper)
+{
+    if (upper.len == 0 || upper.len > KV_KEY_LEN_MAX || kv_slice_compare(lower, upper) >= 0)
+        return KV_INVALID;
+    kv_status rc = entry_admit(batch, space, lower, upper.len);
+    if (rc < 0)
+        return rc;
+    /* What the batch wrote to the range before is undone: within one version a range covers nothing. */
+    kv_slice all = kv_buf_slice(&batch->bytes), rest = all;
+    struct kv_batch_entry entry;
+    for (size_t offset = 0; entry_take(&rest, &entry) == KV_OK; offset = all.len - rest.len)
+        if (!entry_dead(&entry) && entry.kind != KV_KIND_RANGE && entry.space == space &&
+            kv_slice_compare(entry.key, lower) >= 0 && kv_slice_compare(entry.key, upper) < 0) {
+            entry_supersede(batch, offset);
+            batch->stale = true;
+        }
+    entry_append(batch, space, KV_KIND_RANGE, lower, (kv_slice){0}, upper);
+    batch->kinds.range |= (uint32_t)1 << space;
+    return KV_OK;
 }
 
 kv_slice kv_batch_bytes(struct kv_batch *batch)
@@ -230,7 +342,7 @@ kv_slice kv_batch_bytes(struct kv_batch *batch)
         kept += len;
     }
     batch->bytes.len = kept;
-    batch->dead = 0;
+    batch->dead = batch->dead_bytes = 0;
     batch->stale = true;
     return kv_buf_slice(&batch->bytes);
 }

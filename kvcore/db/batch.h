@@ -15,12 +15,17 @@
 
 #include "kvcore/kv.h"
 
-/* entry := space:u8 kind:u8 key_len:varint key [value_len:varint value]   (the value only for a put) */
+/* entry := space:u8 kind:u8 key_len:varint key [value_len:varint value]   (no value for a deletion) */
 struct kv_batch_entry {
     uint32_t space;
-    uint8_t kind; /* enum kv_kind (kvcore/sst/entry.h): KV_KIND_DELETE, KV_KIND_PUT */
+    uint8_t kind; /* enum kv_kind (kvcore/sst/entry.h); a range deletion covers [key, value) */
     kv_slice key, value;
 };
+/* A bit for each space (as declared) that an entry of the kind was added to. */
+struct kv_batch_kinds {
+    uint32_t rich, merge, range;
+};
+struct kv_batch_kinds kv_batch_kinds(const struct kv_batch *batch);
 
 /* The encoded entries, each key once, in the order of each key's last write. Never fails: superseded entries
  * are squeezed out in place. */

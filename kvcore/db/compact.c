@@ -10,6 +10,7 @@
  */
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
+#include "kvcore/db/keep.h"
 #include "kvcore/db/output.h"
 #include "kvcore/db/pick.h"
 #include "kvcore/db/tree_iter.h"
@@ -85,8 +86,6 @@ struct merge {
     uint32_t space;
     const struct kv_space *how;
     struct kv_output output;
-    struct kv_buf last_key;
-    bool any;
     uint64_t oldest_txn; /* deletions above it stay: a live transaction has yet to notice them */
     struct group group;
     void *hook_state;
@@ -144,10 +143,12 @@ static kv_status merge_group_end(struct merge *merge)
     return rc < 0 ? rc : KV_OK;
 }
 
-static kv_status merge_put(struct merge *merge, const struct kv_entry *entry)
+/* kv_keep.emit */
+static kv_status merge_put(void *ctx, const struct kv_entry *entry, bool first)
 {
+    struct merge *merge = ctx;
     if (!merge->how->hook)
-        return kv_output_add(&merge->output, merge->space, entry, true, merge->err);
+        return kv_output_add(&merge->output, merge->space, entry, first, merge->err);
     kv_status rc = KV_OK;
     if (merge->group.n == 0 || !kv_slice_has_prefix(entry->key, group_prefix(&merge->group))) {
         rc = merge_group_end(merge);
@@ -158,8 +159,9 @@ static kv_status merge_put(struct merge *merge, const struct kv_entry *entry)
 }
 
 /* Between entries: stops when the database closes, and lets a flush pass that commits may be waiting for. */
-static kv_status merge_pause(struct merge *merge)
+static kv_status merge_pause(void *ctx)
 {
+    struct merge *merge = ctx;
     struct kv_db *db = merge->db;
     if (++merge->entries % MERGE_PAUSE_ENTRIES != 0)
         return KV_OK;
@@ -174,23 +176,16 @@ static kv_status merge_pause(struct merge *merge)
 
 static kv_status merge_walk(struct merge *merge, struct kv_entry_iter *it)
 {
-    kv_status rc;
-    for (rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX); rc == KV_OK;
-         rc = kv_entry_iter_next(it)) {
-        KV_TRY(merge_pause(merge));
-        if (merge->any && kv_slice_equal(it->key, kv_buf_slice(&merge->last_key)))
-            continue; /* an older entry of the key before */
-        merge->any = true;
-        kv_buf_clear(&merge->last_key);
-        KV_TRY(kv_buf_append(&merge->last_key, it->key));
-        if (it->kind != KV_KIND_PUT && it->version <= merge->oldest_txn)
-            continue;
-        struct kv_entry entry = {it->key, it->version, it->kind, it->value};
-        KV_TRY(merge_put(merge, &entry));
-    }
-    if (rc == KV_END)
-        rc = merge->how->hook ? merge_group_end(merge) : KV_OK;
-out:
+    struct kv_keep keep = {.how = merge->how,
+                           .now_s = (uint64_t)kv_db_retention_now(merge->db) / 1000,
+                           .oldest_txn = merge->oldest_txn,
+                           .emit = merge_put,
+                           .pause = merge_pause,
+                           .ctx = merge};
+    kv_status rc = kv_keep_run(&keep, it);
+    if (rc == KV_OK && merge->how->hook)
+        rc = merge_group_end(merge);
+    kv_keep_release(&keep);
     return rc;
 }
 
@@ -266,7 +261,6 @@ out:
     if (began)
         hook->end(merge.hook_state, installed);
     kv_output_release(&merge.output);
-    kv_buf_release(&merge.last_key);
     kv_buf_release(&merge.sunk_key);
     kv_buf_release(&upper);
     group_release(&merge.group);

@@ -1,4 +1,5 @@
 /* Memtables become tables: making room for commits, and the flush itself. */
+#include "kvcore/db/keep.h"
 #include "kvcore/db/output.h"
 
 /* ---- room: the leader asks before it logs a group */
@@ -84,44 +85,46 @@ out:
 
 /* ---- flush */
 
-static bool nothing_below(const struct kv_db *db, const struct kv_version *version, uint32_t space,
-                          kv_slice key)
+struct flush_space {
+    struct kv_db *db;
+    const struct kv_view *view;
+    uint32_t space;
+    struct kv_output *output;
+    struct kv_err *err;
+};
+
+static bool flush_older(void *ctx, kv_slice key, uint64_t version)
 {
-    const struct kv_tree *tree = &version->trees[space];
-    size_t at = kv_tree_cut_at(tree, key);
-    return at == tree->n_cuts ||
-           !kv_slice_equal(tree->cuts[at].prefix, kv_space_cut(&db->spaces[space], key));
+    struct flush_space *f = ctx;
+    return kv_version_may_hold_older(f->view->version, f->space, &f->db->spaces[f->space], key, version);
 }
 
-/* Of each key only the newest entry: readers that want an older one pin the memtable. A deletion of nothing
- * is dropped, unless a live transaction has yet to notice it. */
+static kv_status flush_emit(void *ctx, const struct kv_entry *entry, bool first)
+{
+    struct flush_space *f = ctx;
+    return kv_output_add(f->output, f->space, entry, first, f->err);
+}
+
+/* What nobody needs any more is left out: readers that want an older entry pin the memtable. */
 static kv_status flush_space(struct kv_db *db, const struct kv_view *view, struct kv_memtable *memtable,
                              uint32_t space, struct kv_output *output, struct kv_err *err)
 {
+    struct flush_space f = {db, view, space, output, err};
+    struct kv_keep keep = {.how = &db->spaces[space],
+                           .now_s = (uint64_t)kv_db_retention_now(db) / 1000,
+                           .oldest_txn = kv_db_oldest_txn(db),
+                           .older = flush_older,
+                           .emit = flush_emit,
+                           .ctx = &f};
     struct kv_entry_iter *it = NULL;
-    struct kv_buf last = {0};
-    uint64_t oldest_txn = kv_db_oldest_txn(db);
-    bool first = true;
     kv_status rc;
     KV_TRY(kv_memtable_iter_open(memtable, space, (kv_slice){0}, (kv_slice){0}, &it));
     it->err = err;
-    for (rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX); rc == KV_OK;
-         rc = kv_entry_iter_next(it)) {
-        if (!first && kv_slice_equal(it->key, kv_buf_slice(&last)))
-            continue;
-        first = false;
-        kv_buf_clear(&last);
-        KV_TRY(kv_buf_append(&last, it->key));
-        if (it->kind == KV_KIND_DELETE && it->version <= oldest_txn &&
-            nothing_below(db, view->version, space, it->key))
-            continue;
-        struct kv_entry entry = {it->key, it->version, it->kind, it->value};
-        KV_TRY(kv_output_add(output, space, &entry, true, err));
-    }
+    KV_TRY(kv_keep_run(&keep, it));
 out:
     kv_entry_iter_close(it);
-    kv_buf_release(&last);
-    return rc == KV_END ? KV_OK : rc;
+    kv_keep_release(&keep);
+    return rc;
 }
 
 static kv_status flush_memtable(struct kv_db *db, const struct kv_view *view, struct kv_memtable *memtable,

@@ -37,6 +37,14 @@ static kv_status space_check(const struct kv_options *asked, size_t at, struct k
     if (space->hook &&
         !(space->hook->group_len && space->hook->begin && space->hook->group && space->hook->end))
         return kv_fail(err, KV_INVALID, 0, "space %s: the hook lacks a function", space->name);
+    if (space->merge && !space->merge->fold)
+        return kv_fail(err, KV_INVALID, 0, "space %s: the merge operator lacks its function", space->name);
+    if (space->versions_kept > 1 && (space->hook || space->merge))
+        return kv_fail(err, KV_INVALID, 0,
+                       "space %s: versions_kept %u, but a space with a hook or a merge operator keeps 1",
+                       space->name, space->versions_kept);
+    if (space->hook && space->merge)
+        return kv_fail(err, KV_INVALID, 0, "space %s has both a hook and a merge operator", space->name);
     return KV_OK;
 }
 
@@ -105,6 +113,8 @@ kv_status kv_options_match_spaces(const struct kv_options *options, const struct
                                        .block_bytes = asked->block_bytes,
                                        .no_filter = asked->no_filter,
                                        .hook = asked->hook,
+                                       .merge = asked->merge,
+                                       .versions_kept = asked->versions_kept ? asked->versions_kept : 1,
                                        .cut_len = asked->cut_len};
         snprintf(spaces[id].name, sizeof spaces[id].name, "%s", asked->name);
     }

@@ -12,8 +12,10 @@ struct kv_space {
     enum kv_codec codec;
     uint32_t block_bytes;
     bool no_filter;
-    const struct kv_hook *hook;      /* NULL: none */
-    size_t (*cut_len)(kv_slice key); /* NULL: no cuts */
+    const struct kv_hook *hook;            /* NULL: none */
+    const struct kv_merge_operator *merge; /* NULL: none */
+    uint32_t versions_kept;                /* at least 1 */
+    size_t (*cut_len)(kv_slice key);       /* NULL: no cuts */
 };
 /* The prefix of key that tables never straddle. */
 static inline kv_slice kv_space_cut(const struct kv_space *space, kv_slice key)

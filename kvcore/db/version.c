@@ -48,7 +48,7 @@ static void run_add(struct kv_tree_run *run, const struct kv_tree_item *item)
     run->bytes += p->file_bytes;
     if (p->version_max > run->version_max)
         run->version_max = p->version_max;
-    if (p->deletes > 0 || p->keys != p->entries)
+    if (!kv_table_properties_unique_puts(p))
         run->unique_puts = false;
 }
 
@@ -238,4 +238,21 @@ kv_status kv_version_get(const struct kv_version *tree, uint32_t space, const st
             return rc;
     }
     return KV_OK;
+}
+
+bool kv_version_may_hold_older(const struct kv_version *tree, uint32_t space, const struct kv_space *how,
+                               kv_slice key, uint64_t version)
+{
+    const struct kv_tree *in = &tree->trees[space];
+    size_t at = kv_tree_cut_at(in, key);
+    if (at == in->n_cuts || !kv_slice_equal(in->cuts[at].prefix, kv_space_cut(how, key)))
+        return false;
+    for (size_t i = 0; i < in->cuts[at].n_runs; i++) {
+        const struct kv_tree_run *run = &in->cuts[at].runs[i];
+        size_t k = kv_tree_run_at(run, key);
+        if (k < run->n && run->items[k].properties->version_min < version &&
+            kv_slice_compare(run->items[k].properties->smallest, key) <= 0)
+            return true;
+    }
+    return false;
 }

@@ -23,7 +23,7 @@ struct kv_tree_run {
     const struct kv_tree_item *items;
     size_t n;
     uint64_t version_max, bytes;
-    bool unique_puts; /* no deletions, no key twice */
+    bool unique_puts; /* plain puts only, no key twice */
 };
 struct kv_cut {
     kv_slice prefix;          /* good as long as the version */
@@ -68,6 +68,10 @@ void kv_version_unref(struct kv_version *version); /* NULL is fine */
 KV_MUST kv_status kv_version_get(const struct kv_version *tree, uint32_t space, const struct kv_space *how,
                                  kv_slice key, uint64_t version, struct kv_found *found, bool *have,
                                  struct kv_err *err);
+
+/* May a table hold an entry of key with a version below `version`? By keys and versions alone. */
+bool kv_version_may_hold_older(const struct kv_version *tree, uint32_t space, const struct kv_space *how,
+                               kv_slice key, uint64_t version);
 
 /* The first cut that may hold a key >= key (n_cuts: none). */
 size_t kv_tree_cut_at(const struct kv_tree *tree, kv_slice key);

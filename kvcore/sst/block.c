@@ -69,7 +69,7 @@ static kv_status block_check_entry(struct kv_block *block, uint32_t i, const str
     size_t same = (size_t)head->same, rest = (size_t)head->rest;
     if (same + rest == 0)
         return KV_CORRUPT;
-    if ((head->tag & 7) > KV_KIND_KNOWN_MAX)
+    if (!kv_kind_in_tables((unsigned)(head->tag & 7)))
         return KV_TOO_NEW;
     uint64_t version = block_version(block->base_version, head->tag);
     if (version > KV_VERSION_STORED_MAX)

@@ -20,14 +20,22 @@
 #include "kvcore/base/slice.h"
 #include "kvcore/base/status.h"
 
-/* Stored numbers: add, never renumber; at most 7. Kinds that are unknown are KV_TOO_NEW, never skipped. */
+/* Stored numbers: add, never renumber; at most 7. Kinds that are unknown are KV_TOO_NEW, never skipped. What
+ * the value of 3 to 5 holds in front of the user's bytes: attrs.h. */
 enum kv_kind {
     KV_KIND_DELETE = 0,
     KV_KIND_PUT = 1,
-    /* Taken, not yet written by this version: 2 range tombstone, 3 value in the value log, 4 put with an
-       expiry. */
-    KV_KIND_KNOWN_MAX = 1,
+    KV_KIND_RANGE = 2,   /* deletes [key, value); in batches and the log alone, never in a block */
+    KV_KIND_POINTER = 3, /* a put whose value lies in the value log */
+    KV_KIND_RICH = 4,    /* a put with attributes */
+    KV_KIND_MERGE = 5,   /* operands of the space's merge operator */
+    KV_KIND_KNOWN_MAX = 5,
 };
+/* May a table hold entries of this kind? */
+static inline bool kv_kind_in_tables(unsigned kind)
+{
+    return kind <= KV_KIND_KNOWN_MAX && kind != KV_KIND_RANGE;
+}
 
 #define KV_VERSION_STORED_MAX (((uint64_t)1 << 60) - 1) /* of an entry */
 #define KV_VERSION_MAX        UINT64_MAX /* seeking (key, KV_VERSION_MAX) finds the newest entry of key */
@@ -72,7 +80,7 @@ struct kv_entry_iter {
     kv_slice key, value;
     uint64_t version;
     enum kv_kind kind;
-    /* What the source promises about all it will yield: no key twice and puts only, nothing newer than
+    /* What the source promises about all it will yield: no key twice and plain puts only, nothing newer than
      * version_max. */
     bool unique_puts;
     uint64_t version_max;

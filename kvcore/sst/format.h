@@ -47,10 +47,13 @@ enum kv_table_tag {
     KV_TAG_RAW_VALUE_BYTES = 21, /* varint */
     KV_TAG_DATA_BLOCKS = 22,     /* varint */
     KV_TAG_DATA_BYTES = 24,      /* varint */
-    /* Kept free for: 32 range tombstones (handle), 34 value log references, 36 expiry bounds. */
+    /* Written only when not zero, so that tables without such entries are as they always were. */
+    KV_TAG_RICH = 26,   /* varint: entries that are neither plain puts nor deletes */
+    KV_TAG_EXPIRY = 36, /* varints: entries that expire, smallest and largest expiry (unix seconds) */
+    /* Kept free for: 34 value log references. */
 };
 
-enum { KV_TAG_MAX = KV_TAG_DATA_BYTES };
+enum { KV_TAG_MAX = KV_TAG_EXPIRY };
 
 _Static_assert(KV_BLOCK_INFLATED_MAX >= KV_VALUE_LEN_MAX + KV_KEY_LEN_MAX + KV_BLOCK_BYTES_MAX + 64,
                "the largest entry fits a block");

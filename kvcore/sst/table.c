@@ -120,6 +120,8 @@ static bool table_tag_known(uint64_t tag)
     case KV_TAG_RAW_VALUE_BYTES:
     case KV_TAG_DATA_BLOCKS:
     case KV_TAG_DATA_BYTES:
+    case KV_TAG_RICH:
+    case KV_TAG_EXPIRY:
         return true;
     }
     return false;
@@ -166,6 +168,15 @@ static kv_status table_decode_properties(kv_slice in, struct kv_table_properties
         !table_number(&f[KV_TAG_DATA_BLOCKS], &p->data_blocks) ||
         !table_number(&f[KV_TAG_DATA_BYTES], &p->data_bytes))
         return KV_CORRUPT;
+    if (f[KV_TAG_RICH].present && (!table_number(&f[KV_TAG_RICH], &p->rich) || !p->rich))
+        return KV_CORRUPT;
+    if (f[KV_TAG_EXPIRY].present) {
+        kv_slice bytes = f[KV_TAG_EXPIRY].bytes;
+        if (kv_take_varint(&bytes, &p->expiring) < 0 || kv_take_varint(&bytes, &p->expiry_min_s) < 0 ||
+            kv_take_varint(&bytes, &p->expiry_max_s) < 0 || bytes.len || !p->expiring ||
+            p->expiring > p->rich || !p->expiry_min_s || p->expiry_min_s > p->expiry_max_s)
+            return KV_CORRUPT;
+    }
     p->space = (uint32_t)space;
     p->space_name = f[KV_TAG_SPACE_NAME].bytes;
     p->smallest = f[KV_TAG_SMALLEST].bytes;
@@ -173,8 +184,8 @@ static kv_status table_decode_properties(kv_slice in, struct kv_table_properties
     p->cut = kv_slice_of(p->smallest.data, (size_t)cut_len);
     bool sound = space <= UINT32_MAX && cut_len <= p->smallest.len && p->version_min <= p->version_max &&
                  p->version_max <= KV_VERSION_STORED_MAX && p->deletes <= p->entries &&
-                 p->keys <= p->entries && (p->entries == 0) == (p->smallest.len == 0) &&
-                 (p->entries == 0) == (p->largest.len == 0) &&
+                 p->rich <= p->entries - p->deletes && p->keys <= p->entries &&
+                 (p->entries == 0) == (p->smallest.len == 0) && (p->entries == 0) == (p->largest.len == 0) &&
                  kv_slice_compare(p->smallest, p->largest) <= 0 && kv_slice_has_prefix(p->largest, p->cut);
     return sound ? KV_OK : KV_CORRUPT;
 }

@@ -3,6 +3,7 @@
 #include "kvcore/base/crc32c.h"
 #include "kvcore/base/file_header.h"
 #include "kvcore/base/mem.h"
+#include "kvcore/sst/attrs.h"
 #include "kvcore/sst/block.h"
 #include "kvcore/sst/filter.h"
 #include "kvcore/sst/format.h"
@@ -244,12 +245,39 @@ static kv_status build_admit(const struct kv_table_build *build, const struct kv
     if (entry->key.len == 0 || entry->key.len > KV_KEY_LEN_MAX || entry->value.len > KV_VALUE_LEN_MAX)
         return kv_fail(err, KV_INVALID, 0, "table %s: a key of %zu bytes, a value of %zu", build->name,
                        entry->key.len, entry->value.len);
-    if (entry->version > KV_VERSION_STORED_MAX || (unsigned)entry->kind > KV_KIND_KNOWN_MAX)
+    if (entry->version > KV_VERSION_STORED_MAX || !kv_kind_in_tables((unsigned)entry->kind))
         return kv_fail(err, KV_INVALID, 0, "table %s: version or kind out of range", build->name);
     if (build->properties.entries && kv_entry_compare(kv_buf_slice(&build->last_key), build->last_version,
                                                       entry->key, entry->version) >= 0)
         return kv_fail(err, KV_INVALID, 0, "table %s: entry %llu is not behind the one before it",
                        build->name, (unsigned long long)build->properties.entries);
+    return KV_OK;
+}
+
+kv_status kv_table_properties_count(struct kv_table_properties *properties, const struct kv_entry *entry)
+{
+    if (entry->kind > KV_KIND_PUT) {
+        struct kv_attrs attrs;
+        kv_slice value = entry->value;
+        kv_status rc = kv_attrs_take(&value, &attrs);
+        if (rc < 0)
+            return rc;
+        properties->rich++;
+        if (attrs.expires_at_s) {
+            if (!properties->expiring++ || attrs.expires_at_s < properties->expiry_min_s)
+                properties->expiry_min_s = attrs.expires_at_s;
+            if (attrs.expires_at_s > properties->expiry_max_s)
+                properties->expiry_max_s = attrs.expires_at_s;
+        }
+    }
+    properties->entries++;
+    properties->deletes += entry->kind == KV_KIND_DELETE;
+    properties->raw_key_bytes += entry->key.len;
+    properties->raw_value_bytes += entry->value.len;
+    if (entry->version < properties->version_min)
+        properties->version_min = entry->version;
+    if (entry->version > properties->version_max)
+        properties->version_max = entry->version;
     return KV_OK;
 }
 
@@ -268,14 +296,7 @@ static kv_status build_remember(struct kv_table_build *build, const struct kv_en
         properties->keys++;
     }
     build->last_version = entry->version;
-    properties->entries++;
-    properties->deletes += entry->kind == KV_KIND_DELETE;
-    properties->raw_key_bytes += entry->key.len;
-    properties->raw_value_bytes += entry->value.len;
-    if (entry->version < properties->version_min)
-        properties->version_min = entry->version;
-    if (entry->version > properties->version_max)
-        properties->version_max = entry->version;
+    KV_TRY(kv_table_properties_count(properties, entry));
 out:
     return rc;
 }
@@ -311,6 +332,15 @@ static kv_status properties_put_number(struct kv_buf *out, enum kv_table_tag tag
     return properties_put(out, tag, kv_slice_of(bytes, kv_put_varint(bytes, v)));
 }
 
+static kv_status properties_put_expiry(struct kv_buf *out, const struct kv_table_properties *properties)
+{
+    uint8_t bytes[3 * KV_VARINT_LEN_MAX];
+    size_t n = kv_put_varint(bytes, properties->expiring);
+    n += kv_put_varint(bytes + n, properties->expiry_min_s);
+    n += kv_put_varint(bytes + n, properties->expiry_max_s);
+    return properties_put(out, KV_TAG_EXPIRY, kv_slice_of(bytes, n));
+}
+
 static kv_status properties_encode(const struct kv_table_properties *properties, struct kv_buf *out)
 {
     kv_status rc;
@@ -328,6 +358,10 @@ static kv_status properties_encode(const struct kv_table_properties *properties,
     KV_TRY(properties_put_number(out, KV_TAG_RAW_VALUE_BYTES, properties->raw_value_bytes));
     KV_TRY(properties_put_number(out, KV_TAG_DATA_BLOCKS, properties->data_blocks));
     KV_TRY(properties_put_number(out, KV_TAG_DATA_BYTES, properties->data_bytes));
+    if (properties->rich)
+        KV_TRY(properties_put_number(out, KV_TAG_RICH, properties->rich));
+    if (properties->expiring)
+        KV_TRY(properties_put_expiry(out, properties));
 out:
     return rc;
 }

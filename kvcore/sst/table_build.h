@@ -42,7 +42,9 @@ struct kv_table_properties {
     uint64_t version_min, version_max;
     uint64_t entries, deletes, keys; /* keys: distinct user keys */
     uint64_t raw_key_bytes, raw_value_bytes;
-    uint64_t data_blocks, data_bytes; /* as stored */
+    uint64_t data_blocks, data_bytes;              /* as stored */
+    uint64_t rich;                                 /* entries that are neither plain puts nor deletes */
+    uint64_t expiring, expiry_min_s, expiry_max_s; /* entries that expire, and when (unix seconds) */
     uint64_t file_bytes;
 };
 
@@ -57,6 +59,15 @@ uint64_t kv_table_build_bytes(const struct kv_table_build *build);
 /* Writes what is left and syncs. *properties (may be NULL) is good until kv_table_build_free. */
 KV_MUST kv_status kv_table_build_finish(struct kv_table_build *build, struct kv_table_properties *properties,
                                         struct kv_err *err);
+/* Counts an entry into entries, deletes, rich, raw bytes, versions and expiry. KV_CORRUPT, KV_TOO_NEW: its
+ * attributes. */
+KV_MUST kv_status kv_table_properties_count(struct kv_table_properties *properties,
+                                            const struct kv_entry *entry);
+/* Every entry a plain put, no key twice. */
+static inline bool kv_table_properties_unique_puts(const struct kv_table_properties *properties)
+{
+    return !properties->deletes && !properties->rich && properties->keys == properties->entries;
+}
 /* Removes the file unless it was finished. NULL is fine. */
 void kv_table_build_free(struct kv_table_build *build);
 

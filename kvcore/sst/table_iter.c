@@ -184,7 +184,7 @@ kv_status kv_table_iter_open(struct kv_table *table, const struct kv_table_iter_
     memset(iter, 0, offsetof(struct table_iter, key_buf));
     const struct kv_table_properties *properties = &table->properties;
     iter->it.ops = &ops;
-    iter->it.unique_puts = properties->deletes == 0 && properties->keys == properties->entries;
+    iter->it.unique_puts = kv_table_properties_unique_puts(properties);
     iter->it.version_max = properties->version_max;
     iter->it.run.key_buf = iter->key_buf;
     iter->it.err = options->err;

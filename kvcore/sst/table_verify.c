@@ -41,14 +41,8 @@ static kv_status verify_entry(struct verify *verify, const struct kv_entry *entr
         seen->keys++;
     }
     verify->version = entry->version;
-    seen->entries++;
-    seen->deletes += entry->kind == KV_KIND_DELETE;
-    seen->raw_key_bytes += entry->key.len;
-    seen->raw_value_bytes += entry->value.len;
-    if (entry->version < seen->version_min)
-        seen->version_min = entry->version;
-    if (entry->version > seen->version_max)
-        seen->version_max = entry->version;
+    if (kv_table_properties_count(seen, entry) < 0)
+        return verify_fail(verify, offset, "an entry with bad attributes");
     return KV_OK;
 }
 
@@ -130,7 +124,10 @@ static kv_status verify_totals(struct verify *verify)
         return verify_fail(verify, offset, "a bulk-loaded table with versions of its own");
     if (said->entries != seen->entries || said->deletes != seen->deletes || said->keys != seen->keys ||
         said->raw_key_bytes != seen->raw_key_bytes || said->raw_value_bytes != seen->raw_value_bytes ||
-        said->data_blocks != seen->data_blocks || said->data_bytes != seen->data_bytes || !versions_agree)
+        said->data_blocks != seen->data_blocks || said->data_bytes != seen->data_bytes ||
+        said->rich != seen->rich || said->expiring != seen->expiring ||
+        said->expiry_min_s != seen->expiry_min_s || said->expiry_max_s != seen->expiry_max_s ||
+        !versions_agree)
         return verify_fail(verify, offset, "properties that do not match the entries");
     if (!kv_slice_equal(said->largest, kv_slice_of(verify->key, verify->key_len)))
         return verify_fail(verify, offset, "the last key is not the largest of the properties");

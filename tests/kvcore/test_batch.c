@@ -5,6 +5,7 @@
 #include "tests/support/malloc_fault.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 
 static struct kv_batch *batch_new(void)
 {
@@ -144,7 +145,10 @@ Test(batch, malformed_bytes_are_damage_and_unknown_kinds_are_new)
         {"\x00\x01\x01k\x05v", 6, KV_CORRUPT}, /* value runs out */
         {"\x00\x01\x81\x20k", 5, KV_CORRUPT},  /* key over 4096 */
         {"\x00\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7fk", 13, KV_CORRUPT},
-        {"\x00\x02\x01k\x01v", 6, KV_TOO_NEW}, /* a kind to come */
+        {"\x00\x06\x01k\x01v", 6, KV_TOO_NEW}, /* a kind to come */
+        {"\x00\x03\x01k\x01v", 6, KV_TOO_NEW}, /* a pointer: the log holds whole values */
+        {"\x00\x02\x01k\x01k", 6, KV_CORRUPT}, /* a range of nothing */
+        {"\x00\x02\x01k\x01l", 6, KV_OK},
         {"\x00\xff\x01k\x01v", 6, KV_TOO_NEW}, /* what a batch uses inside */
         {"\x00\x00\x01k", 4, KV_OK},           /* a delete */
     };
@@ -185,5 +189,75 @@ Test(batch, a_clear_keeps_little_memory_and_gives_much_back)
     cr_assert_eq(allocations_of_refill(batch, 100), 0);
     cr_assert_gt(allocations_of_refill(batch, 200000), 0);
     cr_assert_gt(allocations_of_refill(batch, 100), 0, "of both, bytes and slots, nothing was left");
+    kv_batch_free(batch);
+}
+
+/* "kind key=value" of each live entry, in order. */
+static const char *batch_text(struct kv_batch *batch, char *out, size_t size)
+{
+    kv_slice rest = kv_batch_bytes(batch);
+    struct kv_batch_entry e;
+    size_t n = 0;
+    out[0] = 0;
+    while (kv_batch_next(&rest, &e) == KV_OK)
+        n += (size_t)snprintf(out + n, size - n, "%s%d %.*s=%.*s", n ? " " : "", e.kind, KV_ARG(e.key),
+                              KV_ARG(e.value));
+    return out;
+}
+
+Test(batch, a_range_deletion_undoes_what_the_batch_wrote_to_the_range_before)
+{
+    struct kv_batch *batch = NULL;
+    char text[200];
+    cr_assert_eq(kv_batch_new(&batch), KV_OK);
+    cr_assert_eq(kv_batch_put(batch, 0, KV_STR("a"), KV_STR("1")), KV_OK);
+    cr_assert_eq(kv_batch_put(batch, 0, KV_STR("b"), KV_STR("2")), KV_OK);
+    cr_assert_eq(kv_batch_put(batch, 1, KV_STR("b"), KV_STR("3")), KV_OK);
+    cr_assert_eq(kv_batch_put(batch, 0, KV_STR("c"), KV_STR("4")), KV_OK);
+    cr_assert_eq(kv_batch_delete_range(batch, 0, KV_STR("b"), KV_STR("c")), KV_OK);
+    cr_assert_eq(kv_batch_put(batch, 0, KV_STR("bb"), KV_STR("5")), KV_OK);
+    cr_assert_str_eq(batch_text(batch, text, sizeof text), "1 a=1 1 b=3 1 c=4 2 b=c 1 bb=5");
+    cr_assert_eq(kv_batch_count(batch), 5);
+    cr_assert_eq(kv_batch_delete_range(batch, 0, KV_STR("c"), KV_STR("c")), KV_INVALID);
+    cr_assert_eq(kv_batch_delete_range(batch, 0, KV_STR("c"), KV_STR("")), KV_INVALID);
+    cr_assert_eq(kv_batch_kinds(batch).range, 1);
+    kv_batch_free(batch);
+}
+
+Test(batch, operands_join_what_the_batch_knows_of_the_key)
+{
+    static const struct kv_put_options expiring = {.expires_at_s = 5};
+    struct kv_batch *batch = NULL;
+    struct kv_batch_entry e;
+    cr_assert_eq(kv_batch_new(&batch), KV_OK);
+    cr_assert_eq(kv_batch_merge(batch, 0, KV_STR("a"), KV_STR("x")), KV_OK);
+    cr_assert_eq(kv_batch_merge(batch, 0, KV_STR("a"), KV_STR("y")), KV_OK);
+    cr_assert_eq(kv_batch_put(batch, 0, KV_STR("b"), KV_STR("v")), KV_OK);
+    cr_assert_eq(kv_batch_merge(batch, 0, KV_STR("b"), KV_STR("x")), KV_OK);
+    cr_assert_eq(kv_batch_delete(batch, 0, KV_STR("c")), KV_OK);
+    cr_assert_eq(kv_batch_merge(batch, 0, KV_STR("c"), KV_STR("x")), KV_OK);
+    cr_assert_eq(kv_batch_put_with(batch, 0, KV_STR("d"), KV_STR("v"), &expiring), KV_OK);
+    cr_assert_eq(kv_batch_merge(batch, 0, KV_STR("d"), KV_STR("x")), KV_OK);
+    static const char *const values[] = {"\0\1x\1y", "\10\1v\1x", "\20\1x", "\11\5\1v\1x"};
+    static const size_t lens[] = {5, 5, 3, 6};
+    kv_slice rest = kv_batch_bytes(batch);
+    for (size_t i = 0; i < 4; i++) {
+        cr_assert_eq(kv_batch_next(&rest, &e), KV_OK);
+        cr_assert(e.kind == 5 && kv_slice_equal(e.value, kv_slice_of(values[i], lens[i])), "%zu", i);
+    }
+    cr_assert_eq(kv_batch_next(&rest, &e), KV_END);
+    kv_batch_free(batch);
+}
+
+Test(batch, a_key_written_over_and_over_does_not_fill_it)
+{
+    struct kv_batch *batch = NULL;
+    uint8_t *value = kv_zalloc(1, 100000);
+    cr_assert_eq(kv_batch_new(&batch), KV_OK);
+    for (int i = 0; i < 6000; i++) /* 600 MB in all, and a batch holds 256 */
+        cr_assert_eq(kv_batch_put(batch, 0, i % 2 ? KV_STR("a") : KV_STR("b"), kv_slice_of(value, 100000)),
+                     KV_OK);
+    cr_assert_eq(kv_batch_count(batch), 2);
+    kv_free(value);
     kv_batch_free(batch);
 }

@@ -1,0 +1,135 @@
+#include "kvcore/db/fold.h"
+#include "kvcore/base/assert.h"
+
+struct kv_fold_place {
+    size_t offset, len;
+    uint64_t version;
+    enum kv_kind kind;
+};
+
+void kv_fold_release(struct kv_fold *fold)
+{
+    kv_buf_release(&fold->bytes);
+    kv_buf_release(&fold->places);
+    kv_buf_release(&fold->slices);
+    kv_buf_release(&fold->result);
+    fold->n = 0;
+}
+
+void kv_fold_clear(struct kv_fold *fold)
+{
+    enum { KEEP = 64 << 10 };
+    kv_buf_clear_keep(&fold->bytes, KEEP);
+    kv_buf_clear(&fold->places);
+    kv_buf_clear(&fold->slices);
+    fold->n = 0;
+}
+
+kv_status kv_fold_add(struct kv_fold *fold, uint64_t version, enum kv_kind kind, kv_slice value)
+{
+    struct kv_fold_place place = {fold->bytes.len, value.len, version, kind};
+    struct kv_attrs attrs = {0};
+    kv_slice rest = value;
+    kv_status rc = kind == KV_KIND_MERGE ? kv_attrs_take(&rest, &attrs) : KV_OK;
+    if (rc == KV_OK)
+        rc = kv_buf_append(&fold->bytes, value);
+    if (rc == KV_OK)
+        rc = kv_buf_append(&fold->places, kv_slice_of(&place, sizeof place));
+    if (rc < 0)
+        return rc;
+    fold->n++;
+    return kind != KV_KIND_MERGE || (attrs.flags & (KV_ATTR_BASE | KV_ATTR_NO_BASE)) ? KV_END : KV_OK;
+}
+
+static struct kv_fold_place fold_place(const struct kv_fold *fold, size_t i)
+{
+    struct kv_fold_place place;
+    KV_ASSERT(i < fold->n);
+    memcpy(&place, fold->places.data + i * sizeof place, sizeof place);
+    return place;
+}
+
+void kv_fold_entry(const struct kv_fold *fold, size_t i, struct kv_entry *out)
+{
+    struct kv_fold_place place = fold_place(fold, i);
+    out->version = place.version;
+    out->kind = place.kind;
+    out->value = kv_slice_of(fold->bytes.data + place.offset, place.len);
+}
+
+/* Appends the operands of a merge entry to slices; its base, if it has one, to *base. */
+static kv_status fold_operands(struct kv_fold *fold, kv_slice value, struct kv_attrs *attrs, kv_slice *base)
+{
+    kv_status rc = kv_attrs_take(&value, attrs);
+    if (rc == KV_OK && (attrs->flags & KV_ATTR_BASE))
+        rc = kv_take_lp(&value, base);
+    while (rc == KV_OK && value.len) {
+        kv_slice operand;
+        rc = kv_take_lp(&value, &operand);
+        if (rc == KV_OK)
+            rc = kv_buf_append(&fold->slices, kv_slice_of(&operand, sizeof operand));
+    }
+    return rc;
+}
+
+kv_status kv_fold_run(struct kv_fold *fold, const struct kv_merge_operator *how, kv_slice key, uint64_t now_s,
+                      struct kv_attrs *attrs, kv_slice *value)
+{
+    kv_slice base = {0};
+    bool has_base = false;
+    kv_status rc = KV_OK;
+    *attrs = (struct kv_attrs){0};
+    kv_buf_clear(&fold->slices);
+    for (size_t i = fold->n; i-- > 0 && rc == KV_OK;) {
+        struct kv_entry entry;
+        struct kv_attrs here = {0};
+        kv_fold_entry(fold, i, &entry);
+        if (entry.kind == KV_KIND_MERGE) {
+            rc = fold_operands(fold, entry.value, &here, &base);
+            if (here.flags & KV_ATTR_BASE)
+                has_base = true;
+        } else {
+            KV_ASSERT(i + 1 == fold->n && (entry.kind == KV_KIND_PUT || entry.kind == KV_KIND_RICH));
+            base = entry.value;
+            has_base = true;
+            if (entry.kind == KV_KIND_RICH)
+                rc = kv_attrs_take(&base, &here);
+        }
+        if (i + 1 == fold->n)
+            *attrs = here;
+    }
+    if (rc < 0)
+        return rc;
+    attrs->flags &= KV_ATTR_ENDS_HISTORY;
+    if (kv_attrs_expired(attrs, now_s)) {
+        has_base = false;
+        *attrs = (struct kv_attrs){0};
+    }
+    kv_buf_clear(&fold->result);
+    rc = how->fold(how->ctx, key, has_base ? &base : NULL, (const kv_slice *)(const void *)fold->slices.data,
+                   fold->slices.len / sizeof(kv_slice), &fold->result);
+    *value = kv_buf_slice(&fold->result);
+    return rc < 0 ? rc : KV_OK;
+}
+
+kv_status kv_fold_combine(struct kv_fold *fold, kv_slice *value)
+{
+    kv_slice base = {0};
+    struct kv_attrs attrs;
+    kv_buf_clear(&fold->slices);
+    kv_buf_clear(&fold->result);
+    kv_status rc = kv_buf_append_byte(&fold->result, 0);
+    for (size_t i = fold->n; i-- > 0 && rc == KV_OK;) {
+        struct kv_entry entry;
+        kv_fold_entry(fold, i, &entry);
+        KV_ASSERT(entry.kind == KV_KIND_MERGE);
+        rc = fold_operands(fold, entry.value, &attrs, &base);
+    }
+    for (size_t i = 0; i < fold->slices.len && rc == KV_OK; i += sizeof(kv_slice)) {
+        kv_slice operand;
+        memcpy(&operand, fold->slices.data + i, sizeof operand);
+        rc = kv_buf_append_lp(&fold->result, operand);
+    }
+    *value = kv_buf_slice(&fold->result);
+    return rc;
+}
