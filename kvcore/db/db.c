@@ -49,6 +49,9 @@ kv_status kv_commit(struct kv_db *db, struct kv_batch *batch, const struct kv_co
 {
     if (!db->committer)
         return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
+    struct kv_batch_kinds kinds = batch ? kv_batch_kinds(batch) : (struct kv_batch_kinds){0};
+    if (kinds.rich | kinds.merge | kinds.range)
+        return kv_fail(err, KV_UNSUPPORTED, 0, "attributes, operands and range deletions cannot be read yet");
     return kv_committer_commit(db->committer, batch, options, seq, err);
 }
 
