@@ -29,12 +29,12 @@ CFLAGS_cov     := -O0 -DKV_DEBUG --coverage
 CFLAGS  += $(CFLAGS_ALL) $(CFLAGS_$(MODE))
 LDFLAGS += -pthread $(filter -fsanitize=% --coverage,$(CFLAGS_$(MODE)))
 
-KV_LIBS  := -lzstd -lsnappy -lxxhash -lcrypto -lm
+KV_LIBS  := -lzstd -lsnappy -lxxhash -lcrypto -lsodium -lm
 TS_LIBS  := $(KV_LIBS)
-ALL_LIBS := -lmicrohttpd -lcjson -lyaml -lcurl -lsodium -ldeflate -lz $(TS_LIBS)
+ALL_LIBS := -lmicrohttpd -lcjson -lyaml -lcurl -ldeflate -lz $(TS_LIBS)
 
 # Every .c of a layer's folders belongs to the layer: a file that should not be built should not be there.
-KV_SRC   := $(wildcard kvcore/base/*.c kvcore/os/*.c kvcore/sst/*.c kvcore/db/*.c kvcore/txn/*.c)
+KV_SRC   := $(wildcard kvcore/base/*.c kvcore/os/*.c kvcore/crypt/*.c kvcore/sst/*.c kvcore/db/*.c kvcore/txn/*.c)
 TS_SRC   := $(wildcard tsdb/*.c tsdb/chunk/*.c tsdb/query/*.c tsdb/promql/*.c)
 HTTP_SRC := $(wildcard http/*.c http/decode/*.c http/api/*.c)
 SERVER_SRC  := $(filter-out tools/kvtool.c,$(wildcard tools/*.c))

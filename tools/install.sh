@@ -13,7 +13,7 @@ install -m 644 kvcore/kv.h "$root/include/kvcore"
 install -m 644 kvcore/base/buf.h kvcore/base/limits.h kvcore/base/logfmt.h kvcore/base/slice.h kvcore/base/status.h "$root/include/kvcore/base"
 install -m 644 tsdb/ts.h "$root/include/tsdb"
 for lib in kvcore tidemark; do
-    private="-lzstd -lsnappy -lxxhash -lcrypto -lm -pthread"
+    private="-lzstd -lsnappy -lxxhash -lcrypto -lsodium -lm -pthread"
     cat >"$root/lib/pkgconfig/$lib.pc" <<P
 Name: $lib
 Description: $([ $lib = kvcore ] && echo 'embeddable ordered durable key-value store' || echo 'embeddable metrics database with PromQL')

@@ -25,9 +25,10 @@ base='kvcore/base/[a-z0-9_]+\.h'
 leaf="$base|kvcore/os/(clock|thread)\.h"
 direction "$base" $(layer kvcore/base)
 direction "$base|kvcore/os/[a-z0-9_]+\.h" $(layer kvcore/os)
-direction "$base|kvcore/(os|sst)/[a-z0-9_]+\.h" $(layer kvcore/sst)
-direction "$base|kvcore/(os|sst|db)/[a-z0-9_]+\.h|kvcore/kv\.h|version\.h" $(layer kvcore/db) $(layer kvcore/kv.h)
-direction "$base|kvcore/(os|sst|db|txn)/[a-z0-9_]+\.h|kvcore/kv\.h" $(layer kvcore/txn)
+direction "$base|kvcore/(os|crypt)/[a-z0-9_]+\.h" $(layer kvcore/crypt)
+direction "$base|kvcore/(os|crypt|sst)/[a-z0-9_]+\.h" $(layer kvcore/sst)
+direction "$base|kvcore/(os|crypt|sst|db)/[a-z0-9_]+\.h|kvcore/kv\.h|version\.h" $(layer kvcore/db) $(layer kvcore/kv.h)
+direction "$base|kvcore/(os|crypt|sst|db|txn)/[a-z0-9_]+\.h|kvcore/kv\.h" $(layer kvcore/txn)
 direction "$leaf|kvcore/kv\.h|tsdb/([a-z]+/)?[a-z0-9_]+\.h" $(layer tsdb)
 direction "$leaf|tsdb/ts\.h|http/([a-z]+/)?[a-z0-9_]+\.h|version\.h" $(layer http)
 direction "$leaf|kvcore/kv\.h|tsdb/ts\.h|http/([a-z]+/)?[a-z0-9_]+\.h|tools/[a-z0-9_]+\.h|version\.h" $(layer tools 'kvtool\.c')

@@ -38,19 +38,19 @@ void kv_file_header_encode(const struct kv_file_header *header, uint8_t out[KV_F
     kv_put_fixed32(out + AT_CRC, kv_crc32c(0, kv_slice_of(out, AT_CRC)));
 }
 
-static void header_decode(const uint8_t *in, struct kv_file_header *out)
+void kv_file_header_decode(const uint8_t raw[KV_FILE_HEADER_LEN], struct kv_file_header *out)
 {
     *out = (struct kv_file_header){
-        .kind = kv_get_fixed16(in + AT_KIND),
-        .format = kv_get_fixed16(in + AT_FORMAT),
-        .owner_epoch = kv_get_fixed64(in + AT_OWNER_EPOCH),
-        .key_id = kv_get_fixed64(in + AT_KEY_ID),
-        .edit = kv_get_fixed64(in + AT_EDIT),
-        .first_seq = kv_get_fixed64(in + AT_FIRST_SEQ),
+        .kind = kv_get_fixed16(raw + AT_KIND),
+        .format = kv_get_fixed16(raw + AT_FORMAT),
+        .owner_epoch = kv_get_fixed64(raw + AT_OWNER_EPOCH),
+        .key_id = kv_get_fixed64(raw + AT_KEY_ID),
+        .edit = kv_get_fixed64(raw + AT_EDIT),
+        .first_seq = kv_get_fixed64(raw + AT_FIRST_SEQ),
     };
-    memcpy(out->uuid, in + AT_UUID, KV_UUID_LEN);
-    memcpy(out->uid, in + AT_UID, KV_FILE_UID_LEN);
-    memcpy(out->salt, in + AT_SALT, KV_FILE_SALT_LEN);
+    memcpy(out->uuid, raw + AT_UUID, KV_UUID_LEN);
+    memcpy(out->uid, raw + AT_UID, KV_FILE_UID_LEN);
+    memcpy(out->salt, raw + AT_SALT, KV_FILE_SALT_LEN);
 }
 
 static const char *kind_text(uint16_t kind)
@@ -86,8 +86,9 @@ static kv_status header_expect(const struct kv_file_header *header, const struct
                        kind_text(header->kind), header->format, expect->format_max);
     if (header->format == 0)
         return kv_fail(err, KV_CORRUPT, 0, "%s has format 0, which does not exist", expect->name);
-    if (header->key_id != 0)
-        return kv_fail(err, KV_UNSUPPORTED, 0, "%s is encrypted; this program cannot read it", expect->name);
+    if (header->key_id != 0 && !expect->encrypted)
+        return kv_fail(err, KV_UNSUPPORTED, 0, "%s is encrypted, where no encrypted file is read",
+                       expect->name);
     return KV_OK;
 }
 
@@ -105,6 +106,6 @@ kv_status kv_file_header_check(kv_slice bytes, const struct kv_file_expect *expe
     if (kv_crc32c(0, kv_slice_of(bytes.data, AT_CRC)) != kv_get_fixed32(bytes.data + AT_CRC))
         return kv_fail(err, KV_CORRUPT, 0, "%s has a damaged file header (checksum at offset %d)",
                        expect->name, AT_CRC);
-    header_decode(bytes.data, out);
+    kv_file_header_decode(bytes.data, out);
     return header_expect(out, expect, err);
 }

@@ -49,6 +49,7 @@ struct kv_file_expect {
     uint16_t format_max; /* newest format this program reads */
     const uint8_t *uuid; /* KV_UUID_LEN bytes; NULL: any database's */
     const char *name;    /* of the file, for texts */
+    bool encrypted;      /* the caller sees to key_id itself; false: encrypted files are KV_UNSUPPORTED */
 };
 /*
  * Decodes and checks the first bytes of a file. Each fault has its own text:
@@ -58,5 +59,7 @@ struct kv_file_expect {
  */
 KV_MUST kv_status kv_file_header_check(kv_slice bytes, const struct kv_file_expect *expect,
                                        struct kv_file_header *out, struct kv_err *err);
+/* The fields of a header that was checked, or encoded, before. */
+void kv_file_header_decode(const uint8_t raw[KV_FILE_HEADER_LEN], struct kv_file_header *out);
 
 #endif

@@ -37,7 +37,8 @@
     X(KV_CANCELED, -15, "canceled")                                                                          \
     X(KV_EXISTS, -16, "already exists")                                                                      \
     X(KV_MISSING, -17, "a file or directory is missing")                                                     \
-    X(KV_TOO_OLD, -18, "past its maximum age")
+    X(KV_TOO_OLD, -18, "past its maximum age")                                                               \
+    X(KV_WRONG_KEY, -19, "the encryption key is missing or another one")
 
 typedef enum kv_status {
 #define X(name, code, text) name = (code),

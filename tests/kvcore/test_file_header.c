@@ -32,7 +32,7 @@ Test(file_header, comes_back_as_it_was)
 {
     uint8_t raw[KV_FILE_HEADER_LEN];
     struct kv_file_header h = sample(), out;
-    struct kv_file_expect expect = {KV_FILE_TABLE, 3, our_uuid, "x"};
+    struct kv_file_expect expect = {.kind = KV_FILE_TABLE, .format_max = 3, .uuid = our_uuid, .name = "x"};
     kv_file_header_encode(&h, raw);
     cr_assert_eq(kv_file_header_check(kv_slice_of(raw, sizeof raw), &expect, &out, NULL), KV_OK);
     cr_assert(out.kind == h.kind && out.format == h.format && out.owner_epoch == h.owner_epoch &&

@@ -231,7 +231,7 @@ Test(log, missing_and_foreign_files_are_told_apart)
     kv_vfs_mem_free(disk);
 
     struct kv_file_header header;
-    struct kv_file_expect expect = {KV_FILE_LOG, KV_LOG_FORMAT, NULL, "x"};
+    struct kv_file_expect expect = {.kind = KV_FILE_LOG, .format_max = KV_LOG_FORMAT, .name = "x"};
     cr_assert_eq(kv_file_header_check(kv_slice_of(image.bytes, image.len), &expect, &header, NULL), KV_OK);
     struct kv_file_header changed = header;
     changed.uuid[0] ^= 1;
