@@ -132,10 +132,23 @@ static bool block_sum_matches(kv_slice stored, uint32_t uid_sum, uint64_t offset
            kv_get_fixed32(stored.data + summed);
 }
 
-/* Sets block->bytes: the stored bytes themselves when they are plain, else an inflated copy. */
-static kv_status block_inflate(struct kv_block *block, uint8_t *stored, size_t len)
+/* The crc, or the seal, which is undone in place. */
+static kv_status block_check_sum(uint8_t *stored, size_t len, uint32_t uid_sum, struct kv_cipher *cipher,
+                                 uint64_t offset)
 {
-    size_t payload_len = len - KV_BLOCK_TRAILER_LEN;
+    if (cipher)
+        return len < KV_BLOCK_TRAILER_SEALED_LEN
+                   ? KV_CORRUPT
+                   : kv_cipher_open(cipher, offset, KV_STR(""), kv_slice_of(stored, len), stored);
+    return len >= KV_BLOCK_TRAILER_LEN && block_sum_matches(kv_slice_of(stored, len), uid_sum, offset)
+               ? KV_OK
+               : KV_CORRUPT;
+}
+
+/* Sets block->bytes: the stored bytes themselves when they are plain, else an inflated copy. */
+static kv_status block_inflate(struct kv_block *block, uint8_t *stored, size_t len, size_t trailer_len)
+{
+    size_t payload_len = len - trailer_len;
     uint8_t codec = stored[payload_len];
     size_t inflated_len = kv_get_fixed32(stored + payload_len + 1);
     if (inflated_len > KV_BLOCK_INFLATED_MAX)
@@ -155,12 +168,13 @@ static kv_status block_inflate(struct kv_block *block, uint8_t *stored, size_t l
     return rc;
 }
 
-kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, uint64_t offset, bool entries,
-                        struct kv_block **out)
+kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, struct kv_cipher *cipher,
+                        uint64_t offset, bool entries, struct kv_block **out)
 {
-    if (len < KV_BLOCK_TRAILER_LEN || !block_sum_matches(kv_slice_of(stored, len), uid_sum, offset)) {
+    kv_status rc = block_check_sum(stored, len, uid_sum, cipher, offset);
+    if (rc < 0) {
         kv_free(stored);
-        return KV_CORRUPT;
+        return rc;
     }
     struct kv_block *block = kv_zalloc(1, sizeof *block);
     if (!block) {
@@ -168,7 +182,7 @@ kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, uint64_t 
         return KV_NO_MEMORY;
     }
     atomic_init(&block->refs, 1);
-    kv_status rc = block_inflate(block, stored, len);
+    rc = block_inflate(block, stored, len, cipher ? KV_BLOCK_TRAILER_SEALED_LEN : KV_BLOCK_TRAILER_LEN);
     if (!block->bytes.data)
         kv_free(stored); /* nobody took it over */
     if (rc == KV_OK && entries)

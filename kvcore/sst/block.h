@@ -2,8 +2,8 @@
  * block.h - one block of a table: how its bytes are made, checked once, and searched. Bytes:
  * kvcore/docs/table.md.
  *
- * A stored block is payload, codec, inflated length and a crc32c over (file uid, offset, all of it). Inflated
- * it is a run of entries in order; every KV_RUN_GROUP'th has its full key, the others share a prefix with the
+ * A stored block is payload, codec, inflated length and a crc32c over (file uid, offset, all of it); in an encrypted
+ * file all of it is sealed by the file's cipher, whose tag takes the place of the crc. Inflated it is a run of entries in order; every KV_RUN_GROUP'th has its full key, the others share a prefix with the
  * full key of their group. So each entry can be decoded by itself: kv_block_open checks every entry once and
  * notes its offset, and a search is a binary search over those offsets.
  * Threads    a kv_block never changes after kv_block_open: any. A kv_block_build belongs to one.
@@ -16,6 +16,7 @@
 
 #include "kvcore/base/buf.h"
 #include "kvcore/base/compress.h"
+#include "kvcore/crypt/cipher.h"
 #include "kvcore/sst/entry.h"
 
 #include <stdatomic.h>
@@ -41,9 +42,10 @@ struct kv_block_handle {
 /* ---- reading */
 
 /* Checks and inflates the stored block; stored is a heap block (kv_alloc) that is taken over whatever is
- * answered. uid_sum: kv_crc32c of the file uid. entries: false for a block of plain bytes. */
-KV_MUST kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, uint64_t offset, bool entries,
-                                struct kv_block **out);
+ * answered. uid_sum: kv_crc32c of the file uid. cipher: the file's; NULL: it is not encrypted. entries: false for a
+ * block of plain bytes. */
+KV_MUST kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, struct kv_cipher *cipher,
+                                uint64_t offset, bool entries, struct kv_block **out);
 struct kv_block *kv_block_ref(struct kv_block *block);
 void kv_block_unref(struct kv_block *block); /* NULL is fine */
 
@@ -73,10 +75,10 @@ static inline size_t kv_block_build_bytes(const struct kv_block_build *build)
 }
 /* crc32c over (file uid, offset, bytes), the sum of blocks and footer. uid_sum: kv_crc32c of the uid. */
 uint32_t kv_block_sum(uint32_t uid_sum, uint64_t offset, kv_slice bytes);
-/* Appends the stored form (compressed if that saves an eighth) to *out, for a block that will lie at offset.
- */
-KV_MUST kv_status kv_block_store(kv_slice payload, enum kv_codec codec, uint32_t uid_sum, uint64_t offset,
-                                 struct kv_buf *out);
+/* Appends the stored form (compressed if that saves an eighth) to *out, for a block that will lie at offset. With a
+ * cipher an offset is stored once: see cipher.h. */
+KV_MUST kv_status kv_block_store(kv_slice payload, enum kv_codec codec, uint32_t uid_sum,
+                                 struct kv_cipher *cipher, uint64_t offset, struct kv_buf *out);
 /* The payload built so far; good until the next call on build. */
 KV_MUST kv_status kv_block_build_finish(struct kv_block_build *build, kv_slice *payload);
 

@@ -82,8 +82,21 @@ kv_status kv_block_build_finish(struct kv_block_build *build, kv_slice *payload)
     return KV_OK;
 }
 
-kv_status kv_block_store(kv_slice payload, enum kv_codec codec, uint32_t uid_sum, uint64_t offset,
-                         struct kv_buf *out)
+/* Behind the block at out->data + start, over all of it: crc, or the tag once it is sealed. */
+static kv_status block_close(struct kv_buf *out, size_t start, uint32_t uid_sum, struct kv_cipher *cipher,
+                             uint64_t offset)
+{
+    kv_slice all = kv_slice_of(out->data + start, out->len - start);
+    if (!cipher)
+        return kv_buf_append_fixed32(out, kv_block_sum(uid_sum, offset, all));
+    if (!kv_buf_extend(out, KV_CIPHER_TAG_LEN))
+        return KV_NO_MEMORY;
+    uint8_t *at = out->data + start;
+    return kv_cipher_seal(cipher, offset, KV_STR(""), kv_slice_of(at, all.len), at);
+}
+
+kv_status kv_block_store(kv_slice payload, enum kv_codec codec, uint32_t uid_sum, struct kv_cipher *cipher,
+                         uint64_t offset, struct kv_buf *out)
 {
     size_t start = out->len;
     kv_status rc;
@@ -100,8 +113,7 @@ kv_status kv_block_store(kv_slice payload, enum kv_codec codec, uint32_t uid_sum
         KV_TRY(kv_buf_append(out, payload));
     KV_TRY(kv_buf_append_byte(out, (uint8_t)codec));
     KV_TRY(kv_buf_append_fixed32(out, (uint32_t)payload.len));
-    uint32_t sum = kv_block_sum(uid_sum, offset, kv_slice_of(out->data + start, out->len - start));
-    KV_TRY(kv_buf_append_fixed32(out, sum));
+    KV_TRY(block_close(out, start, uid_sum, cipher, offset));
     return KV_OK;
 out:
     out->len = start;

@@ -5,14 +5,16 @@
 #define KV_TABLE_FORMAT_H
 
 #include "kvcore/base/limits.h"
+#include "kvcore/crypt/cipher.h"
 
 #include <stdint.h>
 
 enum {
     KV_TABLE_FORMAT = 1, /* in the file header */
 
-    /* A stored block: payload, codec:u8 inflated_len:u32 crc:u32. */
+    /* A stored block: payload, codec:u8 inflated_len:u32 crc:u32; in an encrypted table a tag instead of the crc. */
     KV_BLOCK_TRAILER_LEN = 1 + 4 + 4,
+    KV_BLOCK_TRAILER_SEALED_LEN = 1 + 4 + KV_CIPHER_TAG_LEN,
     /* Payload of a block of entries: n:u32 base_version:u64, then entries. */
     KV_BLOCK_HEAD_LEN = 4 + 8,
     KV_BLOCK_ENTRY_LEN_MIN = 4 + 1,
@@ -25,7 +27,9 @@ enum {
 
     /* top index, filter and properties as offset:u64 len:u64; file_bytes:u64; levels:u8; three zero bytes;
        crc:u32; magic:u64 */
-    KV_TABLE_FOOTER_LEN = 3 * 16 + 8 + 4 + 4 + 8,
+    KV_TABLE_FOOTER_BODY_LEN = 3 * 16 + 8 + 4, /* what crc or tag are over */
+    KV_TABLE_FOOTER_LEN = KV_TABLE_FOOTER_BODY_LEN + 4 + 8,
+    KV_TABLE_FOOTER_SEALED_LEN = KV_TABLE_FOOTER_BODY_LEN + KV_CIPHER_TAG_LEN + 8,
 };
 
 #define KV_TABLE_FOOTER_MAGIC UINT64_C(0x0a454c4241544d54) /* "TMTABLE\n" */

@@ -22,7 +22,7 @@ static bool table_handle_fits(const struct kv_table *table, struct kv_block_hand
 {
     return handle.offset >= KV_FILE_HEADER_LEN && handle.offset <= table->footer_offset &&
            handle.len >= KV_BLOCK_TRAILER_LEN && handle.len <= table->footer_offset - handle.offset &&
-           handle.len <= KV_BLOCK_INFLATED_MAX + KV_BLOCK_TRAILER_LEN;
+           handle.len <= KV_BLOCK_INFLATED_MAX + KV_BLOCK_TRAILER_SEALED_LEN;
 }
 
 kv_status kv_table_read_block(struct kv_table *table, struct kv_block_handle handle, bool entries,
@@ -38,7 +38,8 @@ kv_status kv_table_read_block(struct kv_table *table, struct kv_block_handle han
         kv_free(stored);
         return rc == KV_CORRUPT ? kv_table_damaged(table, rc, handle.offset, "the file ends early", err) : rc;
     }
-    rc = kv_block_open(stored, (size_t)handle.len, table->uid_sum, handle.offset, entries, out);
+    rc =
+        kv_block_open(stored, (size_t)handle.len, table->uid_sum, table->cipher, handle.offset, entries, out);
     if (rc == KV_NO_MEMORY)
         return kv_fail(err, rc, 0, "no memory for a block of table %s", table->name);
     return rc == KV_OK ? rc : kv_table_damaged(table, rc, handle.offset, "a damaged block", err);
@@ -201,7 +202,8 @@ static kv_status table_open_header(struct kv_table *table, const struct kv_table
     struct kv_file_expect expect = {.kind = KV_FILE_TABLE,
                                     .format_max = KV_TABLE_FORMAT,
                                     .uuid = options->db_uuid,
-                                    .name = options->name};
+                                    .name = options->name,
+                                    .encrypted = true};
     struct kv_file_header header = {0};
     rc = kv_file_header_check(kv_slice_of(bytes, len), &expect, &header, err);
     if (rc < 0)
@@ -210,7 +212,8 @@ static kv_status table_open_header(struct kv_table *table, const struct kv_table
         return kv_table_damaged(table, KV_CORRUPT, 0, "another file stands under this name", err);
     memcpy(table->properties.uid, header.uid, sizeof header.uid);
     table->uid_sum = kv_crc32c(0, kv_slice_of(header.uid, sizeof header.uid));
-    return KV_OK;
+    table->properties.key_id = header.key_id;
+    return kv_keyring_cipher(options->keys, bytes, options->number, options->name, &table->cipher, err);
 }
 
 static struct kv_block_handle table_take_handle(const uint8_t *p)
@@ -218,19 +221,33 @@ static struct kv_block_handle table_take_handle(const uint8_t *p)
     return (struct kv_block_handle){kv_get_fixed64(p), kv_get_fixed64(p + 8)};
 }
 
+/* Crc or seal of the footer, which is undone in place. */
+static kv_status footer_check(const struct kv_table *table, uint8_t *footer, size_t len)
+{
+    size_t body = KV_TABLE_FOOTER_BODY_LEN;
+    if (kv_get_fixed64(footer + len - 8) != KV_TABLE_FOOTER_MAGIC)
+        return KV_CORRUPT;
+    if (table->cipher)
+        return kv_cipher_open(table->cipher, table->footer_offset, KV_STR(""),
+                              kv_slice_of(footer, body + KV_CIPHER_TAG_LEN), footer);
+    uint32_t sum = kv_block_sum(table->uid_sum, table->footer_offset, kv_slice_of(footer, body));
+    return kv_get_fixed32(footer + body) == sum ? KV_OK : KV_CORRUPT;
+}
+
 static kv_status table_open_footer(struct kv_table *table, uint64_t file_bytes, struct kv_err *err)
 {
-    enum { SUMMED = KV_TABLE_FOOTER_LEN - 12 };
-    uint8_t footer[KV_TABLE_FOOTER_LEN];
-    if (file_bytes < KV_FILE_HEADER_LEN + KV_TABLE_FOOTER_LEN)
+    uint8_t footer[KV_TABLE_FOOTER_SEALED_LEN];
+    size_t len = kv_table_footer_len(table->cipher);
+    if (file_bytes < KV_FILE_HEADER_LEN + len)
         return kv_table_damaged(table, KV_CORRUPT, file_bytes, "the file is too short to be a table", err);
-    table->footer_offset = file_bytes - KV_TABLE_FOOTER_LEN;
-    kv_status rc = kv_file_read_exact(table->file, table->footer_offset, sizeof footer, footer, err);
+    table->footer_offset = file_bytes - len;
+    kv_status rc = kv_file_read_exact(table->file, table->footer_offset, len, footer, err);
     if (rc < 0)
         return rc;
-    if (kv_get_fixed64(footer + SUMMED + 4) != KV_TABLE_FOOTER_MAGIC ||
-        kv_get_fixed32(footer + SUMMED) !=
-            kv_block_sum(table->uid_sum, table->footer_offset, kv_slice_of(footer, SUMMED)))
+    rc = footer_check(table, footer, len);
+    if (rc == KV_NO_MEMORY)
+        return kv_fail(err, rc, 0, "no memory to open table %s", table->name);
+    if (rc < 0)
         return kv_table_damaged(table, KV_CORRUPT, table->footer_offset, "a damaged footer", err);
     table->top_handle = table_take_handle(footer);
     table->filter_handle = table_take_handle(footer + 16);
@@ -339,6 +356,7 @@ void kv_table_unref(struct kv_table *table)
     kv_block_unref(table->top);
     kv_block_unref(table->filter);
     kv_block_unref(table->properties_block);
+    kv_cipher_free(table->cipher);
     if (table->gone)
         table->gone(table->gone_ctx, table->number);
     kv_free(table->name);

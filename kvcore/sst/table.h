@@ -7,7 +7,7 @@
  * Threads    any; an iterator belongs to one.
  * Ownership  counted: open gives one reference. Iterators hold their own. What kv_found lends is held by its
  *            block.
- * Failure    KV_CORRUPT names file and offset in *err and, once per occurrence, in the log; KV_TOO_NEW;
+ * Failure    KV_WRONG_KEY: it is encrypted and there is no key. KV_CORRUPT names file and offset in *err and, once per occurrence, in the log; KV_TOO_NEW;
  *            KV_IO; KV_NO_MEMORY. Damage stays local: other blocks go on answering.
  */
 #ifndef KV_TABLE_H
@@ -26,9 +26,11 @@ struct kv_table_open_options {
     const char *name;
     struct kv_cache *cache;
     const struct kv_logger *log; /* may be NULL; outlives the table */
-    const uint8_t *db_uuid;      /* 16 bytes the header must hold; NULL: any */
-    const uint8_t *uid;          /* 16 bytes the header must hold; NULL: any */
-    uint64_t file_bytes;         /* size the file must have; 0: any */
+    struct kv_keyring
+        *keys; /* of the database; outlives the table. NULL: an encrypted table is KV_WRONG_KEY */
+    const uint8_t *db_uuid; /* 16 bytes the header must hold; NULL: any */
+    const uint8_t *uid;     /* 16 bytes the header must hold; NULL: any */
+    uint64_t file_bytes;    /* size the file must have; 0: any */
     /* Nonzero: the version of every entry (a bulk-loaded table stores 0; KV_CORRUPT if it stores others). */
     uint64_t version;
     /* Called when the last reference is gone and the file is closed, e.g. to remove an obsolete file. May be

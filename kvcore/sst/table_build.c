@@ -19,6 +19,7 @@ struct kv_table_build {
     enum kv_codec codec;
     uint32_t block_bytes;
     uint32_t uid_sum;
+    struct kv_cipher *cipher; /* NULL: not encrypted */
     bool no_filter, finished;
     size_t cut_len;
 
@@ -66,6 +67,7 @@ kv_status kv_table_build_open(const struct kv_table_build_options *options, stru
     memcpy(header.uuid, options->db_uuid, sizeof header.uuid);
     kv_clock_entropy(options->clock, header.uid, sizeof header.uid);
     kv_clock_entropy(options->clock, header.salt, sizeof header.salt);
+    header.key_id = build->properties.key_id = kv_keyring_key_for(options->keys, KV_FILE_TABLE);
     memcpy(build->properties.uid, header.uid, sizeof header.uid);
     build->uid_sum = kv_crc32c(0, kv_slice_of(header.uid, sizeof header.uid));
     uint8_t *at = kv_buf_extend(&build->out, KV_FILE_HEADER_LEN);
@@ -74,6 +76,7 @@ kv_status kv_table_build_open(const struct kv_table_build_options *options, stru
         goto out;
     }
     kv_file_header_encode(&header, at);
+    KV_TRY(kv_keyring_cipher(options->keys, at, 0, options->name, &build->cipher, err));
     KV_TRY(kv_dir_create(options->dir, options->name, &build->file, err));
     *out = build;
     return KV_OK;
@@ -99,6 +102,7 @@ void kv_table_build_free(struct kv_table_build *build)
     kv_buf_release(&build->first_key);
     kv_buf_release(&build->last_key);
     kv_buf_release(&build->separator);
+    kv_cipher_free(build->cipher);
     kv_free(build->name);
     kv_free(build->space_name);
     kv_free(build);
@@ -135,7 +139,7 @@ static kv_status build_store(struct kv_table_build *build, kv_slice payload, enu
                              struct kv_block_handle *handle, struct kv_err *err)
 {
     uint64_t offset = build->written + build->out.len;
-    kv_status rc = kv_block_store(payload, codec, build->uid_sum, offset, &build->out);
+    kv_status rc = kv_block_store(payload, codec, build->uid_sum, build->cipher, offset, &build->out);
     if (rc < 0)
         return build_check(build, rc, err);
     *handle = (struct kv_block_handle){offset, build->written + build->out.len - offset};
@@ -422,19 +426,22 @@ static kv_status build_footer(struct kv_table_build *build, const struct kv_bloc
                               uint8_t levels, struct kv_err *err)
 {
     uint64_t offset = build->written + build->out.len;
-    uint8_t *footer = kv_buf_extend(&build->out, KV_TABLE_FOOTER_LEN), *p = footer;
+    size_t len = build->cipher ? KV_TABLE_FOOTER_SEALED_LEN : KV_TABLE_FOOTER_LEN;
+    uint8_t *footer = kv_buf_extend(&build->out, len), *p = footer;
     if (!footer)
         return build_check(build, KV_NO_MEMORY, err);
     for (int i = 0; i < 3; i++, p += 16) {
         kv_put_fixed64(p, handles[i].offset);
         kv_put_fixed64(p + 8, handles[i].len);
     }
-    build->properties.file_bytes = offset + KV_TABLE_FOOTER_LEN;
+    build->properties.file_bytes = offset + len;
     kv_put_fixed64(p, build->properties.file_bytes);
     kv_put_fixed32(p + 8, levels);
-    kv_put_fixed32(p + 12,
-                   kv_block_sum(build->uid_sum, offset, kv_slice_of(footer, (size_t)(p + 12 - footer))));
-    kv_put_fixed64(p + 16, KV_TABLE_FOOTER_MAGIC);
+    kv_slice body = kv_slice_of(footer, KV_TABLE_FOOTER_BODY_LEN);
+    kv_put_fixed64(footer + len - 8, KV_TABLE_FOOTER_MAGIC);
+    if (build->cipher)
+        return build_check(build, kv_cipher_seal(build->cipher, offset, KV_STR(""), body, footer), err);
+    kv_put_fixed32(p + 12, kv_block_sum(build->uid_sum, offset, body));
     return KV_OK;
 }
 

@@ -11,6 +11,7 @@
 #define KV_TABLE_BUILD_H
 
 #include "kvcore/base/compress.h"
+#include "kvcore/crypt/keyring.h"
 #include "kvcore/os/clock.h"
 #include "kvcore/os/vfs.h"
 #include "kvcore/sst/entry.h"
@@ -22,8 +23,9 @@ struct kv_table_build_options {
     const char *name;       /* of the new file, e.g. 000017.tbl */
     const uint8_t *db_uuid; /* 16 bytes */
     uint64_t owner_epoch;
-    struct kv_clock *clock; /* entropy for the file's uid and salt */
-    uint32_t space;         /* number and name of the space, stored */
+    struct kv_clock *clock;  /* entropy for the file's uid and salt */
+    struct kv_keyring *keys; /* encrypts it, and outlives the builder; NULL: plain */
+    uint32_t space;          /* number and name of the space, stored */
     const char *space_name;
     enum kv_codec codec;
     uint32_t block_bytes; /* 0: 4096 */
@@ -35,6 +37,7 @@ struct kv_table_build_options {
 /* What a table says about itself. Slices: owned by the table or builder they come from. */
 struct kv_table_properties {
     uint8_t uid[16];
+    uint64_t key_id;            /* of the data key; 0: not encrypted */
     kv_slice smallest, largest; /* user keys; empty only in an empty table */
     kv_slice cut;               /* the cut prefix all keys share; may be empty */
     kv_slice space_name;

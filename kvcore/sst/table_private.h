@@ -17,7 +17,8 @@ struct kv_table {
     uint64_t id;      /* in the cache */
     uint64_t version; /* nonzero: of every entry */
     uint32_t uid_sum;
-    uint64_t footer_offset; /* every block ends at or before it */
+    struct kv_cipher *cipher; /* NULL: not encrypted */
+    uint64_t footer_offset;   /* every block ends at or before it */
 
     uint8_t levels; /* of the index: 1: top points at data; 2: top points at partitions */
     struct kv_block *top;
@@ -32,6 +33,11 @@ struct kv_table {
     void *gone_ctx;
     uint64_t number;
 };
+
+static inline size_t kv_table_footer_len(const struct kv_cipher *cipher)
+{
+    return cipher ? KV_TABLE_FOOTER_SEALED_LEN : KV_TABLE_FOOTER_LEN;
+}
 
 /* Reports damage at offset: text in *err, a line in the log. Returns rc. */
 kv_status kv_table_damaged(const struct kv_table *table, kv_status rc, uint64_t offset, const char *what,

@@ -131,8 +131,8 @@ static kv_status verify_totals(struct verify *verify)
         return verify_fail(verify, offset, "properties that do not match the entries");
     if (!kv_slice_equal(said->largest, kv_slice_of(verify->key, verify->key_len)))
         return verify_fail(verify, offset, "the last key is not the largest of the properties");
-    uint64_t bytes = verify->bytes + KV_FILE_HEADER_LEN + KV_TABLE_FOOTER_LEN + table->top_handle.len +
-                     table->filter_handle.len + table->properties_handle.len;
+    uint64_t bytes = verify->bytes + KV_FILE_HEADER_LEN + kv_table_footer_len(table->cipher) +
+                     table->top_handle.len + table->filter_handle.len + table->properties_handle.len;
     return bytes == said->file_bytes ? KV_OK : verify_fail(verify, offset, "bytes that belong to nothing");
 }
 

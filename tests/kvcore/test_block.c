@@ -16,7 +16,7 @@ static void store(const struct sst_data *data, enum kv_codec codec, struct kv_bu
     for (size_t i = 0; i < data->n; i++)
         cr_assert_eq(kv_block_build_add(&build, &data->entries[i]), KV_OK);
     cr_assert_eq(kv_block_build_finish(&build, &payload), KV_OK);
-    cr_assert_eq(kv_block_store(payload, codec, UID_SUM, OFFSET, out), KV_OK);
+    cr_assert_eq(kv_block_store(payload, codec, UID_SUM, NULL, OFFSET, out), KV_OK);
     kv_block_build_release(&build);
 }
 
@@ -24,7 +24,7 @@ static kv_status open_copy(kv_slice stored, struct kv_block **out)
 {
     uint8_t *copy = kv_alloc(stored.len);
     memcpy(copy, stored.data, stored.len);
-    return kv_block_open(copy, stored.len, UID_SUM, OFFSET, true, out);
+    return kv_block_open(copy, stored.len, UID_SUM, NULL, OFFSET, true, out);
 }
 
 static void expect_same(const struct kv_block *block, const struct sst_data *data)
@@ -127,8 +127,8 @@ Test(block, the_same_bytes_at_another_place_or_in_another_file_are_damage)
     for (int which = 0; which < 2; which++) {
         uint8_t *copy = kv_alloc(stored.len);
         memcpy(copy, stored.data, stored.len);
-        kv_status rc = which ? kv_block_open(copy, stored.len, UID_SUM, OFFSET + 1, true, &block)
-                             : kv_block_open(copy, stored.len, UID_SUM + 1, OFFSET, true, &block);
+        kv_status rc = which ? kv_block_open(copy, stored.len, UID_SUM, NULL, OFFSET + 1, true, &block)
+                             : kv_block_open(copy, stored.len, UID_SUM + 1, NULL, OFFSET, true, &block);
         cr_assert_eq(rc, KV_CORRUPT);
     }
     kv_buf_release(&stored);
@@ -228,11 +228,11 @@ Test(block, what_compression_does_not_save_an_eighth_of_is_stored_plain)
     kv_prng_init(&prng, 3);
     for (size_t i = 0; i < sizeof noise; i++)
         noise[i] = (uint8_t)kv_prng_next(&prng);
-    cr_assert_eq(kv_block_store(kv_slice_of(noise, 1000), KV_CODEC_ZSTD, 0, 0, &stored), KV_OK);
+    cr_assert_eq(kv_block_store(kv_slice_of(noise, 1000), KV_CODEC_ZSTD, 0, NULL, 0, &stored), KV_OK);
     cr_assert_eq(stored.len, 1000 + KV_BLOCK_TRAILER_LEN);
     cr_assert_eq(stored.data[1000], KV_CODEC_PLAIN);
     kv_buf_clear(&stored);
-    cr_assert_eq(kv_block_store(kv_slice_of(zeros, 1000), KV_CODEC_ZSTD, 0, 0, &stored), KV_OK);
+    cr_assert_eq(kv_block_store(kv_slice_of(zeros, 1000), KV_CODEC_ZSTD, 0, NULL, 0, &stored), KV_OK);
     cr_assert_lt(stored.len, 100);
     kv_buf_release(&stored);
 }
@@ -249,7 +249,7 @@ Test(block, a_failed_allocation_is_reported)
         uint8_t *copy = kv_alloc(stored.len);
         memcpy(copy, stored.data, stored.len);
         sst_malloc_fail_nth(nth);
-        kv_status rc = kv_block_open(copy, stored.len, UID_SUM, OFFSET, true, &block);
+        kv_status rc = kv_block_open(copy, stored.len, UID_SUM, NULL, OFFSET, true, &block);
         bool failed = sst_malloc_failed();
         sst_malloc_fail_nth(0);
         cr_assert_eq(rc, failed ? KV_NO_MEMORY : KV_OK);

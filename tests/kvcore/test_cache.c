@@ -15,9 +15,10 @@ static struct kv_block *block_of(uint64_t id, uint64_t offset, size_t len)
     uint8_t *payload = kv_zalloc(1, len);
     kv_put_fixed64(payload, id);
     kv_put_fixed64(payload + 8, offset);
-    cr_assert_eq(kv_block_store(kv_slice_of(payload, len), KV_CODEC_PLAIN, 0, offset, &stored), KV_OK);
+    cr_assert_eq(kv_block_store(kv_slice_of(payload, len), KV_CODEC_PLAIN, 0, NULL, offset, &stored), KV_OK);
     kv_free(payload);
-    cr_assert_eq(kv_block_open(stored.data, stored.len, 0, offset, false, &block), KV_OK); /* takes it over */
+    cr_assert_eq(kv_block_open(stored.data, stored.len, 0, NULL, offset, false, &block),
+                 KV_OK); /* takes it over */
     return block;
 }
 

@@ -70,10 +70,12 @@ static void expect_walks(struct kv_table *table, const struct sst_data *data, co
     kv_arena_release(&arena);
 }
 
-Test(table, answers_what_a_sorted_array_answers)
+static void answers_as_an_array(bool sealed)
 {
     struct sst_kit kit;
     sst_kit_init(&kit, 1 << 20);
+    if (sealed)
+        sst_kit_encrypt(&kit);
     for (size_t s = 0; s < SHAPES; s++) {
         for (uint32_t block_bytes = 64; block_bytes <= 4096; block_bytes *= 8) {
             struct sst_data data;
@@ -94,6 +96,12 @@ Test(table, answers_what_a_sorted_array_answers)
         }
     }
     sst_kit_release(&kit);
+}
+
+Test(table, answers_what_a_sorted_array_answers)
+{
+    answers_as_an_array(false);
+    answers_as_an_array(true);
 }
 
 Test(table, an_index_of_two_levels_answers_the_same)
@@ -376,23 +384,30 @@ static kv_status read_all(struct sst_kit *kit, const char *name, const struct ss
     return verified < 0 ? verified : walked < 0 ? walked : KV_OK;
 }
 
-static void small_table(struct sst_kit *kit, struct sst_data *data, struct kv_buf *bytes)
+static void small_table_sealed(struct sst_kit *kit, struct sst_data *data, struct kv_buf *bytes, bool sealed)
 {
     const struct sst_shape shape = {.versions = 3, .deletes = true};
     struct sst_build how = {.name = "1.tbl", .block_bytes = 64, .codec = KV_CODEC_SNAPPY};
     sst_kit_init(kit, 1 << 20);
+    if (sealed)
+        sst_kit_encrypt(kit);
     sst_data_random(data, 14, 30, &shape);
     cr_assert_eq(sst_build(kit, &how, data, NULL, NULL), KV_OK);
     sst_file_read(kit, "1.tbl", bytes);
     cr_assert_eq(read_all(kit, "1.tbl", data), KV_OK);
 }
 
-Test(table, every_flipped_bit_is_found, .timeout = 120)
+static void small_table(struct sst_kit *kit, struct sst_data *data, struct kv_buf *bytes)
+{
+    small_table_sealed(kit, data, bytes, false);
+}
+
+static void flip_every_bit(bool sealed)
 {
     struct sst_kit kit;
     struct sst_data data;
     struct kv_buf bytes = {0};
-    small_table(&kit, &data, &bytes);
+    small_table_sealed(&kit, &data, &bytes, sealed);
     for (size_t bit = 0; bit < bytes.len * 8; bit++) {
         bytes.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
         sst_file_write(&kit, "2.tbl", kv_buf_slice(&bytes));
@@ -406,12 +421,22 @@ Test(table, every_flipped_bit_is_found, .timeout = 120)
     sst_kit_release(&kit);
 }
 
-Test(table, every_cut_and_anything_appended_is_found)
+Test(table, every_flipped_bit_is_found, .timeout = 120)
+{
+    flip_every_bit(false);
+}
+
+Test(table, every_flipped_bit_of_an_encrypted_one_is_found, .timeout = 120)
+{
+    flip_every_bit(true);
+}
+
+static void cut_everywhere(bool sealed)
 {
     struct sst_kit kit;
     struct sst_data data;
     struct kv_buf bytes = {0};
-    small_table(&kit, &data, &bytes);
+    small_table_sealed(&kit, &data, &bytes, sealed);
     size_t whole = bytes.len;
     for (size_t len = 0; len < whole; len++) {
         sst_file_write(&kit, "2.tbl", kv_slice_of(bytes.data, len));
@@ -422,6 +447,73 @@ Test(table, every_cut_and_anything_appended_is_found)
         sst_file_write(&kit, "2.tbl", kv_buf_slice(&bytes));
         cr_assert_eq(read_all(&kit, "2.tbl", &data), KV_CORRUPT);
     }
+    kv_buf_release(&bytes);
+    sst_data_release(&data);
+    sst_kit_release(&kit);
+}
+
+Test(table, every_cut_and_anything_appended_is_found)
+{
+    cut_everywhere(false);
+    cut_everywhere(true);
+}
+
+/* The same entries in two files under one data key: no block of one is one of the other, nor of another place in its own. */
+Test(table, blocks_of_an_encrypted_one_open_in_their_own_file_and_place_only)
+{
+    struct sst_kit kit;
+    struct sst_data data;
+    struct kv_buf bytes = {0}, other = {0}, mixed = {0};
+    small_table_sealed(&kit, &data, &bytes, true);
+    struct sst_build how = {.name = "3.tbl", .block_bytes = 64, .codec = KV_CODEC_SNAPPY};
+    cr_assert_eq(sst_build(&kit, &how, &data, NULL, NULL), KV_OK);
+    sst_file_read(&kit, "3.tbl", &other);
+    cr_assert_eq(bytes.len, other.len);
+    size_t same = 0;
+    for (size_t i = KV_FILE_HEADER_LEN; i < bytes.len - 8; i++)
+        same += bytes.data[i] == other.data[i];
+    cr_assert_lt(same, bytes.len / 32, "nothing in them is alike");
+    for (size_t i = 0; i < data.n; i++)
+        for (size_t at = KV_FILE_HEADER_LEN;
+             data.entries[i].value.len >= 6 && at + data.entries[i].value.len <= bytes.len; at++)
+            cr_assert_neq(memcmp(bytes.data + at, data.entries[i].value.data, data.entries[i].value.len), 0);
+    /* header of one, rest of the other; and one's block in the other */
+    cr_assert_eq(kv_buf_append(&mixed, kv_buf_slice(&bytes)), KV_OK);
+    memcpy(mixed.data, other.data, KV_FILE_HEADER_LEN);
+    sst_file_write(&kit, "2.tbl", kv_buf_slice(&mixed));
+    cr_assert_eq(read_all(&kit, "2.tbl", &data), KV_CORRUPT);
+    memcpy(mixed.data, bytes.data, mixed.len);
+    memcpy(mixed.data + KV_FILE_HEADER_LEN, other.data + KV_FILE_HEADER_LEN, 60);
+    sst_file_write(&kit, "2.tbl", kv_buf_slice(&mixed));
+    cr_assert_eq(read_all(&kit, "2.tbl", &data), KV_CORRUPT);
+    kv_buf_release(&bytes);
+    kv_buf_release(&other);
+    kv_buf_release(&mixed);
+    sst_data_release(&data);
+    sst_kit_release(&kit);
+}
+
+Test(table, an_encrypted_one_needs_its_key_and_a_plain_one_is_no_replacement)
+{
+    struct sst_kit kit;
+    struct sst_data data;
+    struct kv_buf bytes = {0};
+    struct kv_table *table = NULL;
+    struct kv_err err = {0};
+    small_table_sealed(&kit, &data, &bytes, true);
+    struct kv_keyring *keys = kit.keys;
+    kit.keys = NULL;
+    cr_assert_eq(sst_open(&kit, "1.tbl", 0, &table, &err), KV_WRONG_KEY);
+    cr_assert(strstr(err.text, "1.tbl is encrypted"), "%s", err.text);
+    struct sst_build how = {.name = "3.tbl"};
+    cr_assert_eq(sst_build(&kit, &how, &data, NULL, NULL), KV_OK);
+    kit.keys = keys;
+    cr_assert_eq(sst_open(&kit, "3.tbl", 0, &table, &err), KV_CORRUPT);
+    cr_assert(strstr(err.text, "3.tbl is not encrypted"), "%s", err.text);
+    kv_keyring_plain_below(keys, 13);
+    cr_assert_eq(sst_open(&kit, "3.tbl", 0, &table, &err), KV_OK);
+    cr_assert_eq(kv_table_properties(table)->key_id, 0);
+    kv_table_unref(table);
     kv_buf_release(&bytes);
     sst_data_release(&data);
     sst_kit_release(&kit);
@@ -500,12 +592,12 @@ Test(table, damage_is_named_and_stays_local)
 
 /* ---- failures */
 
-Test(table, any_failed_allocation_is_reported)
+static void fail_every_allocation(bool sealed)
 {
     struct sst_kit kit;
     struct sst_data data;
     struct kv_buf bytes = {0};
-    small_table(&kit, &data, &bytes);
+    small_table_sealed(&kit, &data, &bytes, sealed);
     bool failed = true;
     for (uint64_t nth = 1; failed; nth++) {
         struct sst_build how = {.name = "2.tbl", .block_bytes = 64, .codec = KV_CODEC_ZSTD};
@@ -548,6 +640,12 @@ Test(table, any_failed_allocation_is_reported)
     kv_buf_release(&bytes);
     sst_data_release(&data);
     sst_kit_release(&kit);
+}
+
+Test(table, any_failed_allocation_is_reported)
+{
+    fail_every_allocation(false);
+    fail_every_allocation(true);
 }
 
 Test(table, any_failed_operation_of_a_build_is_reported_and_leaves_nothing_behind)

@@ -42,11 +42,22 @@ void sst_kit_init(struct sst_kit *kit, uint64_t cache_bytes)
     KV_ASSERT(kv_vfs_dir_open(kit->vfs, "db", true, &kit->dir, NULL) == KV_OK);
     KV_ASSERT(kv_cache_new(cache_bytes, &kit->cache) == KV_OK);
     sst_clock_init(&kit->clock, 7);
+    kit->keys = NULL;
+}
+
+void sst_kit_encrypt(struct sst_kit *kit)
+{
+    static const uint8_t master[KV_CIPHER_KEY_LEN] = "a master key of thirty-two bytes";
+    struct kv_data_key key;
+    KV_ASSERT(kv_keyring_new(master, sst_uuid, &kit->keys) == KV_OK);
+    KV_ASSERT(kv_keyring_make(kit->keys, &kit->clock.clock, &key) == KV_OK);
+    KV_ASSERT(kv_keyring_add(kit->keys, &key, NULL) == KV_OK);
 }
 
 void sst_kit_release(struct sst_kit *kit)
 {
     kv_cache_free(kit->cache);
+    kv_keyring_free(kit->keys);
     kv_dir_close(kit->dir);
     kv_vfs_mem_free(kit->vfs);
 }
@@ -130,6 +141,7 @@ kv_status sst_build(struct sst_kit *kit, const struct sst_build *how, const stru
                                              .db_uuid = sst_uuid,
                                              .owner_epoch = 1,
                                              .clock = &kit->clock.clock,
+                                             .keys = kit->keys,
                                              .space = 3,
                                              .space_name = "chunks",
                                              .codec = how->codec,
@@ -150,8 +162,13 @@ kv_status sst_build(struct sst_kit *kit, const struct sst_build *how, const stru
 kv_status sst_open(struct sst_kit *kit, const char *name, uint64_t version, struct kv_table **out,
                    struct kv_err *err)
 {
-    struct kv_table_open_options options = {
-        .dir = kit->dir, .name = name, .cache = kit->cache, .db_uuid = sst_uuid, .version = version};
+    struct kv_table_open_options options = {.dir = kit->dir,
+                                            .name = name,
+                                            .cache = kit->cache,
+                                            .db_uuid = sst_uuid,
+                                            .version = version,
+                                            .keys = kit->keys,
+                                            .number = 12};
     return kv_table_open(&options, out, err);
 }
 

@@ -24,9 +24,11 @@ struct sst_kit {
     struct kv_dir *dir;
     struct kv_cache *cache;
     struct sst_clock clock;
+    struct kv_keyring *keys; /* NULL: tables are plain */
 };
 void sst_kit_init(struct sst_kit *kit, uint64_t cache_bytes);
 void sst_kit_release(struct sst_kit *kit);
+void sst_kit_encrypt(struct sst_kit *kit); /* tables are encrypted from now on */
 extern const uint8_t sst_uuid[16];
 
 struct sst_data {
