@@ -17,6 +17,7 @@ DEPS := gcc make pkg-config git ca-certificates libmicrohttpd-dev libzstd-dev li
 DEPS_LINT := clang-tidy-14 clang-format-14 cppcheck
 DEPS_FUZZ := clang-14 libclang-rt-14-dev
 DEPS_BENCH := prometheus prometheus-node-exporter victoria-metrics
+DEPS_BENCH_KV := librocksdb-dev libleveldb-dev liblmdb-dev libwiredtiger-dev golang-go golang-github-dgraph-io-badger-dev
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wwrite-strings
 CPPFLAGS += -I. -D_GNU_SOURCE
@@ -94,7 +95,7 @@ $(B)/kvtool: $(B)/tools/kvtool.o $(KV_OBJ)
 deps: ## install the Debian packages; does nothing when they are there
 	$(Q)sh tools/deps.sh $(DEPS)
 deps-%:
-	$(Q)sh tools/deps.sh $(DEPS) $(DEPS_$(shell echo $* | tr a-z A-Z))
+	$(Q)sh tools/deps.sh $(DEPS) $(DEPS_$(shell echo $* | tr a-z- A-Z_))
 
 run: deps ## deps, build, serve ./data on 127.0.0.1:9430
 	$(Q)$(MAKE) --no-print-directory all
@@ -116,11 +117,20 @@ $(B)/tests/unit-$(1): $$(call obj,$$(wildcard tests/$(1)/*.c)) $$(SUPPORT_OBJ) $
 endef
 $(foreach l,$(LAYERS),$(eval $(call unit_rule,$(l))))
 
-PROGRAM_SRC := $(wildcard tests/crash/*.c tests/stress/*.c bench/*.c)
+PROGRAM_SRC := $(filter-out bench/kv_%,$(wildcard tests/crash/*.c tests/stress/*.c bench/*.c))
 PROGRAMS := $(patsubst %.c,$(B)/%,$(PROGRAM_SRC))
 $(PROGRAMS): $(B)/%: $(B)/%.o $(SUPPORT_OBJ) $(B)/tests/libhttp.a $(B)/libtidemark.a
 	$(if $(V),,@echo "  LD  $@")
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(ALL_LIBS)
+
+# kvcore beside other stores: one program with all their libraries, and one in Go. Only bench-kv builds them.
+KV_BENCH := $(B)/bench/kv_bench $(B)/bench/kv_bench_badger
+$(B)/bench/kv_bench: $(call obj,$(wildcard bench/kv_*.c)) $(B)/libtidemark.a
+	$(if $(V),,@echo "  LD  $@")
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lrocksdb -lleveldb -llmdb -lwiredtiger $(KV_LIBS)
+$(B)/bench/kv_bench_badger: bench/badger/main.go
+	$(if $(V),,@echo "  GO  $@")
+	$(Q)GOPATH=/usr/share/gocode GO111MODULE=off GOCACHE=$(abspath $(B))/bench/go go build -o $@ $<
 
 # The PromQL conformance runner as a program, for reading its report: build/MODE/tests/promql/promqltest_main -v FILE...
 PROMQLTEST := $(patsubst %.c,$(B)/%,$(wildcard tests/promql/*_main.c))
@@ -167,8 +177,11 @@ bench-recovery: all $(PROGRAMS) ## ready after kill -9 with ten million samples 
 	$(Q)python3 bench/recovery.py $(B)
 bench-kill9: deps-bench all $(PROGRAMS) ## what each server still has of answered samples after kill -9
 	$(Q)python3 bench/kill9_peer.py $(B)
-bench-kv: all $(PROGRAMS) ## the engine's parts alone (peers come with the levelled style)
-	$(Q)for b in $(wildcard bench/bench_*.c); do $(B)/$${b%.c} || exit 1; done
+# SIZE=quick: three minutes instead of forty.
+SIZE ?= full
+bench-kv: deps-bench-kv ## kvcore beside RocksDB, LevelDB, LMDB, WiredTiger, BadgerDB (SIZE=quick|full)
+	$(Q)$(MAKE) --no-print-directory all $(KV_BENCH)
+	$(Q)python3 bench/kv.py --size $(SIZE) $(B)/bench
 
 install: all ## DESTDIR= PREFIX=
 	$(Q)sh tools/install.sh "$(B)" "$(DESTDIR)" "$(PREFIX)" "$(VERSION)"
