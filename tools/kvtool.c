@@ -202,7 +202,7 @@ static kv_status dump_log(const struct opened *at, struct kv_err *err)
     kv_status rc;
     if (!kv_log_name_parse(at->name, &number))
         return kv_fail(err, KV_INVALID, 0, "%s is not the name of a log file", at->name);
-    KV_TRY(kv_log_reader_open(&reader, at->dir, number, NULL, err));
+    KV_TRY(kv_log_reader_open(&reader, at->dir, number, NULL, NULL, err));
     seq = reader.header.first_seq;
     printf("first_seq=%" PRIu64 " edit=%" PRIu64 " owner_epoch=%" PRIu64 " bytes=%" PRIu64 "\n", seq,
            reader.header.edit, reader.header.owner_epoch, reader.size);

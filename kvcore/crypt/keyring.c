@@ -281,10 +281,15 @@ static kv_status file_key(const uint8_t *parent, const uint8_t raw[KV_FILE_HEADE
                    KV_CIPHER_KEY_LEN);
 }
 
+bool kv_keyring_may_be_plain(const struct kv_keyring *keys, uint64_t number)
+{
+    return !keys || number == 0 || number < atomic_load(&keys->plain_below);
+}
+
 static kv_status cipher_plain(const struct kv_keyring *keys, uint64_t number, const char *name,
                               struct kv_err *err)
 {
-    if (keys && number && number >= atomic_load(&keys->plain_below))
+    if (!kv_keyring_may_be_plain(keys, number))
         return kv_fail(err, KV_CORRUPT, 0, "%s is not encrypted, in a database that is: not the file it was",
                        name);
     return KV_OK;

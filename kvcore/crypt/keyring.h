@@ -69,6 +69,8 @@ void kv_keyring_drop_next(struct kv_keyring *keys);
 uint64_t kv_keyring_key_for(struct kv_keyring *keys, enum kv_file_kind kind);
 /* From now on only files numbered below may be plain: those of before the database was encrypted. */
 void kv_keyring_plain_below(struct kv_keyring *keys, uint64_t number);
+/* May a file of this number be plain? */
+bool kv_keyring_may_be_plain(const struct kv_keyring *keys, uint64_t number);
 /* The cipher of the file whose checked header is raw, new or found; *out NULL: it is plain. number: of the file; 0: of
  * no matter. name is for texts. */
 KV_MUST kv_status kv_keyring_cipher(struct kv_keyring *keys, const uint8_t raw[KV_FILE_HEADER_LEN],

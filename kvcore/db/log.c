@@ -6,7 +6,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { RESERVE_STEP_BYTES = 4 << 20, BUF_KEEP_BYTES = 8 << 20, NUMBER_TRIES = 100000 };
+enum {
+    RESERVE_STEP_BYTES = 4 << 20,
+    BUF_KEEP_BYTES = 8 << 20,
+    SEALED_BYTES = 1 << 20, /* of an encrypted file, appended at a time */
+    NUMBER_TRIES = 100000
+};
 
 /* ---- names */
 
@@ -147,7 +152,9 @@ static kv_status seal_others(struct kv_log *log, uint64_t current, struct kv_err
 static void file_close(struct kv_log *log)
 {
     kv_file_close(log->file);
+    kv_cipher_free(log->cipher);
     log->file = NULL;
+    log->cipher = NULL;
     log->file_bad = false;
     log->reserved = 0;
 }
@@ -171,7 +178,7 @@ static kv_status number_take(struct kv_log *log, uint64_t *number, uint64_t *edi
 
 /* A new file whose header and name are durable, so that a record in it is never without them. */
 static kv_status file_create(struct kv_log *log, uint64_t first_seq, struct kv_file **out, uint64_t *number,
-                             uint32_t *uid_sum, struct kv_err *err)
+                             uint32_t *uid_sum, struct kv_cipher **cipher, struct kv_err *err)
 {
     struct kv_dir *dir = log->options.dir;
     struct kv_file_header header = {.kind = KV_FILE_LOG,
@@ -182,12 +189,15 @@ static kv_status file_create(struct kv_log *log, uint64_t first_seq, struct kv_f
     char name[KV_LOG_NAME_MAX];
     struct kv_file *file = NULL;
     kv_status rc;
+    *cipher = NULL;
     KV_TRY(number_take(log, number, &header.edit, err));
     memcpy(header.uuid, log->options.uuid, sizeof header.uuid);
     kv_clock_entropy(log->options.clock, header.uid, sizeof header.uid);
     kv_clock_entropy(log->options.clock, header.salt, sizeof header.salt);
+    header.key_id = kv_keyring_key_for(log->options.keys, KV_FILE_LOG);
     kv_file_header_encode(&header, raw);
     kv_log_name(name, *number);
+    KV_TRY(kv_keyring_cipher(log->options.keys, raw, *number, name, cipher, err));
     KV_TRY(kv_dir_create(dir, name, &file, err));
     KV_TRY(kv_file_append(file, 0, kv_slice_of(raw, sizeof raw), err));
     KV_TRY(kv_file_sync(file, err));
@@ -195,6 +205,10 @@ static kv_status file_create(struct kv_log *log, uint64_t first_seq, struct kv_f
     *out = file;
     *uid_sum = kv_log_uid_sum(header.uid);
 out:
+    if (rc < 0) {
+        kv_cipher_free(*cipher);
+        *cipher = NULL;
+    }
     if (rc < 0 && file) {
         kv_file_close(file);
         (void)dir->ops->remove(dir, name, NULL); /* else a leftover: it has no record and nobody knows it */
@@ -208,18 +222,20 @@ static kv_status file_begin(struct kv_log *log, uint64_t first_seq, struct kv_er
     struct kv_file *file = NULL;
     uint64_t number = 0;
     uint32_t uid_sum = 0;
+    struct kv_cipher *cipher = NULL;
     kv_mutex_lock(&log->lock);
     kv_status rc = kv_log_files_reserve(log);
     kv_mutex_unlock(&log->lock);
     if (rc < 0)
         return kv_fail(err, rc, 0, "beginning a log file");
-    rc = file_create(log, first_seq, &file, &number, &uid_sum, err);
+    rc = file_create(log, first_seq, &file, &number, &uid_sum, &cipher, err);
     if (rc < 0)
         return rc;
     file_close(log);
     log->file = file;
     log->number = number;
     log->uid_sum = uid_sum;
+    log->cipher = cipher;
     log->end = log->synced_end = KV_FILE_HEADER_LEN;
     log->announced = false;
     kv_mutex_lock(&log->lock);
@@ -250,15 +266,49 @@ static kv_status reserve_ahead(struct kv_log *log, size_t len, struct kv_err *er
     return rc == KV_NO_SPACE ? rc : KV_OK; /* otherwise only a hint */
 }
 
+/* Into an encrypted file. What lies in buf stays as it is: after a failure it is sealed anew for another file. An offset
+ * is sealed a second time under no cipher, for whatever fails here makes the file bad. */
+static kv_status append_sealed(struct kv_log *log, const uint8_t *at, const uint8_t *end, struct kv_err *err)
+{
+    uint64_t offset = log->end;
+    while (at < end) {
+        size_t sealed = 0, size = 0;
+        do {
+            kv_status rc = kv_log_fragment_seal(&at, log->cipher, offset + sealed, log->synced_seq,
+                                                log->sealed.data + sealed, &size);
+            if (rc < 0)
+                return kv_fail(err, rc, 0, "encrypting the log");
+            sealed += size;
+        } while (at < end && sealed < SEALED_BYTES);
+        kv_status rc = kv_file_append(log->file, offset, kv_slice_of(log->sealed.data, sealed), err);
+        if (rc < 0)
+            return rc;
+        offset += sealed;
+    }
+    return KV_OK;
+}
+
+static kv_status append_bytes(struct kv_log *log, uint8_t *bytes, size_t len, struct kv_err *err)
+{
+    if (log->cipher)
+        return append_sealed(log, bytes, bytes + len, err);
+    kv_log_frame_stamp(bytes, len, log->uid_sum, log->end, log->synced_seq);
+    return kv_file_append(log->file, log->end, kv_slice_of(bytes, len), err);
+}
+
 /* Appends buf from `from` on. On failure the file is bad, or nothing was written. */
 static kv_status append_from(struct kv_log *log, size_t from, struct kv_err *err)
 {
-    size_t len = log->buf.len - from;
+    size_t plain = log->buf.len - from, len = plain;
+    if (log->cipher) {
+        if (kv_buf_reserve(&log->sealed, SEALED_BYTES + KV_LOG_FRAGMENT_SEALED_MAX) < 0)
+            return kv_fail(err, KV_NO_MEMORY, 0, "out of memory encrypting the log");
+        len = kv_log_sealed_len(log->buf.data + from, plain);
+    }
     kv_status rc = reserve_ahead(log, len, err);
     if (rc < 0)
         return rc;
-    kv_log_frame_stamp(log->buf.data + from, len, log->uid_sum, log->end, log->synced_seq);
-    rc = kv_file_append(log->file, log->end, kv_slice_of(log->buf.data + from, len), err);
+    rc = append_bytes(log, log->buf.data + from, plain, err);
     if (rc < 0) {
         log->file_bad = true;
         return rc;
@@ -544,8 +594,9 @@ kv_status kv_log_close(struct kv_log *log, struct kv_err *err)
         if (rc == KV_OK && log->file)
             rc = seal_others(log, 0, err);
     }
-    kv_file_close(log->file);
+    file_close(log);
     kv_buf_release(&log->buf);
+    kv_buf_release(&log->sealed);
     kv_mutex_release(&log->lock);
     kv_free(log->files);
     kv_free(log->doomed);

@@ -23,6 +23,7 @@
 #define KV_LOG_H
 
 #include "kvcore/base/file_header.h"
+#include "kvcore/crypt/keyring.h"
 #include "kvcore/kv.h"
 #include "kvcore/os/clock.h"
 #include "kvcore/os/vfs.h"
@@ -66,7 +67,9 @@ struct kv_log_options {
     const struct kv_logger *log; /* may be NULL */
     uint8_t uuid[KV_UUID_LEN];
     uint64_t owner_epoch;
-    uint64_t file_bytes;  /* roll past this. 0: 64 MiB */
+    uint64_t file_bytes; /* roll past this. 0: 64 MiB */
+    struct kv_keyring
+        *keys;            /* encrypts new files and opens old ones; outlives the log. NULL: not encrypted */
     bool forget_unsynced; /* KV_DURABILITY_OS: do not keep unsynced records in memory; a failed sync is then
                              the end */
     struct kv_log_hooks hooks; /* may be empty when nothing is ever written */

@@ -30,6 +30,8 @@ struct kv_log {
 
     struct kv_file *file; /* being written; NULL: the next write begins one */
     uint32_t uid_sum;
+    struct kv_cipher *cipher; /* of the file; NULL: it is not encrypted */
+    struct kv_buf sealed;     /* fragments on their way into an encrypted file */
     uint64_t number, end, reserved;
     uint64_t highest; /* number of any log file seen in the directory or begun */
     bool announced;   /* the manifest knows file `number` and every seal before it */

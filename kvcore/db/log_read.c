@@ -3,10 +3,10 @@
 #include "kvcore/base/mem.h"
 
 enum { WINDOW_BYTES = 512 * 1024 };
-_Static_assert(WINDOW_BYTES >= 2 * KV_LOG_FRAGMENT_MAX, "a fragment always fits");
+_Static_assert(WINDOW_BYTES >= 2 * KV_LOG_FRAGMENT_SEALED_MAX, "a fragment always fits");
 
 kv_status kv_log_reader_open(struct kv_log_reader *reader, struct kv_dir *dir, uint64_t number,
-                             const uint8_t *uuid, struct kv_err *err)
+                             const uint8_t *uuid, struct kv_keyring *keys, struct kv_err *err)
 {
     char name[KV_LOG_NAME_MAX];
     uint8_t raw[KV_FILE_HEADER_LEN];
@@ -22,10 +22,16 @@ kv_status kv_log_reader_open(struct kv_log_reader *reader, struct kv_dir *dir, u
     KV_TRY(reader->window ? KV_OK : kv_fail(err, KV_NO_MEMORY, 0, "reading %s", name));
     KV_TRY(reader->file->ops->read_at(reader->file, &range, 1, err));
     struct kv_file_expect expect = {
-        .kind = KV_FILE_LOG, .format_max = KV_LOG_FORMAT, .uuid = uuid, .name = name};
+        .kind = KV_FILE_LOG, .format_max = KV_LOG_FORMAT, .uuid = uuid, .name = name, .encrypted = true};
+    if (!kv_keyring_may_be_plain(keys, number))
+        reader->limit = KV_FILE_HEADER_LEN; /* without a cipher nothing of it is believed */
     if (range.got == sizeof raw) /* a salvage tries it even where the header as a whole is damaged */
         reader->uid_sum = kv_log_uid_sum(raw + KV_FILE_HEADER_AT_UID);
     KV_TRY(kv_file_header_check(kv_slice_of(raw, range.got), &expect, &reader->header, err));
+    KV_TRY(kv_keyring_cipher(keys, raw, number, name, &reader->cipher, err));
+    reader->limit = reader->size;
+    if (reader->cipher && !(reader->plain = kv_alloc(KV_LOG_FRAGMENT_MAX)))
+        rc = kv_fail(err, KV_NO_MEMORY, 0, "reading %s", name);
 out:
     return rc;
 }
@@ -34,6 +40,10 @@ void kv_log_reader_close(struct kv_log_reader *reader)
 {
     kv_file_close(reader->file);
     kv_free(reader->window);
+    kv_free(reader->plain);
+    kv_cipher_free(reader->cipher);
+    reader->plain = NULL;
+    reader->cipher = NULL;
     kv_buf_release(&reader->joined);
     reader->file = NULL;
     reader->window = NULL;
@@ -66,10 +76,13 @@ static kv_status reader_fragment(struct kv_log_reader *reader, uint64_t offset, 
                                  struct kv_err *err)
 {
     kv_slice bytes = {0};
-    kv_status rc = reader_bytes(reader, offset, KV_LOG_FRAGMENT_MAX, &bytes, err);
+    kv_status rc = reader_bytes(reader, offset, KV_LOG_FRAGMENT_SEALED_MAX, &bytes, err);
     if (rc < 0)
         return rc;
-    return kv_log_fragment_valid(bytes, reader->uid_sum, offset, out) ? KV_OK : KV_CORRUPT;
+    if (!reader->cipher)
+        return kv_log_fragment_valid(bytes, reader->uid_sum, offset, out) ? KV_OK : KV_CORRUPT;
+    rc = kv_log_fragment_open(bytes, reader->cipher, offset, reader->plain, out);
+    return rc == KV_NO_MEMORY ? kv_fail(err, rc, 0, "decrypting a log") : rc;
 }
 
 /* Joins the record whose first fragment was read. Its fragments lie side by side. */
@@ -141,13 +154,16 @@ kv_status kv_log_reader_resync(struct kv_log_reader *reader, struct kv_log_fragm
 
 kv_status kv_log_reader_has_magic(struct kv_log_reader *reader, bool *found, struct kv_err *err)
 {
+    kv_status rc = KV_OK;
+    uint64_t limit = reader->limit;
     *found = false;
-    for (uint64_t at = KV_FILE_HEADER_LEN; at + 4 <= reader->limit && !*found; at += KV_LOG_ALIGN) {
+    reader->limit = reader->size;
+    for (uint64_t at = KV_FILE_HEADER_LEN; at + 4 <= reader->size && !*found && rc == KV_OK;
+         at += KV_LOG_ALIGN) {
         kv_slice bytes = {0};
-        kv_status rc = reader_bytes(reader, at, 4, &bytes, err);
-        if (rc < 0)
-            return rc;
-        *found = bytes.len == 4 && kv_get_fixed32(bytes.data) == KV_LOG_MAGIC;
+        rc = reader_bytes(reader, at, 4, &bytes, err);
+        *found = rc == KV_OK && bytes.len == 4 && kv_get_fixed32(bytes.data) == KV_LOG_MAGIC;
     }
-    return KV_OK;
+    reader->limit = limit;
+    return rc;
 }

@@ -11,15 +11,18 @@
 #ifndef KV_LOG_READ_H
 #define KV_LOG_READ_H
 
+#include "kvcore/crypt/keyring.h"
 #include "kvcore/db/log_frame.h"
 
 struct kv_log_reader {
     struct kv_file *file; /* owned */
     struct kv_file_header header;
     uint32_t uid_sum;
-    uint64_t size;   /* of the file */
-    uint64_t limit;  /* nothing is read past it: size, or a seal */
-    uint64_t offset; /* of the record that kv_log_reader_next reads */
+    struct kv_cipher *cipher; /* owned; NULL: the file is not encrypted */
+    uint8_t *plain;           /* the newest fragment of an encrypted one */
+    uint64_t size;            /* of the file */
+    uint64_t limit;           /* nothing is read past it: size, or a seal */
+    uint64_t offset;          /* of the record that kv_log_reader_next reads */
     /* The window: bytes [base, base + len) of the file. */
     uint8_t *window;
     uint64_t base;
@@ -33,9 +36,10 @@ struct kv_log_item {
 };
 
 /* Opens the file and its header. err texts name it. KV_CORRUPT, KV_TOO_NEW: the header (size is set all the
- * same, if the file opened). uuid NULL: any database's. */
+ * same, if the file opened). uuid NULL: any database's. keys: of the database, NULL when it is not encrypted; KV_WRONG_KEY.
+ */
 KV_MUST kv_status kv_log_reader_open(struct kv_log_reader *reader, struct kv_dir *dir, uint64_t number,
-                                     const uint8_t *uuid, struct kv_err *err);
+                                     const uint8_t *uuid, struct kv_keyring *keys, struct kv_err *err);
 void kv_log_reader_close(struct kv_log_reader *reader);
 
 /* The record at reader->offset, whose sequence must be seq; moves behind it. KV_END at the limit. KV_CORRUPT:

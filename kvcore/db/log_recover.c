@@ -108,21 +108,17 @@ static kv_status check_present(struct recovery *r, struct kv_err *err)
 
 /* ---- the first pass */
 
-static kv_status load_raw(struct kv_log *log, struct kv_log_reader *reader, const struct kv_log_item *item,
-                          struct kv_err *err)
+/* Keeps a record that will be written again. */
+static kv_status load_item(struct kv_log *log, const struct kv_log_item *item, struct kv_err *err)
 {
-    size_t len = (size_t)(item->end - item->offset);
-    if (len == 0)
+    if (item->payload.len == 0)
         return KV_OK;
-    uint8_t *at = kv_buf_extend(&log->buf, len);
-    if (!at)
-        return kv_fail(err, KV_NO_MEMORY, 0, "keeping %zu bytes of the log's tail", len);
-    return kv_file_read_exact(reader->file, item->offset, len, at, err);
+    kv_status rc = kv_log_frame_add_payload(&log->buf, item->seq, item->payload);
+    return rc < 0 ? kv_fail(err, rc, 0, "keeping %zu bytes of the log's tail", item->payload.len) : rc;
 }
 
 /* Salvage: everything that is kept will be written again; commits of nothing stand in for what is lost. */
-static kv_status salvage_keep(struct recovery *r, struct kv_log_reader *reader,
-                              const struct kv_log_item *item, struct kv_err *err)
+static kv_status salvage_keep(struct recovery *r, const struct kv_log_item *item, struct kv_err *err)
 {
     if (item->seq - r->last_seq - 1 > SALVAGE_LOST_MAX - r->log->stats.lost)
         return kv_fail(err, KV_LIMIT, 0,
@@ -134,11 +130,11 @@ static kv_status salvage_keep(struct recovery *r, struct kv_log_reader *reader,
             return kv_fail(err, rc, 0, "filling a gap in the log of %s", r->log->path);
         r->log->stats.lost++;
     }
-    return load_raw(r->log, reader, item, err);
+    return load_item(r->log, item, err);
 }
 
-static kv_status deliver(struct recovery *r, struct kv_log_reader *reader, uint64_t number,
-                         const struct kv_log_item *item, struct log_file *file, struct kv_err *err)
+static kv_status deliver(struct recovery *r, uint64_t number, const struct kv_log_item *item,
+                         struct log_file *file, struct kv_err *err)
 {
     kv_slice batch = {0}, record = {0};
     struct kv_log *log = r->log;
@@ -156,7 +152,7 @@ static kv_status deliver(struct recovery *r, struct kv_log_reader *reader, uint6
         r->proven_seq = item->synced;
     if (item->seq <= r->last_seq)
         return KV_OK; /* written again after a failed sync or an interrupted open: the same commit */
-    if (r->known->salvage && (rc = salvage_keep(r, reader, item, err)) < 0)
+    if (r->known->salvage && (rc = salvage_keep(r, item, err)) < 0)
         return rc;
     r->last_seq = item->seq;
     if (record.len) {
@@ -242,7 +238,7 @@ static kv_status scan_records(struct recovery *r, struct kv_log_reader *reader, 
     for (;;) {
         kv_status rc = kv_log_reader_next(reader, seq, &item, err);
         if (rc == KV_OK) {
-            rc = deliver(r, reader, file->seal.number, &item, file, err);
+            rc = deliver(r, file->seal.number, &item, file, err);
             seq++;
         } else if (rc == KV_CORRUPT) {
             rc = judge_bad(r, reader, file, &seq, err);
@@ -318,7 +314,10 @@ static kv_status header_failed(struct recovery *r, struct kv_log_reader *reader,
     }
     if (!announced && !found)
         return kv_log_doom(r->log, number);
-    rc = damage_or_salvage(r, number, 0, "its header is unreadable", err);
+    bool read = reader->header.kind == KV_FILE_LOG; /* it is the key that was refused */
+    rc = damage_or_salvage(
+        r, number, 0, read ? "it is plain, or under a key the manifest lacks" : "its header is unreadable",
+        err);
     return rc < 0 ? rc : salvage_headless(r, reader, number, err);
 }
 
@@ -363,7 +362,8 @@ out:
 static kv_status scan_file(struct recovery *r, uint64_t number, struct kv_err *err)
 {
     struct kv_log_reader reader;
-    kv_status rc = kv_log_reader_open(&reader, r->log->options.dir, number, r->log->options.uuid, err);
+    kv_status rc = kv_log_reader_open(&reader, r->log->options.dir, number, r->log->options.uuid,
+                                      r->log->options.keys, err);
     if (rc == KV_OK)
         rc = scan_opened(r, &reader, number, err);
     else
@@ -403,7 +403,8 @@ static kv_status load_tail_of(struct kv_log *log, struct log_file *file, uint64_
     struct kv_log_seal cut = {
         .number = file->seal.number, .valid_len = KV_FILE_HEADER_LEN, .last_seq = file->first_seq - 1};
     kv_status rc;
-    KV_TRY(kv_log_reader_open(&reader, log->options.dir, file->seal.number, log->options.uuid, err));
+    KV_TRY(kv_log_reader_open(&reader, log->options.dir, file->seal.number, log->options.uuid,
+                              log->options.keys, err));
     reader.limit = file->seal.valid_len;
     for (uint64_t seq = file->first_seq; (rc = kv_log_reader_next(&reader, seq, &item, err)) == KV_OK;
          seq++) {
@@ -415,7 +416,7 @@ static kv_status load_tail_of(struct kv_log *log, struct log_file *file, uint64_
             if (record.len)
                 cut.last_record_seq = seq;
         } else if (seq > *loaded_seq) {
-            KV_TRY(load_raw(log, &reader, &item, err));
+            KV_TRY(load_item(log, &item, err));
             *loaded_seq = seq;
         }
     }
@@ -461,7 +462,7 @@ static kv_status note_found(struct recovery *r, struct kv_err *err)
     if (log->salvage && r->based) {
         struct kv_log_item end = {
             .seq = (r->last_seq > r->known->last_seq ? r->last_seq : r->known->last_seq) + 1};
-        kv_status rc = salvage_keep(r, NULL, &end, err);
+        kv_status rc = salvage_keep(r, &end, err);
         if (rc < 0)
             return rc;
         r->proven_seq = r->base_seq - 1;

@@ -69,7 +69,8 @@ static kv_status records_file(struct kv_records *records, struct kv_err *err)
         return KV_END;
     const struct log_file *file = &records->files[records->at];
     const struct kv_log_options *options = &records->log->options;
-    kv_status rc = kv_log_reader_open(&records->reader, options->dir, file->seal.number, options->uuid, err);
+    kv_status rc = kv_log_reader_open(&records->reader, options->dir, file->seal.number, options->uuid,
+                                      options->keys, err);
     if (rc < 0) {
         kv_log_reader_close(&records->reader);
         return rc;

@@ -275,7 +275,7 @@ Test(commit, failed_group_is_undone_newest_first_with_all_behind_it)
     kv_vfs_mem_free(disk);
 }
 
-Test(commit, failed_sync_is_survived_by_writing_the_group_again_elsewhere)
+static void run_failed_sync_is_survived_by_writing_the_group_again_elsewhere(void)
 {
     for (int kind = VFS_FAULT_SYNC_KEEPS; kind <= VFS_FAULT_SYNC_REVERTS; kind++) {
         struct kv_vfs *disk = kv_vfs_mem_new();
@@ -303,6 +303,17 @@ Test(commit, failed_sync_is_survived_by_writing_the_group_again_elsewhere)
         vfs_fault_free(fault);
         kv_vfs_mem_free(disk);
     }
+}
+
+Test(commit, failed_sync_is_survived_by_writing_the_group_again_elsewhere)
+{
+    run_failed_sync_is_survived_by_writing_the_group_again_elsewhere();
+}
+
+Test(commit, failed_sync_of_an_encrypted_log_is_survived)
+{
+    log_kit_encrypt();
+    run_failed_sync_is_survived_by_writing_the_group_again_elsewhere();
 }
 
 /* A file system that kept half of a refused group: its whole records must not come back once it was refused. */
@@ -404,7 +415,7 @@ Test(commit, below_the_floor_refuses_but_takes_deletes_and_resumes_by_itself)
     kv_vfs_mem_free(disk);
 }
 
-Test(commit, full_disk_in_the_middle_of_a_write_stores_nothing_and_is_survived)
+static void run_full_disk_in_the_middle_of_a_write_stores_nothing_and_is_survived(void)
 {
     for (uint64_t capacity = 0; capacity < 3000; capacity += 40) {
         struct kv_vfs *disk = kv_vfs_mem_new();
@@ -437,6 +448,17 @@ Test(commit, full_disk_in_the_middle_of_a_write_stores_nothing_and_is_survived)
         vfs_fault_free(fault);
         kv_vfs_mem_free(disk);
     }
+}
+
+Test(commit, full_disk_in_the_middle_of_a_write_stores_nothing_and_is_survived)
+{
+    run_full_disk_in_the_middle_of_a_write_stores_nothing_and_is_survived();
+}
+
+Test(commit, full_disk_under_an_encrypted_log_stores_nothing)
+{
+    log_kit_encrypt();
+    run_full_disk_in_the_middle_of_a_write_stores_nothing_and_is_survived();
 }
 
 /* ---- weaker durabilities */
@@ -492,7 +514,7 @@ Test(commit, interval_thread_syncs_without_being_asked)
     kv_vfs_mem_free(disk);
 }
 
-Test(commit, os_syncs_at_roll_and_close_only_and_always_syncs_each)
+static void run_os_syncs_at_roll_and_close_only_and_always_syncs_each(void)
 {
     struct kv_vfs *disk = kv_vfs_mem_new();
     struct vfs_fault *fault = vfs_fault_new(disk);
@@ -517,6 +539,17 @@ Test(commit, os_syncs_at_roll_and_close_only_and_always_syncs_each)
     kv_vfs_mem_free(crashed);
     vfs_fault_free(fault);
     kv_vfs_mem_free(disk);
+}
+
+Test(commit, os_syncs_at_roll_and_close_only_and_always_syncs_each)
+{
+    run_os_syncs_at_roll_and_close_only_and_always_syncs_each();
+}
+
+Test(commit, an_encrypted_log_syncs_as_a_plain_one)
+{
+    log_kit_encrypt();
+    run_os_syncs_at_roll_and_close_only_and_always_syncs_each();
 }
 
 /* ---- everything that may fail, at every place */
@@ -609,7 +642,7 @@ static const char *recovers(struct kv_vfs *disk, const struct log_kit_history *h
     return wrong;
 }
 
-Test(commit, any_failing_operation_loses_nothing_answered, .timeout = 120)
+static void run_any_failing_operation_loses_nothing_answered(void)
 {
     static const struct vfs_fault_plan plans[] = {
         {.kind = VFS_FAULT_EIO},          {.kind = VFS_FAULT_EIO, .sticky = true},
@@ -658,7 +691,18 @@ Test(commit, any_failing_operation_loses_nothing_answered, .timeout = 120)
     }
 }
 
-Test(commit, any_failing_allocation_loses_nothing_answered, .timeout = 120)
+Test(commit, any_failing_operation_loses_nothing_answered, .timeout = 120)
+{
+    run_any_failing_operation_loses_nothing_answered();
+}
+
+Test(commit, any_failing_operation_under_an_encrypted_log_loses_nothing_answered, .timeout = 120)
+{
+    log_kit_encrypt();
+    run_any_failing_operation_loses_nothing_answered();
+}
+
+static void run_any_failing_allocation_loses_nothing_answered(void)
 {
     for (int sticky = 0; sticky < 2; sticky++) {
         bool fired = true;
@@ -678,7 +722,18 @@ Test(commit, any_failing_allocation_loses_nothing_answered, .timeout = 120)
     }
 }
 
-Test(commit, power_lost_anywhere_loses_nothing_answered, .timeout = 120)
+Test(commit, any_failing_allocation_loses_nothing_answered, .timeout = 120)
+{
+    run_any_failing_allocation_loses_nothing_answered();
+}
+
+Test(commit, any_failing_allocation_under_an_encrypted_log_loses_nothing_answered, .timeout = 120)
+{
+    log_kit_encrypt();
+    run_any_failing_allocation_loses_nothing_answered();
+}
+
+static void run_power_lost_anywhere_loses_nothing_answered(void)
 {
     enum { SEEDS = 8 };
     struct vfs_crash *crash = vfs_crash_new();
@@ -698,7 +753,18 @@ Test(commit, power_lost_anywhere_loses_nothing_answered, .timeout = 120)
     vfs_crash_free(crash);
 }
 
-Test(commit, power_lost_again_in_recovery_loses_nothing_answered, .timeout = 120)
+Test(commit, power_lost_anywhere_loses_nothing_answered, .timeout = 120)
+{
+    run_power_lost_anywhere_loses_nothing_answered();
+}
+
+Test(commit, power_lost_anywhere_loses_nothing_answered_of_an_encrypted_log, .timeout = 120)
+{
+    log_kit_encrypt();
+    run_power_lost_anywhere_loses_nothing_answered();
+}
+
+static void run_power_lost_again_in_recovery_loses_nothing_answered(void)
 {
     static const char *const paths[] = {"db", NULL};
     struct vfs_crash *crash = vfs_crash_new();
@@ -724,4 +790,15 @@ Test(commit, power_lost_again_in_recovery_loses_nothing_answered, .timeout = 120
         }
     log_kit_history_release(&history);
     vfs_crash_free(crash);
+}
+
+Test(commit, power_lost_again_in_recovery_loses_nothing_answered, .timeout = 120)
+{
+    run_power_lost_again_in_recovery_loses_nothing_answered();
+}
+
+Test(commit, power_lost_again_loses_nothing_answered_of_an_encrypted_log, .timeout = 120)
+{
+    log_kit_encrypt();
+    run_power_lost_again_in_recovery_loses_nothing_answered();
 }

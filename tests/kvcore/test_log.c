@@ -140,12 +140,13 @@ static uint64_t record_offset(const struct image *image, uint64_t seq)
         if (kv_get_fixed64(p + KV_LOG_AT_SEQ) == seq)
             return at;
         at += kv_log_fragment_size(kv_get_fixed32(p + KV_LOG_AT_TOTAL), kv_get_fixed32(p + KV_LOG_AT_PLACE));
+        at += kv_get_fixed64(image->bytes + 72) ? KV_CIPHER_TAG_LEN : 0; /* the header's key id */
     }
     return image->len;
 }
 
 /* With one commit a sync, record n says that n - 1 was synced: any damage but to the last group is seen as such. */
-Test(log, any_flipped_bit_is_damage_or_the_unprovable_last_group)
+static void run_any_flipped_bit_is_damage_or_the_unprovable_last_group(void)
 {
     enum { N = 6 };
     struct image image;
@@ -174,7 +175,18 @@ Test(log, any_flipped_bit_is_damage_or_the_unprovable_last_group)
     image_free(&image);
 }
 
-Test(log, file_cut_anywhere_is_a_torn_tail)
+Test(log, any_flipped_bit_is_damage_or_the_unprovable_last_group)
+{
+    run_any_flipped_bit_is_damage_or_the_unprovable_last_group();
+}
+
+Test(log, any_flipped_bit_of_an_encrypted_file_is_damage_or_the_unprovable_last_group)
+{
+    log_kit_encrypt();
+    run_any_flipped_bit_is_damage_or_the_unprovable_last_group();
+}
+
+static void run_file_cut_anywhere_is_a_torn_tail(void)
 {
     enum { N = 6 };
     struct image image;
@@ -195,7 +207,18 @@ Test(log, file_cut_anywhere_is_a_torn_tail)
     image_free(&image);
 }
 
-Test(log, zeros_and_garbage_behind_the_end_are_a_torn_tail)
+Test(log, file_cut_anywhere_is_a_torn_tail)
+{
+    run_file_cut_anywhere_is_a_torn_tail();
+}
+
+Test(log, an_encrypted_file_cut_anywhere_is_a_torn_tail)
+{
+    log_kit_encrypt();
+    run_file_cut_anywhere_is_a_torn_tail();
+}
+
+static void run_zeros_and_garbage_behind_the_end_are_a_torn_tail(void)
 {
     struct image image;
     image_make(&image, 4);
@@ -214,6 +237,17 @@ Test(log, zeros_and_garbage_behind_the_end_are_a_torn_tail)
     }
     free(longer);
     image_free(&image);
+}
+
+Test(log, zeros_and_garbage_behind_the_end_are_a_torn_tail)
+{
+    run_zeros_and_garbage_behind_the_end_are_a_torn_tail();
+}
+
+Test(log, zeros_and_garbage_behind_an_encrypted_end_are_a_torn_tail)
+{
+    log_kit_encrypt();
+    run_zeros_and_garbage_behind_the_end_are_a_torn_tail();
 }
 
 Test(log, missing_and_foreign_files_are_told_apart)
@@ -267,7 +301,7 @@ static kv_status count_files(void *ctx, const struct kv_log_seal *file, bool sea
     return file->valid_len >= KV_FILE_HEADER_LEN ? KV_OK : KV_CORRUPT;
 }
 
-Test(log, rolls_and_close_seal_and_a_shortfall_before_a_seal_is_damage)
+static void run_rolls_and_close_seal_and_a_shortfall_before_a_seal_is_damage(void)
 {
     struct kv_vfs *disk = kv_vfs_mem_new();
     struct log_kit kit;
@@ -321,6 +355,17 @@ Test(log, rolls_and_close_seal_and_a_shortfall_before_a_seal_is_damage)
     cr_assert(count.sealed == seals + 1 && count.open == 1);
     cr_assert_eq(log_kit_close(&kit, NULL), KV_OK);
     kv_vfs_mem_free(disk);
+}
+
+Test(log, rolls_and_close_seal_and_a_shortfall_before_a_seal_is_damage)
+{
+    run_rolls_and_close_seal_and_a_shortfall_before_a_seal_is_damage();
+}
+
+Test(log, encrypted_files_are_sealed_too_and_a_shortfall_is_damage)
+{
+    log_kit_encrypt();
+    run_rolls_and_close_seal_and_a_shortfall_before_a_seal_is_damage();
 }
 
 Test(log, opening_and_closing_leaves_no_files_behind)

@@ -309,6 +309,18 @@ static void kit_record(void *ctx, uint64_t seq, kv_slice record, void *commit_ct
     log_kit_seen_add(&kit->applied, seq, kv_get_fixed64(record.data));
 }
 
+static struct kv_keyring *log_kit_keys;
+
+void log_kit_encrypt(void)
+{
+    static const uint8_t master[KV_CIPHER_KEY_LEN] = "a master key of thirty-two bytes";
+    struct kv_data_key key;
+    if (kv_keyring_new(master, (const uint8_t *)"the test's uuid", &log_kit_keys) < 0 ||
+        kv_keyring_make(log_kit_keys, kv_clock_system(), &key) < 0 ||
+        kv_keyring_add(log_kit_keys, &key, NULL) < 0)
+        log_kit_die("no keyring");
+}
+
 static kv_status kit_open_log(struct log_kit *kit, struct kv_err *err)
 {
     struct log_kit_manifest *m = &kit->manifest;
@@ -317,6 +329,7 @@ static kv_status kit_open_log(struct log_kit *kit, struct kv_err *err)
                                      .clock = kit->options.clock,
                                      .uuid = "the test's uuid",
                                      .owner_epoch = 1,
+                                     .keys = log_kit_keys,
                                      .file_bytes = kit->options.file_bytes,
                                      .forget_unsynced = kit->options.durability == KV_DURABILITY_OS,
                                      .hooks = log_kit_hooks(m)};

@@ -11,6 +11,9 @@
 #include "kvcore/db/records.h"
 #include "tests/support/clock_manual.h"
 
+/* Log files are encrypted from now on, for the rest of the process. */
+void log_kit_encrypt(void);
+
 _Noreturn void log_kit_die(const char *format, ...) KV_PRINTF(1, 2);
 
 /* ---- content: what commit number `id` writes */
