@@ -26,6 +26,7 @@
 
 enum {
     KV_SPACES_MAX = 32,
+    KV_LEVELS_MAX = 7, /* of a levelled space: 0 to 6 */
     KV_COMMIT_BYTES_MAX = 256 << 20,
     KV_THREADS_NONE = -1,
 };
@@ -66,7 +67,8 @@ KV_API int kv_env_threads(const struct kv_env *env);
 enum kv_style {
     KV_STYLE_RUNS = 0,     /* flushes and bulk loads are kept as overlapping runs; past KV_RUNS_MAX in one cut
                               they become one */
-    KV_STYLE_LEVELLED = 1, /* not yet: KV_UNSUPPORTED */
+    KV_STYLE_LEVELLED = 1, /* flushes are merged down levels of disjoint tables, each `level_multiplier` times
+                              the one above: for data that is overwritten and deleted in any order */
 };
 enum kv_compression { KV_COMPRESSION_ZSTD = 0, KV_COMPRESSION_NONE = 1, KV_COMPRESSION_SNAPPY = 2 };
 enum kv_durability {
@@ -129,6 +131,12 @@ struct kv_space_options {
                                More than 1 not together with a hook or a merge operator */
     /* The length of the key prefix that tables never straddle: 0 to key.len. NULL: 0, no cuts. */
     size_t (*cut_len)(kv_slice key);
+    uint64_t
+        table_bytes; /* merges split tables at about so much, between keys. 0: 64 MiB; levelled: 32 MiB */
+    /* Levelled spaces only. */
+    uint64_t level_base_bytes; /* the first level below level 0 holds at most about so much. 0: 256 MiB */
+    uint32_t level_multiplier; /* each level to the one above. 0: 10; 2 to 100 */
+    uint32_t level0_runs;      /* so many flushes on level 0 are merged down. 0: 4; 1 to 64 */
 };
 
 /*

@@ -1,6 +1,6 @@
 /*
  * kv_check: reads every file of a closed database. Manifest: frames, edits, what they add up to. Tables: every block, order, index,
- * filter, properties (kv_table_verify), and that they are what the manifest says; tables of one run do not overlap. Log: every record, as
+ * filter, properties (kv_table_verify), and that they are what the manifest says; tables of one run or level do not overlap. Log: every record, as
  * recovery would read it. Orphans are told, they are no damage.
  */
 #include "kvcore/base/mem.h"
@@ -105,9 +105,17 @@ static int order_metas(const void *a, const void *b)
     const struct kv_table_meta *x = *(struct kv_table_meta *const *)a, *y = *(struct kv_table_meta *const *)b;
     if (x->space != y->space)
         return x->space < y->space ? -1 : 1;
-    if (x->run != y->run)
+    if (x->level != y->level)
+        return x->level < y->level ? -1 : 1;
+    if (x->level == 0 && x->run != y->run)
         return x->run < y->run ? -1 : 1;
     return kv_slice_compare(x->smallest, y->smallest);
+}
+
+/* One on level 0 is what one flush, load or merge wrote; a level from 1 on is one. */
+static bool same_run(const struct kv_table_meta *x, const struct kv_table_meta *y)
+{
+    return x->space == y->space && x->level == y->level && (x->level > 0 || x->run == y->run);
 }
 
 static kv_status check_tables(struct check *c, struct kv_err *err)
@@ -122,10 +130,11 @@ static kv_status check_tables(struct check *c, struct kv_err *err)
         qsort(metas, n, sizeof(struct kv_table_meta *), order_metas);
     kv_status rc = KV_OK;
     for (size_t i = 0; i < n && rc == KV_OK; i++) {
-        if (i > 0 && metas[i]->space == metas[i - 1]->space && metas[i]->run == metas[i - 1]->run &&
+        if (i > 0 && same_run(metas[i], metas[i - 1]) &&
             kv_slice_compare(metas[i]->smallest, metas[i - 1]->largest) <= 0)
-            check_line(c, KV_CORRUPT, "tables %06" PRIu64 " and %06" PRIu64 " of run %" PRIu64 " overlap",
-                       metas[i - 1]->number, metas[i]->number, metas[i]->run);
+            check_line(c, KV_CORRUPT,
+                       "tables %06" PRIu64 " and %06" PRIu64 " of level %" PRIu32 ", run %" PRIu64 " overlap",
+                       metas[i - 1]->number, metas[i]->number, metas[i]->level, metas[i]->run);
         rc = check_table(c, metas[i], err);
     }
     kv_free(metas);

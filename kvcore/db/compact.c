@@ -1,21 +1,21 @@
 /*
- * Merging the runs of a cut into one, the bottom of its part of the tree.
+ * Doing what a pick says (pick.h): a merge, a move, a drop; and dropping tables on demand.
  *
- * (1) Pin a view in which every entry of the cut's tables is visible. (2) Walk all its runs as one; of each
- * key keep the newest entry, and that only if it is a put (or a live transaction has yet to notice it,
- * watermark.h): what is older than a table's entry lies in tables of the same cut, which are all here, so
- * nothing is left for a deletion to hide. Readers that could ask for something older pin an older view. (3) With a hook, hand it group by group and keep what it returns. (4)
- * Write tables, split between keys or groups. (5) One edit drops the inputs and adds the outputs; if an input
- * was dropped meanwhile, the result is thrown away.
+ * A merge: (1) The pinned view is one in which every entry of the inputs is visible. (2) Walk them as one; keep.h
+ * decides which entries are written on. A deletion goes only if no table outside the inputs can hold something
+ * older of its key, by versions, whatever the level; readers that could ask for something older pin an older
+ * view. (3) With a hook, hand it group by group and keep what it returns: whole cuts only. (4) Write tables,
+ * split between keys or groups. (5) One edit drops the inputs and adds the outputs; if an input was dropped
+ * meanwhile, the result is thrown away.
  */
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
+#include "kvcore/db/compact.h"
 #include "kvcore/db/keep.h"
 #include "kvcore/db/output.h"
-#include "kvcore/db/pick.h"
 #include "kvcore/db/tree_iter.h"
 
-enum { MERGE_PAUSE_ENTRIES = 1024, MERGE_GROUP_ENTRIES_MAX = 1 << 24, MERGE_TRIES = 100 };
+enum { MERGE_PAUSE_ENTRIES = 1024, MERGE_GROUP_ENTRIES_MAX = 1 << 24, DROP_TRIES = 100 };
 
 /* ---- groups for the hook */
 
@@ -79,12 +79,77 @@ static kv_status group_complete(struct group *group, const struct kv_hook_entry 
     return KV_OK;
 }
 
+/* ---- inputs */
+
+struct inputs {
+    const struct kv_cut *cut; /* they are a part of */
+    struct part {
+        size_t first, last; /* of each run's tables */
+    } * parts;
+    struct kv_cut taken; /* they alone, as a cut */
+    struct kv_tree_run *runs;
+    uint64_t version_max;
+    bool bottom; /* no other table holds anything older of their keys */
+};
+
+static void inputs_release(struct inputs *inputs)
+{
+    kv_free(inputs->parts);
+    kv_free(inputs->runs);
+    *inputs = (struct inputs){0};
+}
+
+static bool is_input(const struct inputs *inputs, size_t run, size_t item)
+{
+    return item >= inputs->parts[run].first && item < inputs->parts[run].last;
+}
+
+static bool inputs_are_bottom(const struct inputs *inputs, const struct kv_pick *pick)
+{
+    const struct kv_cut *cut = inputs->cut;
+    for (size_t i = 0; i < cut->n_runs; i++) {
+        size_t first, last;
+        kv_tree_run_touching(&cut->runs[i], pick->span_smallest, pick->span_largest, &first, &last);
+        for (; first < last; first++)
+            if (!is_input(inputs, i, first) &&
+                cut->runs[i].items[first].properties->version_min < inputs->version_max)
+                return false;
+    }
+    return true;
+}
+
+static kv_status inputs_take(struct inputs *inputs, const struct kv_view *view, const struct kv_pick *pick)
+{
+    const struct kv_cut *cut = &view->version->trees[pick->space].cuts[pick->cut];
+    inputs->cut = cut;
+    inputs->parts = kv_zalloc(cut->n_runs, sizeof *inputs->parts);
+    inputs->runs = kv_zalloc(cut->n_runs, sizeof *inputs->runs);
+    if (!inputs->parts || !inputs->runs)
+        return KV_NO_MEMORY;
+    inputs->taken = (struct kv_cut){.prefix = cut->prefix, .runs = inputs->runs};
+    for (size_t i = 0; i < cut->n_runs; i++) {
+        struct part *part = &inputs->parts[i];
+        kv_pick_inputs(pick, &cut->runs[i], &part->first, &part->last);
+        if (part->first == part->last)
+            continue;
+        struct kv_tree_run run = kv_tree_run_part(&cut->runs[i], part->first, part->last);
+        inputs->runs[inputs->taken.n_runs++] = run;
+        inputs->taken.bytes += run.bytes;
+        if (run.version_max > inputs->version_max)
+            inputs->version_max = run.version_max;
+    }
+    inputs->bottom = inputs_are_bottom(inputs, pick);
+    return KV_OK;
+}
+
 /* ---- one merge */
 
 struct merge {
     struct kv_db *db;
     uint32_t space;
     const struct kv_space *how;
+    const struct kv_hook *hook; /* NULL: none, or not asked */
+    struct inputs inputs;
     struct kv_output output;
     uint64_t oldest_txn; /* deletions above it stay: a live transaction has yet to notice them */
     struct group group;
@@ -135,7 +200,7 @@ static kv_status merge_group_end(struct merge *merge)
         merge->sunk_any = false;
         rc = group_complete(&merge->group, &merge->given);
         if (rc == KV_OK)
-            rc = merge->how->hook->group(merge->hook_state, merge->given, merge->group.n, &merge->sink);
+            rc = merge->hook->group(merge->hook_state, merge->given, merge->group.n, &merge->sink);
     }
     kv_buf_clear(&merge->group.bytes);
     kv_buf_clear(&merge->group.places);
@@ -147,15 +212,30 @@ static kv_status merge_group_end(struct merge *merge)
 static kv_status merge_put(void *ctx, const struct kv_entry *entry, bool first)
 {
     struct merge *merge = ctx;
-    if (!merge->how->hook)
+    if (!merge->hook)
         return kv_output_add(&merge->output, merge->space, entry, first, merge->err);
     kv_status rc = KV_OK;
     if (merge->group.n == 0 || !kv_slice_has_prefix(entry->key, group_prefix(&merge->group))) {
         rc = merge_group_end(merge);
-        size_t len = merge->how->hook->group_len(merge->how->hook->ctx, entry->key);
+        size_t len = merge->hook->group_len(merge->hook->ctx, entry->key);
         merge->group.prefix_len = len < 1 ? 1 : len > entry->key.len ? entry->key.len : len;
     }
     return rc < 0 ? rc : group_add(&merge->group, entry);
+}
+
+/* kv_keep.older */
+static bool merge_older(void *ctx, kv_slice key, uint64_t version)
+{
+    const struct merge *merge = ctx;
+    const struct kv_cut *cut = merge->inputs.cut;
+    for (size_t i = 0; i < cut->n_runs; i++) {
+        size_t k = kv_tree_run_at(&cut->runs[i], key);
+        if (k < cut->runs[i].n && !is_input(&merge->inputs, i, k) &&
+            cut->runs[i].items[k].properties->version_min < version &&
+            kv_slice_compare(cut->runs[i].items[k].properties->smallest, key) <= 0)
+            return true;
+    }
+    return false;
 }
 
 /* Between entries: stops when the database closes, and lets a flush pass that commits may be waiting for. */
@@ -179,46 +259,62 @@ static kv_status merge_walk(struct merge *merge, struct kv_entry_iter *it)
     struct kv_keep keep = {.how = merge->how,
                            .now_s = (uint64_t)kv_db_retention_now(merge->db) / 1000,
                            .oldest_txn = merge->oldest_txn,
+                           .older = merge->inputs.bottom ? NULL : merge_older,
                            .emit = merge_put,
                            .pause = merge_pause,
                            .ctx = merge};
     kv_status rc = kv_keep_run(&keep, it);
-    if (rc == KV_OK && merge->how->hook)
+    if (rc == KV_OK && merge->hook)
         rc = merge_group_end(merge);
     kv_keep_release(&keep);
     return rc;
 }
 
-static kv_status merge_install(struct merge *merge, const struct kv_cut *cut)
+/* Drops every input by the change; numbers (to release) holds them. */
+static kv_status drop_inputs(const struct kv_cut *taken, struct kv_change *change, struct kv_buf *numbers)
+{
+    kv_status rc = KV_OK;
+    for (size_t i = 0; i < taken->n_runs; i++)
+        for (size_t k = 0; k < taken->runs[i].n && rc == KV_OK; k++) {
+            uint64_t number = taken->runs[i].items[k].number;
+            kv_edit_drop_table(change->edit, number);
+            rc = kv_buf_append(numbers, kv_slice_of(&number, sizeof number));
+        }
+    change->drops = (const uint64_t *)(const void *)numbers->data;
+    change->n_drops = numbers->len / sizeof(uint64_t);
+    return rc;
+}
+
+static void count_merge(struct merge *merge)
+{
+    struct kv_level_counters *level = &merge->db->level_counters[merge->space][merge->output.level];
+    KV_COUNT(merge->db, merges);
+    KV_COUNT_BY(merge->db, merge_bytes_in, merge->inputs.taken.bytes);
+    KV_COUNT_BY(merge->db, merge_bytes_out, merge->output.bytes);
+    atomic_fetch_add_explicit(&level->merges, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&level->bytes_read, merge->inputs.taken.bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&level->bytes_written, merge->output.bytes, memory_order_relaxed);
+}
+
+static kv_status merge_install(struct merge *merge)
 {
     struct kv_edit edit = {0};
     struct kv_change change = {.edit = &edit};
     struct kv_buf drops = {0};
-    kv_status rc = KV_OK;
-    for (size_t i = 0; i < cut->n_runs; i++)
-        for (size_t k = 0; k < cut->runs[i].n; k++) {
-            uint64_t number = kv_table_number(cut->runs[i].items[k].table);
-            kv_edit_drop_table(&edit, number);
-            KV_TRY(kv_buf_append(&drops, kv_slice_of(&number, sizeof number)));
-        }
-    change.drops = (const uint64_t *)(const void *)drops.data;
-    change.n_drops = drops.len / sizeof(uint64_t);
+    kv_status rc;
+    KV_TRY(drop_inputs(&merge->inputs.taken, &change, &drops));
     kv_output_install(&merge->output, &change, 0);
     rc = kv_db_change(merge->db, &change, merge->err);
     merge->output.keep = rc != KV_CONFLICT;
-    if (rc == KV_OK) {
-        KV_COUNT(merge->db, merges);
-        KV_COUNT_BY(merge->db, merge_bytes_in, cut->bytes);
-        KV_COUNT_BY(merge->db, merge_bytes_out, merge->output.bytes);
-    }
+    if (rc == KV_OK)
+        count_merge(merge);
 out:
     kv_buf_release(&drops);
     kv_edit_release(&edit);
     return rc;
 }
 
-/* The first key behind every key that begins with prefix; empty: there is none. */
-static kv_status prefix_end(kv_slice prefix, struct kv_buf *out)
+kv_status kv_prefix_end(kv_slice prefix, struct kv_buf *out)
 {
     kv_buf_clear(out);
     kv_status rc = kv_buf_append(out, prefix);
@@ -231,28 +327,34 @@ static kv_status prefix_end(kv_slice prefix, struct kv_buf *out)
     return KV_OK;
 }
 
-static kv_status merge_cut(struct kv_db *db, struct kv_view *view, uint32_t space, const struct kv_cut *cut,
-                           struct kv_err *err)
+static kv_status merge_tables(struct kv_db *db, struct kv_view *view, const struct kv_pick *pick,
+                              struct kv_err *err)
 {
-    struct merge merge = {
-        .db = db, .space = space, .how = &db->spaces[space], .sink = {merge_sink_add}, .err = err};
-    const struct kv_hook *hook = merge.how->hook;
-    merge.oldest_txn = hook ? UINT64_MAX : kv_db_oldest_txn(db); /* with a hook: see cut_is_visible */
-    struct kv_tree_iter_options how = {.space = space, .no_fill = true, .err = err};
+    struct merge merge = {.db = db,
+                          .space = pick->space,
+                          .how = &db->spaces[pick->space],
+                          .sink = {merge_sink_add},
+                          .err = err};
+    const struct kv_hook *hook = pick->whole ? merge.how->hook : NULL;
+    struct kv_tree_iter_options how = {.space = pick->space, .no_fill = true, .err = err};
     struct kv_entry_iter *it = NULL;
     struct kv_buf upper = {0};
     bool began = false, installed = false;
     kv_status rc;
+    merge.hook = hook;
+    merge.oldest_txn = hook ? UINT64_MAX : kv_db_oldest_txn(db); /* with a hook: see kv_merge_sees */
     kv_output_init(&merge.output, db);
-    KV_TRY(prefix_end(cut->prefix, &upper));
-    KV_TRY(kv_cut_iter_open(view->version, cut, &how, &it));
+    merge.output.level = pick->to;
+    KV_TRY(inputs_take(&merge.inputs, view, pick));
+    KV_TRY(kv_prefix_end(merge.inputs.cut->prefix, &upper));
+    KV_TRY(kv_cut_iter_open(view->version, &merge.inputs.taken, &how, &it));
     if (hook) {
-        KV_TRY(hook->begin(hook->ctx, cut->prefix, kv_buf_slice(&upper), &merge.hook_state));
+        KV_TRY(hook->begin(hook->ctx, merge.inputs.cut->prefix, kv_buf_slice(&upper), &merge.hook_state));
         began = true;
     }
     KV_TRY(merge_walk(&merge, it));
     KV_TRY(kv_output_finish(&merge.output, err));
-    KV_TRY(merge_install(&merge, cut));
+    KV_TRY(merge_install(&merge));
     installed = true;
 out:
     if (rc == KV_NO_MEMORY)
@@ -264,129 +366,55 @@ out:
     kv_buf_release(&merge.sunk_key);
     kv_buf_release(&upper);
     group_release(&merge.group);
+    inputs_release(&merge.inputs);
     return rc < 0 ? rc : KV_OK;
 }
 
-/* A hook may drop or change what it sees, so it sees nothing that a live transaction has yet to notice. */
-static bool cut_is_visible(struct kv_db *db, uint32_t space, const struct kv_cut *cut, uint64_t visible)
+/* ---- moves and drops: an edit and nothing else */
+
+static kv_status move_inputs(const struct kv_cut *taken, uint32_t level, struct kv_change *change,
+                             struct kv_buf *moves)
 {
-    if (db->spaces[space].hook) {
-        uint64_t oldest_txn = kv_db_oldest_txn(db);
-        visible = oldest_txn < visible ? oldest_txn : visible;
-    }
-    return cut->runs[0].version_max <= visible; /* the first run is the newest */
-}
-
-/* ---- by itself */
-
-kv_status kv_merge_one(struct kv_db *db, struct kv_err *err)
-{
-    struct kv_pick pick;
-    struct kv_err local = {0};
-    uint64_t visible;
-    kv_status rc = KV_END;
-    if (db->merging_stopped || db->closing)
-        return KV_END;
-    if (!kv_mutex_try_lock(&db->merge_mutex))
-        return KV_END; /* kv_merge_range is at it and kicks us when done: a worker must stay free for flushes */
-    struct kv_view *view = kv_view_pin(db, &visible);
-    if (kv_pick_cut(view->version, KV_RUNS_MAX, &pick)) {
-        const struct kv_cut *cut = &view->version->trees[pick.space].cuts[pick.cut];
-        if (cut_is_visible(db, pick.space, cut,
-                           visible)) /* else a bulk load is about to be; it kicks us again */
-            rc = merge_cut(db, view, pick.space, cut, &local);
-    }
-    kv_view_unref(view);
-    kv_mutex_unlock(&db->merge_mutex);
-    if (rc == KV_CONFLICT)
-        return KV_OK;
-    if (rc < 0 && rc != KV_CANCELED) {
-        KV_COUNT(db, merge_failures);
-        kv_db_work_failed(db, "merge", &local);
-        if (rc == KV_CORRUPT || rc == KV_INVALID || rc == KV_TOO_NEW)
-            db->merging_stopped =
-                true; /* trying again would fail again; reads go on, damage stays where it is */
-    }
-    if (rc < 0 && err)
-        *err = local;
-    return rc;
-}
-
-/* ---- on demand */
-
-static kv_status nothing(void *ctx, uint64_t seq, struct kv_err *err)
-{
-    (void)ctx, (void)seq, (void)err;
-    return KV_OK;
-}
-
-/* Merges the first cut at or behind `from` that begins below upper. KV_END: there is none; KV_BUSY: not
- * visible yet. *next: the key behind the cut, empty: none. */
-static kv_status merge_next_cut(struct kv_db *db, uint32_t space, kv_slice from, kv_slice upper,
-                                struct kv_buf *next, struct kv_err *err)
-{
-    uint64_t visible;
-    kv_status rc = KV_END;
-    kv_mutex_lock(&db->merge_mutex);
-    struct kv_view *view = kv_view_pin(db, &visible);
-    const struct kv_tree *tree = &view->version->trees[space];
-    size_t first, last;
-    kv_tree_cut_range(tree, from, upper, &first, &last);
-    if (first < last) {
-        const struct kv_cut *cut = &tree->cuts[first];
-        bool worth = cut->n_runs > 1 || db->spaces[space].hook;
-        kv_buf_clear(next);
-        rc = cut->prefix.len ? prefix_end(cut->prefix, next) : KV_OK;
-        if (rc == KV_OK && worth)
-            rc = cut_is_visible(db, space, cut, visible) ? merge_cut(db, view, space, cut, err) : KV_BUSY;
-    }
-    kv_view_unref(view);
-    kv_mutex_unlock(&db->merge_mutex);
-    return rc;
-}
-
-static bool memtables_touch(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper)
-{
-    uint64_t visible;
-    struct kv_view *view = kv_view_pin(db, &visible);
-    bool touches = false;
-    for (size_t i = 0; i < view->n_mem && !touches; i++)
-        touches = kv_memtable_touches(view->mem[i], space, lower, upper);
-    kv_view_unref(view);
-    return touches;
-}
-
-kv_status kv_merge_range(struct kv_db *db, uint32_t declared, kv_slice lower, kv_slice upper,
-                         struct kv_err *err)
-{
-    struct kv_buf from = {0}, next = {0};
     kv_status rc = KV_OK;
-    if (!kv_space_known(db, declared))
-        return kv_fail(err, KV_INVALID, 0, "space %u does not exist", declared);
-    if (!db->committer)
-        return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
-    uint32_t space = db->ids[declared];
-    if (memtables_touch(db, space, lower, upper))
-        KV_TRY(kv_flush(db, err));
-    KV_TRY(kv_buf_append(&from, lower));
-    for (int tries = 0; rc == KV_OK;) {
-        rc = merge_next_cut(db, space, kv_buf_slice(&from), upper, &next, err);
-        if ((rc == KV_BUSY || rc == KV_CONFLICT) && ++tries < MERGE_TRIES) {
-            rc = kv_committer_exclusive(db->committer, false, nothing, NULL,
-                                        err); /* whatever was on its way is visible now */
-            continue;
+    for (size_t i = 0; i < taken->n_runs; i++)
+        for (size_t k = 0; k < taken->runs[i].n && rc == KV_OK; k++) {
+            struct kv_tree_move move = {taken->runs[i].items[k].number, level};
+            kv_edit_move_table(change->edit, move.number, level);
+            rc = kv_buf_append(moves, kv_slice_of(&move, sizeof move));
         }
-        if (rc != KV_OK || next.len == 0)
-            break;
-        tries = 0;
-        kv_buf_clear(&from);
-        KV_TRY(kv_buf_append(&from, kv_buf_slice(&next)));
-    }
+    change->moves = (const struct kv_tree_move *)(const void *)moves->data;
+    change->n_moves = moves->len / sizeof(struct kv_tree_move);
+    return rc;
+}
+
+static kv_status edit_tables(struct kv_db *db, struct kv_view *view, const struct kv_pick *pick,
+                             struct kv_err *err)
+{
+    struct inputs inputs = {0};
+    struct kv_edit edit = {0};
+    struct kv_change change = {.edit = &edit};
+    struct kv_buf numbers = {0};
+    kv_status rc;
+    KV_TRY(inputs_take(&inputs, view, pick));
+    KV_TRY(pick->kind == KV_PICK_MOVE ? move_inputs(&inputs.taken, pick->to, &change, &numbers)
+                                      : drop_inputs(&inputs.taken, &change, &numbers));
+    KV_TRY(kv_db_change(db, &change, err));
+    KV_COUNT_BY(db, drops, change.n_drops);
+    KV_COUNT_BY(db, moves, change.n_moves);
+    atomic_fetch_add_explicit(&db->level_counters[pick->space][pick->to].moves, change.n_moves,
+                              memory_order_relaxed);
 out:
-    kv_buf_release(&from);
-    kv_buf_release(&next);
-    kv_db_kick(db);
-    return rc < 0 ? rc : KV_OK;
+    if (rc == KV_NO_MEMORY)
+        kv_fail(err, rc, 0, "out of memory moving tables of space %s", db->spaces[pick->space].name);
+    kv_buf_release(&numbers);
+    kv_edit_release(&edit);
+    inputs_release(&inputs);
+    return rc;
+}
+
+kv_status kv_pick_do(struct kv_db *db, struct kv_view *view, const struct kv_pick *pick, struct kv_err *err)
+{
+    return pick->kind == KV_PICK_MERGE ? merge_tables(db, view, pick, err) : edit_tables(db, view, pick, err);
 }
 
 /* ---- dropping whole tables */
@@ -446,7 +474,7 @@ kv_status kv_drop_tables(struct kv_db *db, uint32_t declared, kv_slice lower, kv
         return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
     kv_status rc = KV_CONFLICT;
     uint64_t dropped = 0;
-    for (int tries = 0; rc == KV_CONFLICT && tries < MERGE_TRIES;
+    for (int tries = 0; rc == KV_CONFLICT && tries < DROP_TRIES;
          tries++) { /* a merge may replace them meanwhile */
         struct kv_edit edit = {0};
         struct kv_change change = {.edit = &edit};

@@ -3,10 +3,13 @@
  * kvcore/README.md.
  *
  * Locks, outermost first; none is held while the lead of the committer is waited for (kv_committer_*, except
- * from inside its hooks): flush_mutex     one memtable at a time becomes tables merge_mutex     one merge at
- * a time manifest_mutex  manifest, making and installing versions view_mutex      the pointer to the current
- * view, and who waits for it to change obsolete_mutex  files to remove once nobody reads them flush_mutex and
- * merge_mutex are never held together, except that a background merge lets a flush pass (kv_flush_pending).
+ * from inside its hooks):
+ *   flush_mutex     one memtable at a time becomes tables
+ *   merge_mutex     what merges have claimed; not held while they work
+ *   manifest_mutex  manifest, making and installing versions
+ *   view_mutex      the pointer to the current view, and who waits for it to change
+ *   obsolete_mutex  files to remove once nobody reads them
+ * flush_mutex and merge_mutex are never held together.
  */
 #ifndef KV_DB_H
 #define KV_DB_H
@@ -20,9 +23,8 @@
 #include "kvcore/db/version.h"
 #include "kvcore/db/watermark.h"
 
-/* Memtables waiting for a flush before commits wait too; all memtables, whoever made them; a table's size,
- * about. */
-enum { KV_IMMUTABLE_MAX = 3, KV_MEMTABLES_MAX = 32, KV_TABLE_BYTES = 64 << 20 };
+/* Memtables waiting for a flush before commits wait too; all memtables, whoever made them. */
+enum { KV_IMMUTABLE_MAX = 3, KV_MEMTABLES_MAX = 32 };
 
 /* What a reader pins: the memtables and the tree, at one moment. Immutable, counted. */
 struct kv_view {
@@ -50,7 +52,8 @@ struct kv_db {
     uint64_t recovered_seq;         /* what is visible without a committer */
 
     kv_mutex flush_mutex, merge_mutex, manifest_mutex, view_mutex, obsolete_mutex, checkpoint_mutex;
-    kv_cond view_changed;
+    kv_cond view_changed, claims_changed;
+    struct kv_claim *claims; /* merges under way (pick.h) */
     struct kv_manifest manifest;
     struct kv_view *view;
     struct kv_memtable *
@@ -72,6 +75,7 @@ struct kv_db {
     struct kv_retention_clock retention;
     _Atomic bool step_told; /* a step of the wall clock was logged */
     struct kv_db_counters counters;
+    struct kv_level_counters level_counters[KV_SPACES_MAX][KV_LEVELS_MAX]; /* of the level written to */
 };
 
 /* ---- view.c */
@@ -97,12 +101,14 @@ struct kv_change {
     size_t n_adds;
     const uint64_t *drops;
     size_t n_drops;
+    const struct kv_tree_move *moves;
+    size_t n_moves;
     struct kv_memtable *flushed; /* leaves the view; NULL: none */
     uint64_t app_floor;          /* 0: stays */
 };
 /*
  * Commits the edit, with the log floors it allows, and makes the new picture current; then removes what
- * nobody needs any more. KV_CONFLICT: a table to drop is gone already; nothing happened. Any other failure:
+ * nobody needs any more. KV_CONFLICT: a table to drop or move is gone already; nothing happened. Any other failure:
  * nothing changed in memory; files of adds must be kept, for the edit may be found after a crash. Takes
  * manifest_mutex.
  */
@@ -124,9 +130,9 @@ KV_MUST kv_status kv_db_room(void *ctx, uint64_t first_seq, size_t entries, size
 KV_MUST kv_status kv_flush_one(struct kv_db *db, struct kv_err *err);
 bool kv_flush_pending(struct kv_db *db);
 
-/* ---- compact.c, pick.c */
+/* ---- work.c */
 
-/* Merges one cut of one space that has too many runs. KV_END: there is none. */
+/* One piece of what pick.h asks for. KV_END: there is none. */
 KV_MUST kv_status kv_merge_one(struct kv_db *db, struct kv_err *err);
 
 /* ---- obsolete.c */

@@ -31,7 +31,7 @@ struct kv_table_meta {
     uint64_t version_min, version_max; /* of its entries, bulk_version applied */
     uint64_t entries, deletions, bytes;
     uint32_t space;
-    uint32_t level;               /* 0; levelled spaces come later */
+    uint32_t level;               /* 0 to KV_LEVELS_MAX - 1; always 0 in a space of style runs */
     uint8_t uid[KV_FILE_UID_LEN]; /* of the file's header: another file under the same name is damage */
     kv_slice smallest, largest;   /* user keys; those of a state lie behind the struct */
 };
@@ -83,6 +83,7 @@ void kv_edit_space(struct kv_edit *edit, uint32_t id, const char *name, enum kv_
 void kv_edit_space_order(struct kv_edit *edit, const uint8_t *ids, size_t n);
 void kv_edit_add_table(struct kv_edit *edit, const struct kv_table_meta *meta);
 void kv_edit_drop_table(struct kv_edit *edit, uint64_t number);
+void kv_edit_move_table(struct kv_edit *edit, uint64_t number, uint32_t level);
 void kv_edit_seal(struct kv_edit *edit, const struct kv_log_seal *seal);
 void kv_edit_log_floor(struct kv_edit *edit, uint64_t seq,
                        uint64_t first_file); /* drops the seals of files below */

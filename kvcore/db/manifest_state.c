@@ -25,6 +25,7 @@ enum {
     FIELD_LOG_CURRENT = 24,
     FIELD_SPACE_ORDER = 26,
     /* 28 value-log segment, 30 live bytes of a segment, 32 follower pin, 34 data key: reserved */
+    FIELD_TABLE_MOVE = 36,
 };
 
 static struct kv_table_meta *table_meta_copy(const struct kv_table_meta *meta)
@@ -153,6 +154,11 @@ void kv_edit_drop_table(struct kv_edit *edit, uint64_t number)
     edit_numbers(edit, FIELD_TABLE_DROP, &number, 1);
 }
 
+void kv_edit_move_table(struct kv_edit *edit, uint64_t number, uint32_t level)
+{
+    edit_numbers(edit, FIELD_TABLE_MOVE, (const uint64_t[]){number, level}, 2);
+}
+
 void kv_edit_seal(struct kv_edit *edit, const struct kv_log_seal *seal)
 {
     edit_numbers(edit, FIELD_SEAL,
@@ -272,6 +278,7 @@ static kv_status field_body(struct field *field, kv_slice *in)
     case FIELD_SEAL:
         return field_numbers(in, field->n, 4);
     case FIELD_LOG_FLOOR:
+    case FIELD_TABLE_MOVE:
         return field_numbers(in, field->n, 2);
     case FIELD_TABLE_DROP:
     case FIELD_APP_FLOOR:
@@ -323,6 +330,8 @@ static const char *meta_fault(const struct kv_table_meta *meta, uint32_t n_space
 {
     if (meta->space >= n_spaces)
         return "names an unknown space";
+    if (meta->level >= KV_LEVELS_MAX)
+        return "has an impossible level";
     if (meta->smallest.len < 1 || meta->smallest.len > KV_KEY_LEN_MAX || meta->largest.len < 1 ||
         meta->largest.len > KV_KEY_LEN_MAX || kv_slice_compare(meta->smallest, meta->largest) > 0)
         return "has impossible keys";
@@ -416,6 +425,13 @@ static kv_status apply_check(struct kv_manifest_change *change, const struct kv_
             return kv_fail(err, KV_CORRUPT, 0,
                            "the manifest drops table %06" PRIu64 ", which it does not have", field->n[0]);
         return KV_OK;
+    case FIELD_TABLE_MOVE:
+        if (!kv_manifest_table(state, field->n[0]) || field->n[1] >= KV_LEVELS_MAX)
+            return kv_fail(err, KV_CORRUPT, 0,
+                           "the manifest moves table %06" PRIu64 " to level %" PRIu64
+                           ": it does not have it, or there is no such level",
+                           field->n[0], field->n[1]);
+        return KV_OK;
     case FIELD_SEAL:
         change->n_seals++;
         return KV_OK;
@@ -493,6 +509,13 @@ static void apply_drop(struct kv_manifest_state *state, uint64_t number)
             (--state->n_tables - at) * sizeof(struct kv_table_meta *));
 }
 
+static void apply_move(struct kv_manifest_state *state, uint64_t number, uint32_t level)
+{
+    size_t at = state_table_at(state, number);
+    if (at < state->n_tables && state->tables[at]->number == number) /* else dropped by the same edit */
+        state->tables[at]->level = level;
+}
+
 static void apply_add(struct kv_manifest_state *state, struct kv_table_meta *meta)
 {
     size_t at = state_table_at(state, meta->number);
@@ -528,6 +551,8 @@ void kv_manifest_change_apply(struct kv_manifest_state *state, struct kv_manifes
     for (kv_slice rest = change->fields; rest.len > 0 && field_next(&rest, &field, NULL) == KV_OK;) {
         if (field.tag == FIELD_TABLE_DROP)
             apply_drop(state, field.n[0]);
+        else if (field.tag == FIELD_TABLE_MOVE)
+            apply_move(state, field.n[0], (uint32_t)field.n[1]);
         else if (field.tag == FIELD_SEAL)
             apply_seal(state, &(struct kv_log_seal){field.n[0], field.n[1], field.n[2], field.n[3]});
     }
@@ -628,6 +653,9 @@ static void describe_field(const struct field *field, char *line, size_t size)
         break;
     case FIELD_TABLE_DROP:
         snprintf(line, size, "drop_table number=%" PRIu64, n[0]);
+        break;
+    case FIELD_TABLE_MOVE:
+        snprintf(line, size, "move_table number=%" PRIu64 " level=%" PRIu64, n[0], n[1]);
         break;
     case FIELD_SEAL:
         snprintf(line, size,

@@ -19,6 +19,7 @@
     X(merges, "kv_merges_total", "merges installed")                                                         \
     X(merge_bytes_in, "kv_merge_bytes_read_total", "bytes of tables merged")                                 \
     X(merge_bytes_out, "kv_merge_bytes_written_total", "bytes of tables written by merges")                  \
+    X(moves, "kv_moved_tables_total", "tables moved down a level without rewriting")                         \
     X(merge_failures, "kv_merge_failures_total", "merges that failed")                                       \
     X(bulk_loads, "kv_bulk_loads_total", "bulk loads installed")                                             \
     X(bulk_bytes, "kv_bulk_bytes_total", "bytes of tables written by bulk loads")                            \
@@ -32,6 +33,10 @@ struct kv_db_counters {
 #define X(field, name, help) _Atomic uint64_t field;
     KV_DB_COUNTERS(X)
 #undef X
+};
+/* Of one level of one space. */
+struct kv_level_counters {
+    _Atomic uint64_t merges, moves, bytes_read, bytes_written;
 };
 #define KV_COUNT(db, field) atomic_fetch_add_explicit(&(db)->counters.field, 1, memory_order_relaxed)
 #define KV_COUNT_BY(db, field, by)                                                                           \

@@ -187,11 +187,12 @@ static kv_status open_tables(struct kv_db *db, struct kv_err *err)
     kv_status rc = adds ? KV_OK : KV_NO_MEMORY;
     for (; rc == KV_OK && n < state->n_tables; n++) {
         const struct kv_table_meta *meta = state->tables[n];
-        adds[n] = (struct kv_tree_add){.space = meta->space, .run = meta->run};
+        adds[n] = (struct kv_tree_add){.space = meta->space, .level = meta->level, .run = meta->run};
         rc = kv_db_open_table(db, meta, &adds[n].table, err);
     }
     KV_TRY(rc);
-    KV_TRY(kv_version_make(NULL, db->n_spaces, db->spaces, adds, n, NULL, 0, &version, err));
+    struct kv_tree_change change = {.adds = adds, .n_adds = n};
+    KV_TRY(kv_version_make(NULL, db->n_spaces, db->spaces, &change, &version, err));
     KV_TRY(kv_memtable_new(db->n_spaces, &memtable));
     KV_TRY(kv_view_first(version, memtable, &db->view));
     db->active = memtable;
@@ -319,6 +320,7 @@ static struct kv_db *db_new(struct kv_env *env, const char *path, const struct k
     kv_mutex_init(&db->obsolete_mutex);
     kv_mutex_init(&db->checkpoint_mutex);
     kv_cond_init(&db->view_changed);
+    kv_cond_init(&db->claims_changed);
     kv_watermark_init(&db->watermark);
     kv_env_job_init(&db->job, kv_db_job, db);
     return db;
@@ -335,6 +337,7 @@ static void db_free(struct kv_db *db)
     kv_retention_clock_release(&db->retention);
     kv_watermark_release(&db->watermark);
     kv_cond_release(&db->view_changed);
+    kv_cond_release(&db->claims_changed);
     kv_mutex_release(&db->checkpoint_mutex);
     kv_mutex_release(&db->obsolete_mutex);
     kv_mutex_release(&db->view_mutex);

@@ -1,8 +1,18 @@
 #include "kvcore/db/options.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 enum { BLOCK_BYTES_MIN = 512, BLOCK_BYTES_MAX = 1 << 20 };
+/* Of kv_space_options, and their bounds. */
+#define TABLE_BYTES_MIN    ((uint64_t)1 << 10)
+#define TABLE_BYTES_MAX    ((uint64_t)1 << 32)
+#define TABLE_BYTES_RUNS   ((uint64_t)64 << 20)
+#define TABLE_BYTES_LEVELS ((uint64_t)32 << 20)
+#define BASE_BYTES_MIN     ((uint64_t)1 << 10)
+#define BASE_BYTES_MAX     ((uint64_t)1 << 42)
+#define BASE_BYTES         ((uint64_t)256 << 20)
+enum { MULTIPLIER_MIN = 2, MULTIPLIER_MAX = 100, MULTIPLIER = 10, LEVEL0_RUNS_MAX = 64, LEVEL0_RUNS = 4 };
 
 static kv_status name_check(const char *name, struct kv_err *err)
 {
@@ -14,6 +24,33 @@ static kv_status name_check(const char *name, struct kv_err *err)
     return KV_OK;
 }
 
+static kv_status bytes_check(const char *space, const char *what, uint64_t value, uint64_t min, uint64_t max,
+                             struct kv_err *err)
+{
+    if (value == 0 || (value >= min && value <= max))
+        return KV_OK;
+    return kv_fail(err, KV_INVALID, 0, "space %s: %s %" PRIu64 " is not 0 or %" PRIu64 " to %" PRIu64, space,
+                   what, value, min, max);
+}
+
+/* What shapes the tree. */
+static kv_status tree_check(const struct kv_space_options *space, struct kv_err *err)
+{
+    kv_status rc;
+    bool levelled = space->style == KV_STYLE_LEVELLED;
+    if (!levelled && (space->level_base_bytes || space->level_multiplier || space->level0_runs))
+        return kv_fail(err, KV_INVALID, 0, "space %s: level_* options are for levelled spaces", space->name);
+    KV_TRY(
+        bytes_check(space->name, "table_bytes", space->table_bytes, TABLE_BYTES_MIN, TABLE_BYTES_MAX, err));
+    KV_TRY(bytes_check(space->name, "level_base_bytes", space->level_base_bytes, BASE_BYTES_MIN,
+                       BASE_BYTES_MAX, err));
+    KV_TRY(bytes_check(space->name, "level_multiplier", space->level_multiplier, MULTIPLIER_MIN,
+                       MULTIPLIER_MAX, err));
+    KV_TRY(bytes_check(space->name, "level0_runs", space->level0_runs, 1, LEVEL0_RUNS_MAX, err));
+out:
+    return rc;
+}
+
 static kv_status space_check(const struct kv_options *asked, size_t at, struct kv_err *err)
 {
     const struct kv_space_options *space = &asked->spaces[at];
@@ -23,10 +60,7 @@ static kv_status space_check(const struct kv_options *asked, size_t at, struct k
     for (size_t i = 0; i < at; i++)
         if (strcmp(asked->spaces[i].name, space->name) == 0)
             return kv_fail(err, KV_INVALID, 0, "space %s is declared twice", space->name);
-    if (space->style == KV_STYLE_LEVELLED)
-        return kv_fail(err, KV_UNSUPPORTED, 0, "space %s: levelled spaces are not supported yet",
-                       space->name);
-    if (space->style != KV_STYLE_RUNS)
+    if (space->style != KV_STYLE_RUNS && space->style != KV_STYLE_LEVELLED)
         return kv_fail(err, KV_INVALID, 0, "space %s: unknown style %d", space->name, (int)space->style);
     if (space->compression < KV_COMPRESSION_ZSTD || space->compression > KV_COMPRESSION_SNAPPY)
         return kv_fail(err, KV_INVALID, 0, "space %s: unknown compression %d", space->name,
@@ -34,6 +68,9 @@ static kv_status space_check(const struct kv_options *asked, size_t at, struct k
     if (space->block_bytes && (space->block_bytes < BLOCK_BYTES_MIN || space->block_bytes > BLOCK_BYTES_MAX))
         return kv_fail(err, KV_INVALID, 0, "space %s: block_bytes %u is not %d to %d", space->name,
                        space->block_bytes, BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
+    rc = tree_check(space, err);
+    if (rc < 0)
+        return rc;
     if (space->hook &&
         !(space->hook->group_len && space->hook->begin && space->hook->group && space->hook->end))
         return kv_fail(err, KV_INVALID, 0, "space %s: the hook lacks a function", space->name);
@@ -90,6 +127,17 @@ static uint32_t id_of(const struct kv_manifest_state *state, const char *name)
     return id;
 }
 
+static void tree_options(const struct kv_space_options *asked, struct kv_space *space)
+{
+    bool levelled = asked->style == KV_STYLE_LEVELLED;
+    space->table_bytes = asked->table_bytes ? asked->table_bytes
+                         : levelled         ? TABLE_BYTES_LEVELS
+                                            : TABLE_BYTES_RUNS;
+    space->base_bytes = asked->level_base_bytes ? asked->level_base_bytes : BASE_BYTES;
+    space->multiplier = asked->level_multiplier ? asked->level_multiplier : MULTIPLIER;
+    space->level0_runs = asked->level0_runs ? asked->level0_runs : LEVEL0_RUNS;
+}
+
 kv_status kv_options_match_spaces(const struct kv_options *options, const struct kv_manifest_state *state,
                                   uint8_t ids[KV_SPACES_MAX], struct kv_space spaces[KV_SPACES_MAX],
                                   struct kv_edit *edit, struct kv_err *err)
@@ -115,7 +163,9 @@ kv_status kv_options_match_spaces(const struct kv_options *options, const struct
                                        .hook = asked->hook,
                                        .merge = asked->merge,
                                        .versions_kept = asked->versions_kept ? asked->versions_kept : 1,
-                                       .cut_len = asked->cut_len};
+                                       .cut_len = asked->cut_len,
+                                       .style = asked->style};
+        tree_options(asked, &spaces[id]);
         snprintf(spaces[id].name, sizeof spaces[id].name, "%s", asked->name);
     }
     if (matched < state->n_spaces)

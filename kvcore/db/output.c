@@ -53,7 +53,7 @@ static kv_status output_end(struct kv_output *output, struct kv_err *err)
     memcpy(meta.uid, p.uid, sizeof meta.uid);
     struct kv_table *table = NULL;
     KV_TRY(kv_db_open_table(output->db, &meta, &table, err));
-    output->adds[output->n_adds++] = (struct kv_tree_add){output->space, output->run, table};
+    output->adds[output->n_adds++] = (struct kv_tree_add){output->space, output->level, output->run, table};
     output->bytes += p.file_bytes;
     kv_table_build_free(output->build);
     output->build = NULL;
@@ -69,7 +69,8 @@ kv_status kv_output_add(struct kv_output *output, uint32_t space, const struct k
         bool other =
             space != output->space ||
             !kv_slice_equal(kv_buf_slice(&output->cut), kv_space_cut(&output->db->spaces[space], entry->key));
-        if (other || (may_split && kv_table_build_bytes(output->build) >= KV_TABLE_BYTES))
+        if (other ||
+            (may_split && kv_table_build_bytes(output->build) >= output->db->spaces[space].table_bytes))
             KV_TRY(output_end(output, err));
     }
     if (!output->build)
@@ -101,6 +102,7 @@ void kv_output_install(struct kv_output *output, struct kv_change *change, uint6
                                      .deletions = p->deletes,
                                      .bytes = p->file_bytes,
                                      .space = add->space,
+                                     .level = add->level,
                                      .smallest = p->smallest,
                                      .largest = p->largest};
         memcpy(meta.uid, p->uid, sizeof meta.uid);

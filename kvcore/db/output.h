@@ -1,6 +1,6 @@
 /*
  * output.h - a sorted stream of entries becomes new tables of a space, split at cuts, and past about
- * KV_TABLE_BYTES where the caller allows it. What flushes, merges and bulk loads share.
+ * the space's table_bytes where the caller allows it. What flushes, merges and bulk loads share.
  *
  * Threads    one at a time.
  * Ownership  {0} may be released. Installed tables are referenced by the tree; whatever is not installed is
@@ -16,6 +16,7 @@
 
 struct kv_output {
     struct kv_db *db;
+    uint32_t level; /* 0 unless set after init */
     uint32_t space; /* of the open table */
     uint64_t run;   /* number of the first table */
     struct kv_table_build *build;

@@ -16,6 +16,11 @@ struct kv_space {
     const struct kv_merge_operator *merge; /* NULL: none */
     uint32_t versions_kept;                /* at least 1 */
     size_t (*cut_len)(kv_slice key);       /* NULL: no cuts */
+    uint64_t table_bytes;                  /* of a table, about */
+    enum kv_style style;
+    /* Levelled spaces: what merges aim at (pick.h). */
+    uint64_t base_bytes;
+    uint32_t level0_runs, multiplier;
 };
 /* The prefix of key that tables never straddle. */
 static inline kv_slice kv_space_cut(const struct kv_space *space, kv_slice key)

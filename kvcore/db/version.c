@@ -18,7 +18,9 @@ static int order_items(const void *a, const void *b)
     int c = kv_slice_compare(x->cut, y->cut);
     if (c)
         return c;
-    if (x->item.run != y->item.run)
+    if (x->item.level != y->item.level)
+        return x->item.level < y->item.level ? -1 : 1;
+    if (x->item.level == 0 && x->item.run != y->item.run)
         return x->item.run < y->item.run ? 1 : -1;
     return kv_slice_compare(x->item.properties->smallest, y->item.properties->smallest);
 }
@@ -31,19 +33,27 @@ static int order_runs(const void *a, const void *b)
     return (x->items[0].run < y->items[0].run) - (x->items[0].run > y->items[0].run);
 }
 
-static bool is_dropped(uint64_t number, const uint64_t *drops, size_t n_drops)
+static bool is_dropped(uint64_t number, const struct kv_tree_change *change)
 {
-    for (size_t i = 0; i < n_drops; i++)
-        if (drops[i] == number)
+    for (size_t i = 0; i < change->n_drops; i++)
+        if (change->drops[i] == number)
             return true;
     return false;
+}
+
+static uint32_t level_after(const struct kv_tree_item *item, const struct kv_tree_change *change)
+{
+    for (size_t i = 0; i < change->n_moves; i++)
+        if (change->moves[i].number == item->number)
+            return change->moves[i].level;
+    return item->level;
 }
 
 static void run_add(struct kv_tree_run *run, const struct kv_tree_item *item)
 {
     const struct kv_table_properties *p = item->properties;
     if (run->n == 0)
-        *run = (struct kv_tree_run){.items = item, .unique_puts = true};
+        *run = (struct kv_tree_run){.items = item, .level = item->level, .unique_puts = true};
     run->n++;
     run->bytes += p->file_bytes;
     if (p->version_max > run->version_max)
@@ -63,6 +73,19 @@ static void cut_finish(struct kv_cut *cut)
     }
 }
 
+static void tree_count(struct kv_tree *tree, const struct kv_tree_item *item)
+{
+    const struct kv_table_properties *p = item->properties;
+    struct kv_tree_level *level = &tree->levels[item->level];
+    tree->bytes += p->file_bytes;
+    tree->entries += p->entries;
+    tree->deletes += p->deletes;
+    level->tables++;
+    level->bytes += p->file_bytes;
+    level->entries += p->entries;
+    level->deletes += p->deletes;
+}
+
 /* items: sorted; they stay the caller's. */
 static kv_status tree_fill(struct kv_tree *tree, const struct sort_item *items, size_t n, struct kv_err *err)
 {
@@ -74,13 +97,15 @@ static kv_status tree_fill(struct kv_tree *tree, const struct sort_item *items, 
     for (size_t i = 0; i < n; i++) {
         const struct kv_table_properties *p = items[i].item.properties;
         bool same_cut = i > 0 && kv_slice_equal(items[i].cut, items[i - 1].cut);
-        bool same_run = same_cut && items[i].item.run == items[i - 1].item.run;
+        bool same_run = same_cut && items[i].item.level == items[i - 1].item.level &&
+                        (items[i].item.level > 0 || items[i].item.run == items[i - 1].item.run);
         tree->items[i] = items[i].item;
         kv_table_ref(items[i].item.table);
         tree->n_items++;
         if (same_run && kv_slice_compare(p->smallest, items[i - 1].item.properties->largest) <= 0)
-            return kv_fail(err, KV_CORRUPT, 0, "tables %06" PRIu64 " and %06" PRIu64 " of one run overlap",
-                           kv_table_number(items[i - 1].item.table), kv_table_number(items[i].item.table));
+            return kv_fail(err, KV_CORRUPT, 0,
+                           "tables %06" PRIu64 " and %06" PRIu64 " of one run overlap on level %" PRIu32,
+                           items[i - 1].item.number, items[i].item.number, items[i].item.level);
         if (!same_cut) {
             tree->cuts[tree->n_cuts].prefix = items[i].cut;
             tree->cuts[tree->n_cuts++].runs = &tree->runs[tree->n_runs];
@@ -90,8 +115,7 @@ static kv_status tree_fill(struct kv_tree *tree, const struct sort_item *items, 
             tree->cuts[tree->n_cuts - 1].n_runs++;
         }
         run_add(&tree->runs[tree->n_runs - 1], &tree->items[i]);
-        tree->bytes += p->file_bytes;
-        tree->entries += p->entries;
+        tree_count(tree, &tree->items[i]);
     }
     for (size_t i = 0; i < tree->n_cuts; i++)
         cut_finish(&tree->cuts[i]);
@@ -99,28 +123,32 @@ static kv_status tree_fill(struct kv_tree *tree, const struct sort_item *items, 
 }
 
 static kv_status tree_make(struct kv_tree *tree, const struct kv_tree *base, uint32_t id,
-                           const struct kv_space *space, const struct kv_tree_add *adds, size_t n_adds,
-                           const uint64_t *drops, size_t n_drops, struct kv_err *err)
+                           const struct kv_space *space, const struct kv_tree_change *change,
+                           struct kv_err *err)
 {
     size_t n = 0;
     kv_status rc = KV_OK;
-    struct sort_item *items = kv_zalloc((base ? base->n_items : 0) + n_adds, sizeof *items);
+    struct sort_item *items = kv_zalloc((base ? base->n_items : 0) + change->n_adds, sizeof *items);
     if (!items)
         return kv_fail(err, KV_NO_MEMORY, 0, "out of memory describing the tree");
     for (size_t i = 0; base && i < base->n_items; i++)
-        if (!is_dropped(kv_table_number(base->items[i].table), drops, n_drops))
-            items[n++].item = base->items[i];
-    for (size_t i = 0; i < n_adds; i++)
-        if (adds[i].space == id)
-            items[n++].item =
-                (struct kv_tree_item){adds[i].table, kv_table_properties(adds[i].table), adds[i].run};
+        if (!is_dropped(base->items[i].number, change)) {
+            items[n].item = base->items[i];
+            items[n++].item.level = level_after(&base->items[i], change);
+        }
+    for (size_t i = 0; i < change->n_adds; i++) {
+        const struct kv_tree_add *add = &change->adds[i];
+        if (add->space == id)
+            items[n++].item = (struct kv_tree_item){add->table, kv_table_properties(add->table),
+                                                    kv_table_number(add->table), add->run, add->level};
+    }
     for (size_t i = 0; i < n; i++) {
         const struct kv_table_properties *p = items[i].item.properties;
         items[i].cut = kv_space_cut(space, p->smallest);
         if (!kv_slice_equal(items[i].cut, kv_space_cut(space, p->largest))) {
             rc = kv_fail(err, KV_CORRUPT, 0,
                          "table %06" PRIu64 " straddles a cut of space %s (another cut function?)",
-                         kv_table_number(items[i].item.table), space->name);
+                         items[i].item.number, space->name);
             goto out;
         }
     }
@@ -132,8 +160,7 @@ out:
 }
 
 kv_status kv_version_make(const struct kv_version *base, uint32_t n_spaces, const struct kv_space *spaces,
-                          const struct kv_tree_add *adds, size_t n_adds, const uint64_t *drops,
-                          size_t n_drops, struct kv_version **out, struct kv_err *err)
+                          const struct kv_tree_change *change, struct kv_version **out, struct kv_err *err)
 {
     struct kv_version *version = kv_zalloc(1, sizeof *version + n_spaces * sizeof *version->trees);
     kv_status rc = KV_OK;
@@ -143,7 +170,7 @@ kv_status kv_version_make(const struct kv_version *base, uint32_t n_spaces, cons
     version->n_spaces = n_spaces;
     for (uint32_t i = 0; i < n_spaces && rc == KV_OK; i++)
         rc = tree_make(&version->trees[i], base && i < base->n_spaces ? &base->trees[i] : NULL, i, &spaces[i],
-                       adds, n_adds, drops, n_drops, err);
+                       change, err);
     if (rc < 0) {
         kv_version_unref(version);
         return rc;
@@ -199,6 +226,26 @@ size_t kv_tree_run_at(const struct kv_tree_run *run, kv_slice key)
     return low;
 }
 
+void kv_tree_run_touching(const struct kv_tree_run *run, kv_slice smallest, kv_slice largest, size_t *first,
+                          size_t *last)
+{
+    *first = kv_tree_run_at(run, smallest);
+    *last = kv_tree_run_at(run, largest);
+    if (*last < run->n && kv_slice_compare(run->items[*last].properties->smallest, largest) <= 0)
+        *last += 1;
+    if (*last < *first)
+        *last = *first;
+}
+
+struct kv_tree_run kv_tree_run_part(const struct kv_tree_run *run, size_t first, size_t last)
+{
+    struct kv_tree_run part = {0};
+    KV_ASSERT(first < last && last <= run->n);
+    for (size_t i = first; i < last; i++)
+        run_add(&part, &run->items[i]);
+    return part;
+}
+
 static kv_status get_from(const struct kv_tree_item *item, kv_slice key, uint64_t version,
                           struct kv_found *found, bool *have, struct kv_err *err)
 {
@@ -232,6 +279,8 @@ kv_status kv_version_get(const struct kv_version *tree, uint32_t space, const st
             break; /* runs come newest first: nothing newer follows */
         size_t k = kv_tree_run_at(run, key);
         if (k == run->n || kv_slice_compare(run->items[k].properties->smallest, key) > 0)
+            continue;
+        if (*have && found->version >= run->items[k].properties->version_max)
             continue;
         kv_status rc = get_from(&run->items[k], key, version, found, have, err);
         if (rc < 0)

@@ -3,8 +3,9 @@
  * one reads what it describes for as long as it likes; changes make a new one.
  *
  * Space -> cuts (in key order) -> runs (newest first) -> tables (in key order, disjoint within the run). A
- * table lies in one cut. What is newest is decided by versions, never by position: a run is skipped only when
- * its newest version cannot matter.
+ * table lies in one cut. On level 0 the tables of one flush, load or merge are a run; the tables of a cut on
+ * a level from 1 on are one run together (levelled spaces only). What is newest is decided by versions, never
+ * by position: a run or table is skipped only when its newest version cannot matter.
  * Threads    any.
  * Ownership  counted; it holds a reference of each of its tables.
  */
@@ -17,11 +18,14 @@
 struct kv_tree_item {
     struct kv_table *table;
     const struct kv_table_properties *properties; /* of table */
+    uint64_t number;                              /* of its file */
     uint64_t run;                                 /* its run's number in the manifest */
+    uint32_t level;
 };
 struct kv_tree_run {
     const struct kv_tree_item *items;
     size_t n;
+    uint32_t level;
     uint64_t version_max, bytes;
     bool unique_puts; /* plain puts only, no key twice */
 };
@@ -32,6 +36,9 @@ struct kv_cut {
     kv_slice largest; /* key of all its tables */
     uint64_t bytes;
 };
+struct kv_tree_level {
+    uint64_t tables, bytes, entries, deletes;
+};
 struct kv_tree {
     struct kv_tree_item *items;
     size_t n_items;
@@ -39,7 +46,8 @@ struct kv_tree {
     size_t n_runs;
     struct kv_cut *cuts;
     size_t n_cuts;
-    uint64_t bytes, entries;
+    uint64_t bytes, entries, deletes;
+    struct kv_tree_level levels[KV_LEVELS_MAX];
 };
 struct kv_version {
     _Atomic uint32_t refs;
@@ -47,17 +55,29 @@ struct kv_version {
     struct kv_tree trees[]; /* by space id */
 };
 
-/* A table that comes, with the space and run it comes to. */
+/* A table that comes, with the space, run and level it comes to. */
 struct kv_tree_add {
-    uint32_t space;
+    uint32_t space, level;
     uint64_t run;
     struct kv_table *table; /* borrowed: the version takes a reference of its own */
 };
-/* base (NULL: empty) without the tables numbered in drops, with adds. n_spaces >= base's. KV_CORRUPT: tables
- * of one run overlap, or a table straddles a cut. */
+/* A table that changes its level and nothing else. */
+struct kv_tree_move {
+    uint64_t number;
+    uint32_t level;
+};
+struct kv_tree_change {
+    const struct kv_tree_add *adds;
+    size_t n_adds;
+    const uint64_t *drops; /* numbers */
+    size_t n_drops;
+    const struct kv_tree_move *moves;
+    size_t n_moves;
+};
+/* base (NULL: empty) without what is dropped, with what is added and moved. n_spaces >= base's. KV_CORRUPT:
+ * tables of one run overlap, or a table straddles a cut. */
 KV_MUST kv_status kv_version_make(const struct kv_version *base, uint32_t n_spaces,
-                                  const struct kv_space *spaces, const struct kv_tree_add *adds,
-                                  size_t n_adds, const uint64_t *drops, size_t n_drops,
+                                  const struct kv_space *spaces, const struct kv_tree_change *change,
                                   struct kv_version **out, struct kv_err *err);
 struct kv_version *kv_version_ref(struct kv_version *version);
 void kv_version_unref(struct kv_version *version); /* NULL is fine */
@@ -77,5 +97,10 @@ bool kv_version_may_hold_older(const struct kv_version *tree, uint32_t space, co
 size_t kv_tree_cut_at(const struct kv_tree *tree, kv_slice key);
 /* The first table of a run whose largest key is >= key (n: none). */
 size_t kv_tree_run_at(const struct kv_tree_run *run, kv_slice key);
+/* The tables [*first, *last) of a run that hold keys between smallest and largest, both included. */
+void kv_tree_run_touching(const struct kv_tree_run *run, kv_slice smallest, kv_slice largest, size_t *first,
+                          size_t *last);
+/* Tables [first, last) of a run as a run of their own; at least one. */
+struct kv_tree_run kv_tree_run_part(const struct kv_tree_run *run, size_t first, size_t last);
 
 #endif

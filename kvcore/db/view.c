@@ -167,14 +167,23 @@ static kv_status change_commit(struct kv_db *db, struct kv_change *change, struc
     for (size_t i = 0; i < change->n_drops; i++)
         if (!kv_manifest_table(&db->manifest.state, change->drops[i]))
             return kv_fail(err, KV_CONFLICT, 0, "table %06" PRIu64 " is gone already", change->drops[i]);
+    for (size_t i = 0; i < change->n_moves; i++)
+        if (!kv_manifest_table(&db->manifest.state, change->moves[i].number))
+            return kv_fail(err, KV_CONFLICT, 0, "table %06" PRIu64 " is gone already",
+                           change->moves[i].number);
     KV_TRY(kv_obsolete_reserve(db, change->n_drops));
     reserved = change->n_drops;
     kv_mutex_lock(&db->view_mutex);
     base = kv_version_ref(db->view->version); /* only changed here, under manifest_mutex; views come and go */
     size_t n = db->view->n_mem;               /* and others may come meanwhile */
     kv_mutex_unlock(&db->view_mutex);
-    KV_TRY(kv_version_make(base, db->n_spaces, db->spaces, change->adds, change->n_adds, change->drops,
-                           change->n_drops, &version, err));
+    struct kv_tree_change tree = {.adds = change->adds,
+                                  .n_adds = change->n_adds,
+                                  .drops = change->drops,
+                                  .n_drops = change->n_drops,
+                                  .moves = change->moves,
+                                  .n_moves = change->n_moves};
+    KV_TRY(kv_version_make(base, db->n_spaces, db->spaces, &tree, &version, err));
     view = view_new(n > KV_MEMTABLES_MAX ? n : KV_MEMTABLES_MAX);
     rc = view ? KV_OK : KV_NO_MEMORY;
     if (rc < 0)

@@ -228,6 +228,15 @@ static void do_read(struct run *r)
         compare_scan(r, snapshot, old ? r->pinned[i].values : r->values, space);
 }
 
+static void levelled(struct run *r, struct kv_space_options *space)
+{
+    space->style = KV_STYLE_LEVELLED;
+    space->table_bytes = 1024;
+    space->level_base_bytes = 1024 << pick(r, 2);
+    space->level_multiplier = 2 + (uint32_t)pick(r, 2);
+    space->level0_runs = 1 + (uint32_t)pick(r, 3);
+}
+
 static void live(uint64_t seed, int threads)
 {
     static struct run r;
@@ -243,6 +252,9 @@ static void live(uint64_t seed, int threads)
     r.kit.spaces[1].no_filter = pick(&r, 2);
     r.kit.spaces[1].compression = (enum kv_compression)pick(&r, 3);
     r.kit.spaces[1].block_bytes = 512;
+    for (int i = 0; i < SPACES; i++)
+        if (pick(&r, 2)) /* as many levels as there can be of so few keys */
+            levelled(&r, &r.kit.spaces[i]);
     kv_kit_must_open(&r.kit);
     for (int op = 0; op < OPS; op++) {
         uint64_t what = pick(&r, 100);

@@ -46,8 +46,16 @@ Test(db_open, bad_options_are_refused_with_a_reason)
         cr_assert(kit.err.text[0]);
     }
     kit.spaces[0].name = "a";
+    kit.spaces[0].level_multiplier = 10;
+    cr_assert_eq(kv_kit_open(&kit), KV_INVALID, "it is for levelled spaces");
     kit.spaces[0].style = KV_STYLE_LEVELLED;
-    cr_assert_eq(kv_kit_open(&kit), KV_UNSUPPORTED);
+    kit.spaces[0].level_multiplier = 1;
+    cr_assert_eq(kv_kit_open(&kit), KV_INVALID);
+    cr_assert(strstr(kit.err.text, "level_multiplier 1 is not 0 or 2 to 100"), "%s", kit.err.text);
+    kit.spaces[0].level_multiplier = 0;
+    kit.spaces[0].table_bytes = 1;
+    cr_assert_eq(kv_kit_open(&kit), KV_INVALID);
+    kit.spaces[0].table_bytes = 0;
     kit.spaces[0].style = KV_STYLE_RUNS;
     kit.spaces[0].block_bytes = 1;
     cr_assert_eq(kv_kit_open(&kit), KV_INVALID);

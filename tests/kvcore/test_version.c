@@ -1,6 +1,5 @@
 #include "kvcore/db/version.h"
 #include "kvcore/db/db.h"
-#include "kvcore/db/pick.h"
 #include "kvcore/db/tree_iter.h"
 #include "tests/support/kv_kit.h"
 
@@ -95,21 +94,5 @@ Test(version, another_cut_function_than_the_one_written_with_is_refused)
     cr_assert(strstr(kit.err.text, "cut"));
     kit.spaces[0].cut_len = NULL;
     kv_kit_must_open(&kit);
-    kv_kit_release(&kit);
-}
-
-Test(version, the_cut_with_the_most_runs_is_merged_first_and_of_equals_the_smallest)
-{
-    struct kv_kit kit;
-    struct kv_pick pick;
-    cut_kit(&kit);
-    load(&kit, "a1 a2 a3 a4 a5 b1 c1");
-    load(&kit, "a1 b1 c1");
-    load(&kit, "a1 b1");
-    const struct kv_version *version = kit.db->view->version;
-    cr_assert(kv_pick_cut(version, 1, &pick) && pick.space == 0 && pick.cut == 1 && pick.n_runs == 3,
-              "b: as many, smaller");
-    cr_assert(kv_pick_cut(version, 2, &pick));
-    cr_assert_not(kv_pick_cut(version, 3, &pick));
     kv_kit_release(&kit);
 }
