@@ -40,6 +40,7 @@ struct kv_batch;
 struct kv_snapshot;
 struct kv_bulk;
 struct kv_records;
+struct kv_txn;
 
 /* ---- environment */
 
@@ -282,6 +283,79 @@ static inline void kv_iter_close(struct kv_iter *it)
     if (it)
         it->ops->close(it);
 }
+
+/* ---- transactions */
+
+/*
+ * A transaction reads one moment and commits at a later one, as if it had run there alone: serializable, in the
+ * order of versions. It is optimistic: nothing is locked, and the commit is refused with KV_CONFLICT when anything
+ * that was read (keys found, keys not found, the parts of ranges walked) was changed since, by whatever means:
+ * a transaction, a batch, a bulk load. (kv_drop_tables and hooks work on data that transactions leave alone.)
+ * What and why: kvcore/docs/transactions.md.
+ *
+ * Threads    one at a time for a transaction and its iterators.
+ * Ownership  kv_txn_abort frees, after a commit too, so `out:` may always call it. Iterators may be closed after
+ *            it. Values lent live until kv_pinned_release, also beyond the transaction.
+ * Errors     a transaction that was committed, or whose commit failed, answers KV_CLOSED from then on.
+ */
+enum {
+    KV_TXN_AGE_MS_DEFAULT = 10 * 60 * 1000,
+    KV_TXN_AGE_MS_MAX = 24 * 60 * 60 * 1000,
+    KV_TXN_TRIES_DEFAULT = 16,
+};
+/* All zero is the default. */
+struct kv_txn_options {
+    bool read_only;                     /* never conflicts, costs no lock; has no age */
+    const struct kv_snapshot *snapshot; /* read_only: reads there; may be closed before. NULL: now */
+    uint64_t
+        bytes_max; /* keys and values written; past it kv_txn_put answers KV_LIMIT. 0: KV_COMMIT_BYTES_MAX */
+    uint32_t entries_max; /* keys written. 0: no bound of its own */
+    uint32_t age_max_ms;  /* from begin; past it commit answers KV_TOO_OLD. 0: KV_TXN_AGE_MS_DEFAULT */
+    uint64_t
+        reads_bytes_max; /* memory for what was read; past it all reads of a space are taken for one range.
+                                 0: 16 MiB; at least 64 KiB */
+};
+KV_API KV_MUST kv_status kv_txn_begin(struct kv_db *db, const struct kv_txn_options *options,
+                                      struct kv_txn **out, struct kv_err *err);
+/* The version it reads at. */
+KV_API uint64_t kv_txn_version(const struct kv_txn *txn);
+/* Its own writes first. KV_NOT_FOUND (positive) leaves *out empty. */
+KV_API KV_MUST kv_status kv_txn_get(struct kv_txn *txn, uint32_t space, kv_slice key, struct kv_pinned *out,
+                                    struct kv_err *err);
+/* Copies. After an error nothing was written and the transaction goes on, unless kv_txn_commit says so. */
+KV_API KV_MUST kv_status kv_txn_put(struct kv_txn *txn, uint32_t space, kv_slice key, kv_slice value,
+                                    struct kv_err *err);
+KV_API KV_MUST kv_status kv_txn_delete(struct kv_txn *txn, uint32_t space, kv_slice key, struct kv_err *err);
+/* As kv_iter_open, with the transaction's own writes as they are now. Several may be open. Steps answer
+ * KV_CLOSED once the transaction has ended. */
+KV_API KV_MUST kv_status kv_txn_iter_open(struct kv_txn *txn, uint32_t space, kv_slice lower, kv_slice upper,
+                                          struct kv_iter **out);
+
+struct kv_txn_commit_options {
+    kv_slice record;  /* as kv_commit_options.record */
+    void *record_ctx; /* handed to kv_options.apply */
+    bool past_floor;  /* as there */
+    bool check_reads; /* answers KV_CONFLICT also when nothing was written: what was read holds now, too */
+    /* Called once with the outcome, unless the call was refused (KV_CLOSED, KV_INVALID). NULL: none. */
+    void (*done)(void *ctx, kv_status rc, uint64_t version);
+    void *done_ctx;
+};
+/*
+ * *version (may be NULL): the commit's, or the one it read at if it wrote nothing: then it is always answered
+ * KV_OK. KV_CONFLICT: begin again (kv_txn_run does). KV_TOO_OLD; otherwise as kv_commit. The transaction has
+ * ended whatever is answered.
+ */
+KV_API KV_MUST kv_status kv_txn_commit(struct kv_txn *txn, const struct kv_txn_commit_options *options,
+                                       uint64_t *version, struct kv_err *err);
+KV_API void kv_txn_abort(struct kv_txn *txn); /* NULL is fine */
+
+/* Does its work with txn and leaves commit and abort to kv_txn_run. Negative: abort, and that is the answer. It may be called
+ * several times: what it does elsewhere must bear that. */
+typedef kv_status (*kv_txn_fn)(void *ctx, struct kv_txn *txn, struct kv_err *err);
+/* Begins, runs, commits; again on KV_CONFLICT, with a random and growing pause, at most `tries` times (0:
+ * KV_TXN_TRIES_DEFAULT). *version: as kv_txn_commit; may be NULL. */
+KV_API KV_MUST kv_status kv_txn_run(struct kv_db *db, const struct kv_txn_options *options, uint32_t tries,
+                                    kv_txn_fn run, void *ctx, uint64_t *version, struct kv_err *err);
 
 /* ---- bulk load, merge, drop */
 

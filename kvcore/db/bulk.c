@@ -6,7 +6,7 @@
 
 struct kv_bulk {
     struct kv_db *db;
-    uint32_t space;
+    uint32_t declared, space;
     struct kv_output output;
     struct kv_buf last_key;
     bool any;
@@ -23,6 +23,7 @@ kv_status kv_bulk_open(struct kv_db *db, uint32_t space, struct kv_bulk **out, s
     if (!bulk)
         return kv_fail(err, KV_NO_MEMORY, 0, "out of memory opening a bulk load");
     bulk->db = db;
+    bulk->declared = space;
     bulk->space = db->ids[space];
     kv_output_init(&bulk->output, db);
     atomic_fetch_add_explicit(&db->pins, 1, memory_order_relaxed);
@@ -100,6 +101,15 @@ static kv_status install_run(void *ctx, uint64_t seq, struct kv_err *err)
     return rc;
 }
 
+static kv_status install_tables(struct install *install, struct kv_err *err)
+{
+    struct kv_bulk *bulk = install->bulk;
+    const struct kv_tree_add *adds = bulk->output.adds;
+    struct kv_key_span span = {bulk->declared, kv_table_properties(adds[0].table)->smallest,
+                               kv_table_properties(adds[bulk->output.n_adds - 1].table)->largest};
+    return kv_committer_install(bulk->db->committer, &span, install_run, install, err);
+}
+
 kv_status kv_bulk_install(struct kv_bulk *bulk, uint64_t app_floor, uint64_t *seq, struct kv_err *err)
 {
     struct kv_db *db = bulk->db;
@@ -119,7 +129,7 @@ kv_status kv_bulk_install(struct kv_bulk *bulk, uint64_t app_floor, uint64_t *se
     if (app_floor)
         KV_TRY(flush_below(db, app_floor, err));
     if (bulk->output.n_adds > 0) {
-        KV_TRY(kv_committer_exclusive(db->committer, true, install_run, &install, err));
+        KV_TRY(install_tables(&install, err));
         KV_COUNT(db, bulk_loads);
         KV_COUNT_BY(db, bulk_bytes, bulk->output.bytes);
         kv_db_kick(db);

@@ -29,7 +29,9 @@ struct waiter {
     kv_slice batch, record;
     size_t entries, bytes; /* bytes: keys and values of the batch */
     const struct kv_commit_options *options;
+    const struct kv_commit_guard *guard; /* NULL: none */
     bool prepared;
+    const struct kv_key_span *span; /* of an exclusive run with a sequence; NULL: anything */
     kv_status (*run)(void *ctx, uint64_t seq, struct kv_err *err);
     void *run_ctx;
     bool leads, done;
@@ -38,12 +40,14 @@ struct waiter {
     kv_cond wake;
 };
 
+struct group;
 struct kv_committer {
     struct kv_committer_options options;
     kv_mutex lock;
     kv_cond room; /* the queue shrank, or the last call left */
     struct kv_list queue;
     size_t queue_bytes;
+    const struct group *under_way; /* what the leader is at; NULL: nothing */
     bool leading, closed;
     uint32_t callers;  /* calls inside commit, sync, exclusive */
     uint64_t next_seq; /* to be given out */
@@ -378,12 +382,14 @@ static void lead(struct kv_committer *c)
     struct group group;
     struct kv_err err = {0};
     group_take(c, &group);
+    c->under_way = &group;
     kv_mutex_unlock(&c->lock);
     const struct kv_committer *outer = leading_here;
     leading_here = c;
     kv_status rc = group_run(c, &group, &err);
     leading_here = outer;
     kv_mutex_lock(&c->lock);
+    c->under_way = NULL;
     c->stats.groups++;
     if (group.commits > c->stats.group_max)
         c->stats.group_max = group.commits;
@@ -487,6 +493,11 @@ static kv_status commit_prepare(struct kv_committer *c, struct waiter *w, struct
     w->options = options;
     w->seq = c->next_seq;
     w->record = options->record;
+    if (w->guard) {
+        kv_status valid = w->guard->validate(w->guard->ctx, err);
+        if (valid < 0)
+            return valid;
+    }
     if (options->prepare) {
         kv_status rc = options->prepare(options->ctx, w->seq, batch, &w->record);
         if (rc < 0)
@@ -515,7 +526,14 @@ static kv_status answer(const struct waiter *w, struct kv_err *err)
 kv_status kv_committer_commit(struct kv_committer *c, struct kv_batch *batch,
                               const struct kv_commit_options *options, uint64_t *seq, struct kv_err *err)
 {
-    struct waiter w = {.kind = WAITER_COMMIT, .options = options};
+    return kv_committer_commit_guarded(c, batch, options, NULL, seq, err);
+}
+
+kv_status kv_committer_commit_guarded(struct kv_committer *c, struct kv_batch *batch,
+                                      const struct kv_commit_options *options,
+                                      const struct kv_commit_guard *guard, uint64_t *seq, struct kv_err *err)
+{
+    struct waiter w = {.kind = WAITER_COMMIT, .options = options, .guard = guard};
     kv_status rc = call_begin(c, err);
     size_t bytes = (batch ? kv_batch_payload(batch) : 0) + (options ? options->record.len : 0);
     if (rc == KV_OK)
@@ -553,25 +571,68 @@ kv_status kv_committer_sync(struct kv_committer *c, struct kv_err *err)
     return rc;
 }
 
-kv_status kv_committer_exclusive(struct kv_committer *c, bool burn,
-                                 kv_status (*run)(void *ctx, uint64_t seq, struct kv_err *err), void *ctx,
-                                 struct kv_err *err)
+kv_status kv_committer_validate(struct kv_committer *c, const struct kv_commit_guard *guard,
+                                struct kv_err *err)
 {
-    struct waiter w = {.kind = WAITER_EXCLUSIVE, .run = run, .run_ctx = ctx};
+    kv_status rc = call_begin(c, err);
+    if (rc == KV_OK)
+        rc = guard->validate(guard->ctx, err);
+    call_end(c);
+    return rc;
+}
+
+static kv_status pending_in(const struct kv_list *waiters,
+                            kv_status (*each)(void *ctx, const struct kv_pending *pending), void *ctx)
+{
+    kv_status rc = KV_OK;
+    for (const struct kv_list *link = waiters->next; link != waiters && rc == KV_OK; link = link->next) {
+        const struct waiter *w = waiter_of(link);
+        struct kv_pending pending = {w->seq, w->batch, w->kind == WAITER_EXCLUSIVE, w->span};
+        if (w->seq)
+            rc = each(ctx, &pending);
+    }
+    return rc;
+}
+
+kv_status kv_committer_pending(struct kv_committer *c,
+                               kv_status (*each)(void *ctx, const struct kv_pending *pending), void *ctx)
+{
+    kv_status rc = c->under_way ? pending_in(&c->under_way->waiters, each, ctx) : KV_OK;
+    return rc == KV_OK ? pending_in(&c->queue, each, ctx) : rc;
+}
+
+static kv_status exclusive(struct kv_committer *c, bool burn, struct waiter *w, struct kv_err *err)
+{
     kv_status rc = call_begin(c, err);
     if (rc == KV_OK && burn)
         rc = admit(c, 0, true, err);
     if (rc == KV_OK) {
         if (burn)
-            w.seq = c->next_seq++;
-        kv_cond_init(&w.wake);
-        waiter_wait(c, &w);
-        rc = answer(&w, err);
+            w->seq = c->next_seq++;
+        kv_cond_init(&w->wake);
+        waiter_wait(c, w);
+        rc = answer(w, err);
     }
     call_end(c);
-    if (w.done)
-        kv_cond_release(&w.wake);
+    if (w->done)
+        kv_cond_release(&w->wake);
     return rc;
+}
+
+kv_status kv_committer_exclusive(struct kv_committer *c, bool burn,
+                                 kv_status (*run)(void *ctx, uint64_t seq, struct kv_err *err), void *ctx,
+                                 struct kv_err *err)
+{
+    struct waiter w = {.kind = WAITER_EXCLUSIVE, .run = run, .run_ctx = ctx};
+    return exclusive(c, burn, &w, err);
+}
+
+kv_status kv_committer_install(struct kv_committer *c, const struct kv_key_span *span,
+                               kv_status (*run)(void *ctx, uint64_t seq, struct kv_err *err), void *ctx,
+                               struct kv_err *err)
+{
+    struct waiter w = {.kind = WAITER_EXCLUSIVE, .run = run, .run_ctx = ctx, .span = span};
+    return exclusive(c, true, &w, err);
 }
 
 /* ---- insight and background */

@@ -9,7 +9,8 @@
  * When a group fails, it and everything queued behind it (prepared on top of it) are undone newest first, their
  * sequences are used again, and nothing of them is found later, unless the answer is KV_UNKNOWN_OUTCOME.
  *
- * Threads    every function: any. Hooks are called by the leader, one at a time, without the commit lock.
+ * Threads    every function: any. Hooks are called by the leader, one at a time, without the commit lock;
+ * prepare, undo and validate by the committing thread, with it.
  *
  * Locks      commit lock (inside). A hook may take the caller's locks, so: never call commit, sync or exclusive holding
  *            a lock that a hook (room, apply, kv_log_hooks.seal, ...) takes. Inside hooks only kv_committer_sync is
@@ -68,6 +69,44 @@ kv_status kv_committer_close(struct kv_committer *committer, struct kv_err *err)
 KV_MUST kv_status kv_committer_commit(struct kv_committer *committer, struct kv_batch *batch,
                                       const struct kv_commit_options *options, uint64_t *seq,
                                       struct kv_err *err);
+
+/*
+ * A commit that depends on what it read: validate decides under the commit lock, in the same step in which the
+ * version is given out and the commit is queued, so that nothing can come in between. It sees what is published
+ * by reading the tree, and what has a version already but is not published yet by kv_committer_pending.
+ * Negative refuses the commit (with *err), no version is used. It may take the view's lock and read tables, and
+ * must not call the committer otherwise.
+ */
+struct kv_commit_guard {
+    kv_status (*validate)(void *ctx, struct kv_err *err);
+    void *ctx;
+};
+KV_MUST kv_status kv_committer_commit_guarded(struct kv_committer *committer, struct kv_batch *batch,
+                                              const struct kv_commit_options *options,
+                                              const struct kv_commit_guard *guard, uint64_t *seq,
+                                              struct kv_err *err);
+/* Only validates: nothing is written, no version is used. */
+KV_MUST kv_status kv_committer_validate(struct kv_committer *committer, const struct kv_commit_guard *guard,
+                                        struct kv_err *err);
+
+/* Keys of one space, both ends included. */
+struct kv_key_span {
+    uint32_t space; /* as in batches */
+    kv_slice first, last;
+};
+/* What will become visible with a version that is given out: a commit's batch, or what an exclusive run
+ * installs (span NULL there: anything). */
+struct kv_pending {
+    uint64_t seq;
+    kv_slice batch;
+    bool installs;
+    const struct kv_key_span *span;
+};
+/* Everything queued or being logged, in version order, until each answers other than KV_OK, which is returned.
+ * From inside kv_commit_guard.validate only. */
+kv_status kv_committer_pending(struct kv_committer *committer,
+                               kv_status (*each)(void *ctx, const struct kv_pending *pending), void *ctx);
+
 /* Everything answered so far becomes durable, whatever the durability. Also from inside a hook. */
 KV_MUST kv_status kv_committer_sync(struct kv_committer *committer, struct kv_err *err);
 
@@ -81,6 +120,12 @@ KV_MUST kv_status kv_committer_sync(struct kv_committer *committer, struct kv_er
 KV_MUST kv_status kv_committer_exclusive(struct kv_committer *committer, bool burn,
                                          kv_status (*run)(void *ctx, uint64_t seq, struct kv_err *err),
                                          void *ctx, struct kv_err *err);
+
+/* kv_committer_exclusive with a burnt sequence, for a run that installs keys of the span (which lives until it
+ * returns) and nothing else. */
+KV_MUST kv_status kv_committer_install(struct kv_committer *committer, const struct kv_key_span *span,
+                                       kv_status (*run)(void *ctx, uint64_t seq, struct kv_err *err),
+                                       void *ctx, struct kv_err *err);
 
 /* The newest sequence that is visible. Wait-free. */
 uint64_t kv_committer_visible(const struct kv_committer *committer);

@@ -80,8 +80,10 @@ static kv_status get_in(struct kv_db *db, struct kv_view *view, uint64_t version
         kv_block_unref(found.block);
         return rc < 0 ? rc : KV_NOT_FOUND;
     }
-    *out = found.block ? (struct kv_pinned){found.value, found.block, PIN_BLOCK}
-                       : (struct kv_pinned){found.value, kv_memtable_ref(from), PIN_MEMTABLE};
+    if (found.block)
+        *out = (struct kv_pinned){found.value, found.block, PIN_BLOCK};
+    else
+        kv_pinned_memtable(from, found.value, out);
     return KV_OK;
 }
 
@@ -98,6 +100,11 @@ kv_status kv_get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t 
     kv_status rc = get_in(db, view, version, db->ids[space], key, out, err);
     kv_view_unref(view);
     return rc;
+}
+
+void kv_pinned_memtable(struct kv_memtable *memtable, kv_slice value, struct kv_pinned *out)
+{
+    *out = (struct kv_pinned){value, kv_memtable_ref(memtable), PIN_MEMTABLE};
 }
 
 void kv_pinned_release(struct kv_pinned *pinned)

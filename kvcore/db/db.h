@@ -88,6 +88,8 @@ void kv_view_unref(struct kv_view *view); /* NULL is fine; not under any lock */
 KV_MUST kv_status kv_view_first(struct kv_version *version, struct kv_memtable *memtable,
                                 struct kv_view **out);
 uint64_t kv_db_visible(struct kv_db *db);
+/* Another handle on the same moment. */
+KV_MUST kv_status kv_snapshot_share(const struct kv_snapshot *snapshot, struct kv_snapshot **out);
 /* What a read at snapshot (NULL: now) pins, and the version it reads at. */
 struct kv_view *kv_snapshot_view(struct kv_db *db, const struct kv_snapshot *snapshot, uint64_t *version);
 
@@ -159,6 +161,8 @@ KV_MUST kv_status kv_db_open_table(struct kv_db *db, const struct kv_table_meta 
 void kv_db_work_failed(struct kv_db *db, const char *what, const struct kv_err *err);
 void kv_db_kick(struct kv_db *db);
 bool kv_db_job(void *db); /* kv_env_job.run */
+/* Lends a value of a memtable; *out holds the memtable. */
+void kv_pinned_memtable(struct kv_memtable *memtable, kv_slice value, struct kv_pinned *out);
 static inline bool kv_space_known(const struct kv_db *db, uint32_t space)
 {
     return space < db->n_declared;

@@ -31,6 +31,18 @@ kv_status kv_snapshot_open(struct kv_db *db, struct kv_snapshot **out)
     return KV_OK;
 }
 
+kv_status kv_snapshot_share(const struct kv_snapshot *snapshot, struct kv_snapshot **out)
+{
+    struct kv_snapshot *copy = kv_alloc(sizeof *copy);
+    if (!copy)
+        return KV_NO_MEMORY;
+    *copy = *snapshot;
+    kv_view_ref(copy->view);
+    atomic_fetch_add_explicit(&copy->db->pins, 1, memory_order_relaxed);
+    *out = copy;
+    return KV_OK;
+}
+
 void kv_snapshot_close(struct kv_snapshot *snapshot)
 {
     if (!snapshot)

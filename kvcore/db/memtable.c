@@ -17,6 +17,7 @@ struct kv_memtable {
     struct kv_arena arena;
     _Atomic size_t bytes; /* arena.used, for other threads */
     _Atomic uint64_t version_oldest, version_newest;
+    _Atomic bool unordered; /* something was added behind a newer version */
     struct memtable_space spaces[];
 };
 
@@ -81,6 +82,9 @@ kv_status kv_memtable_add(struct kv_memtable *memtable, uint32_t space, const st
     KV_ASSERT(entry->key.len > 0 && entry->key.len <= KV_KEY_LEN_MAX);
     KV_ASSERT(entry->value.len <= KV_VALUE_LEN_MAX);
     struct memtable_space *in = &memtable->spaces[space];
+    uint64_t newest = atomic_load_explicit(&memtable->version_newest, memory_order_relaxed);
+    if (entry->version < newest) /* said before the entry can be seen */
+        atomic_store_explicit(&memtable->unordered, true, memory_order_relaxed);
     kv_status rc = kv_skiplist_insert(&in->list, &memtable->arena, entry);
     if (rc == KV_EXISTS)
         return KV_OK;
@@ -89,7 +93,7 @@ kv_status kv_memtable_add(struct kv_memtable *memtable, uint32_t space, const st
     uint64_t oldest = atomic_load_explicit(&memtable->version_oldest, memory_order_relaxed);
     if (oldest == 0 || entry->version < oldest)
         atomic_store_explicit(&memtable->version_oldest, entry->version, memory_order_relaxed);
-    if (entry->version > atomic_load_explicit(&memtable->version_newest, memory_order_relaxed))
+    if (entry->version > newest)
         atomic_store_explicit(&memtable->version_newest, entry->version, memory_order_relaxed);
     atomic_fetch_add_explicit(&in->entries, 1, memory_order_relaxed);
     memtable_count_bytes(memtable);
@@ -121,6 +125,20 @@ bool kv_memtable_touches(struct kv_memtable *memtable, uint32_t space, kv_slice 
         return false;
     kv_skiplist_entry(node, &entry);
     return upper.len == 0 || kv_slice_compare(entry.key, upper) < 0;
+}
+
+kv_status kv_memtable_newer(struct kv_memtable *memtable, uint32_t space, uint64_t since,
+                            const struct kv_skipnode **at, struct kv_entry *entry)
+{
+    KV_ASSERT(space < memtable->n_spaces);
+    while ((*at = kv_skiplist_inserted(&memtable->spaces[space].list, *at)) != NULL) {
+        kv_skiplist_entry(*at, entry);
+        if (entry->version > since)
+            return KV_OK;
+        if (!atomic_load_explicit(&memtable->unordered, memory_order_relaxed))
+            break;
+    }
+    return KV_END;
 }
 
 size_t kv_memtable_bytes(const struct kv_memtable *memtable)

@@ -34,6 +34,15 @@ KV_MUST kv_status kv_memtable_iter_open(struct kv_memtable *memtable, uint32_t s
 /* Does it hold any entry with a key in [lower, upper)? Empty: unbounded. */
 bool kv_memtable_touches(struct kv_memtable *memtable, uint32_t space, kv_slice lower, kv_slice upper);
 
+/*
+ * Walks what was added to a space last, newest first: KV_OK and *entry for each entry newer than `since`, KV_END
+ * when none is left. Begins with *at NULL, which is the walk's own. Cheap where little is newer: it looks at
+ * nothing else. (Entries added out of version order make it look at all.)
+ */
+struct kv_skipnode;
+kv_status kv_memtable_newer(struct kv_memtable *memtable, uint32_t space, uint64_t since,
+                            const struct kv_skipnode **at, struct kv_entry *entry);
+
 /* Any thread; values may be a moment old. */
 size_t kv_memtable_bytes(const struct kv_memtable *memtable); /* heap bytes */
 uint64_t kv_memtable_entries(const struct kv_memtable *memtable, uint32_t space);

@@ -27,7 +27,12 @@
     X(slowdowns, "kv_slowdowns_total", "commit groups held back to let a flush keep up")                     \
     X(stalls, "kv_stalls_total", "commit groups that waited for a flush")                                    \
     X(obsolete_removed, "kv_obsolete_files_removed_total", "files removed because nothing refers to them")   \
-    X(checkpoints, "kv_checkpoints_total", "checkpoints made")
+    X(checkpoints, "kv_checkpoints_total", "checkpoints made")                                               \
+    X(txns, "kv_txns_total", "transactions begun")                                                           \
+    X(txn_commits, "kv_txn_commits_total", "transactions that committed something")                          \
+    X(txn_conflicts, "kv_txn_conflicts_total", "transactions refused because what they read was changed")    \
+    X(txn_too_old, "kv_txns_too_old_total", "transactions refused because they were past their age")         \
+    X(txn_coarsened, "kv_txns_coarsened_total", "transactions whose reads were remembered coarsely")
 
 struct kv_db_counters {
 #define X(field, name, help) _Atomic uint64_t field;

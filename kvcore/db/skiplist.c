@@ -2,6 +2,7 @@
 #include "kvcore/base/assert.h"
 
 struct kv_skipnode {
+    struct kv_skipnode *before; /* inserted before this one */
     uint64_t version;
     uint32_t key_len, value_len;
     uint8_t kind, height;
@@ -35,6 +36,7 @@ kv_status kv_skiplist_init(struct kv_skiplist *list, struct kv_arena *arena, uin
     if (!list->head)
         return KV_NO_MEMORY;
     list->head->height = KV_SKIPLIST_HEIGHT;
+    atomic_init(&list->last, NULL);
     atomic_init(&list->height, 1);
     kv_prng_init(&list->prng, seed);
     return KV_OK;
@@ -100,6 +102,8 @@ kv_status kv_skiplist_insert(struct kv_skiplist *list, struct kv_arena *arena, c
      * at worst. */
     if (height > in_use)
         atomic_store_explicit(&list->height, height, memory_order_relaxed);
+    node->before = atomic_load_explicit(&list->last, memory_order_relaxed);
+    atomic_store_explicit(&list->last, node, memory_order_release);
     for (int level = 0; level < height; level++) {
         atomic_init(&node->next[level], skipnode_next(prev[level], level));
         atomic_store_explicit(&prev[level]->next[level], node, memory_order_release);
@@ -115,6 +119,12 @@ const struct kv_skipnode *kv_skiplist_seek(const struct kv_skiplist *list, kv_sl
 const struct kv_skipnode *kv_skiplist_next(const struct kv_skipnode *node)
 {
     return skipnode_next(node, 0);
+}
+
+const struct kv_skipnode *kv_skiplist_inserted(const struct kv_skiplist *list, const struct kv_skipnode *node)
+{
+    return node ? node->before
+                : atomic_load_explicit(&((struct kv_skiplist *)(uintptr_t)list)->last, memory_order_acquire);
 }
 
 void kv_skiplist_entry(const struct kv_skipnode *node, struct kv_entry *out)

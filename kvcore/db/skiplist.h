@@ -4,7 +4,8 @@
  * Algorithm: skip list (Pugh 1990), branching 4, at most KV_SKIPLIST_HEIGHT levels, nodes in the memtable's
  * arena, never removed. Invariants: (1) a node's key, version and value never change once it is linked; (2) a
  * node is linked from level 0 up with release stores, and readers load links with acquire, so a reader that
- * sees a node sees all of it; (3) level i's list is a part of level i-1's.
+ * sees a node sees all of it; (3) level i's list is a part of level i-1's; (4) a chain of its own leads from the node inserted
+ * last to the first one.
  * Threads    one writer at a time (the caller's lock); any number of readers beside it, without locks.
  * Ownership  everything lives in the arena.
  * Failure    KV_NO_MEMORY from insert only.
@@ -23,6 +24,7 @@ enum { KV_SKIPLIST_HEIGHT = 12 };
 struct kv_skipnode;
 struct kv_skiplist {
     struct kv_skipnode *head;
+    _Atomic(struct kv_skipnode *) last; /* inserted; NULL: none */
     _Atomic int height;
     struct kv_prng prng;
 };
@@ -36,6 +38,9 @@ KV_MUST kv_status kv_skiplist_insert(struct kv_skiplist *list, struct kv_arena *
 /* The first node at or after (key, version); NULL when there is none. */
 const struct kv_skipnode *kv_skiplist_seek(const struct kv_skiplist *list, kv_slice key, uint64_t version);
 const struct kv_skipnode *kv_skiplist_next(const struct kv_skipnode *node);
+/* The node that was inserted before `node`; node NULL: the one inserted last. NULL: there is none. */
+const struct kv_skipnode *kv_skiplist_inserted(const struct kv_skiplist *list,
+                                               const struct kv_skipnode *node);
 /* Slices are good as long as the arena. */
 void kv_skiplist_entry(const struct kv_skipnode *node, struct kv_entry *out);
 

@@ -80,6 +80,8 @@ static void tree_count(struct kv_tree *tree, const struct kv_tree_item *item)
     tree->bytes += p->file_bytes;
     tree->entries += p->entries;
     tree->deletes += p->deletes;
+    if (p->version_max > tree->version_max)
+        tree->version_max = p->version_max;
     level->tables++;
     level->bytes += p->file_bytes;
     level->entries += p->entries;

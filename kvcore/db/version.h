@@ -47,6 +47,7 @@ struct kv_tree {
     struct kv_cut *cuts;
     size_t n_cuts;
     uint64_t bytes, entries, deletes;
+    uint64_t version_max; /* of all its entries */
     struct kv_tree_level levels[KV_LEVELS_MAX];
 };
 struct kv_version {

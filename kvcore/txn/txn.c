@@ -1,0 +1,374 @@
+/* Begin, get, put, commit. Iterators: txn_iter.c. */
+#include "kvcore/txn/txn.h"
+#include "kvcore/base/assert.h"
+#include "kvcore/base/mem.h"
+#include "kvcore/txn/validate.h"
+
+#include <inttypes.h>
+
+enum {
+    READS_BYTES_DEFAULT = 16 << 20,
+    READS_BYTES_MIN = 64 << 10,
+    REBUILD_MIN = 1 << 20, /* of the ordered copy of the writes, before superseded ones are squeezed out */
+    ENTRY_BYTES = 64,      /* about what an entry takes in it besides key and value */
+};
+
+/* ---- begin, end */
+
+static kv_status options_check(const struct kv_txn_options *options, struct kv_err *err)
+{
+    if (options->age_max_ms > KV_TXN_AGE_MS_MAX)
+        return kv_fail(err, KV_INVALID, 0, "age_max_ms: %" PRIu32 " is over %d", options->age_max_ms,
+                       KV_TXN_AGE_MS_MAX);
+    if (options->bytes_max > KV_COMMIT_BYTES_MAX)
+        return kv_fail(err, KV_INVALID, 0, "bytes_max: %" PRIu64 " is over %d", options->bytes_max,
+                       KV_COMMIT_BYTES_MAX);
+    if (options->reads_bytes_max && options->reads_bytes_max < READS_BYTES_MIN)
+        return kv_fail(err, KV_INVALID, 0, "reads_bytes_max: %" PRIu64 " is under %d",
+                       options->reads_bytes_max, READS_BYTES_MIN);
+    if (options->snapshot && !options->read_only)
+        return kv_fail(err, KV_INVALID, 0, "snapshot: only a read-only transaction can read at an older one");
+    return KV_OK;
+}
+
+static uint64_t txn_expires_ns(struct kv_db *db, const struct kv_txn_options *options)
+{
+    uint64_t age_ms = options->age_max_ms ? options->age_max_ms : KV_TXN_AGE_MS_DEFAULT;
+    return kv_clock_mono_ns(db->env->clock) + age_ms * 1000000;
+}
+
+kv_status kv_txn_begin(struct kv_db *db, const struct kv_txn_options *asked, struct kv_txn **out,
+                       struct kv_err *err)
+{
+    static const struct kv_txn_options none;
+    const struct kv_txn_options *options = asked ? asked : &none;
+    kv_status rc = options_check(options, err);
+    if (rc < 0)
+        return rc;
+    if (!options->read_only && !db->committer)
+        return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
+    struct kv_txn *txn = kv_zalloc(1, sizeof *txn);
+    if (!txn)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory beginning a transaction");
+    txn->db = db;
+    txn->refs = 1;
+    txn->read_only = options->read_only;
+    txn->bytes_max = options->bytes_max ? (size_t)options->bytes_max : KV_COMMIT_BYTES_MAX;
+    txn->entries_max = options->entries_max ? options->entries_max : SIZE_MAX;
+    kv_list_init(&txn->iters);
+    kv_read_set_init(&txn->reads,
+                     options->reads_bytes_max ? (size_t)options->reads_bytes_max : READS_BYTES_DEFAULT);
+    if (!txn->read_only) /* first of all: from here on nothing that it has to notice is forgotten */
+        kv_txn_slot_begin(db, &txn->slot, txn_expires_ns(db, options));
+    rc = options->snapshot ? kv_snapshot_share(options->snapshot, &txn->snapshot)
+                           : kv_snapshot_open(db, &txn->snapshot);
+    if (rc < 0) {
+        kv_txn_abort(txn);
+        return kv_fail(err, rc, 0, "out of memory beginning a transaction");
+    }
+    txn->version = kv_snapshot_seq(txn->snapshot);
+    KV_COUNT(db, txns);
+    *out = txn;
+    return KV_OK;
+}
+
+/* It no longer reads, writes or holds anything back. Iterators keep what they read from alive themselves. */
+static void txn_end(struct kv_txn *txn)
+{
+    if (txn->ended)
+        return;
+    txn->ended = true;
+    if (!txn->read_only)
+        kv_txn_slot_end(txn->db, &txn->slot);
+    kv_snapshot_close(txn->snapshot);
+    txn->snapshot = NULL;
+    kv_read_set_release(&txn->reads);
+    kv_batch_free(txn->batch);
+    kv_memtable_unref(txn->written);
+    txn->batch = NULL;
+    txn->written = NULL;
+}
+
+void kv_txn_unref(struct kv_txn *txn)
+{
+    if (--txn->refs > 0)
+        return;
+    KV_ASSERT(txn->ended);
+    kv_free(txn);
+}
+
+void kv_txn_abort(struct kv_txn *txn)
+{
+    if (!txn)
+        return;
+    txn_end(txn);
+    kv_txn_unref(txn);
+}
+
+uint64_t kv_txn_version(const struct kv_txn *txn)
+{
+    return txn->version;
+}
+
+kv_status kv_txn_check_open(const struct kv_txn *txn, struct kv_err *err)
+{
+    return txn->ended ? kv_fail(err, KV_CLOSED, 0, "the transaction has ended") : KV_OK;
+}
+
+/* ---- reading */
+
+kv_status kv_txn_get(struct kv_txn *txn, uint32_t space, kv_slice key, struct kv_pinned *out,
+                     struct kv_err *err)
+{
+    struct kv_found found;
+    *out = (struct kv_pinned){0};
+    kv_status rc = kv_txn_check_open(txn, err);
+    if (rc < 0)
+        return rc;
+    if (!kv_space_known(txn->db, space) || key.len < 1 || key.len > KV_KEY_LEN_MAX)
+        return kv_fail(err, KV_INVALID, 0, "space %" PRIu32 " or a key of %zu bytes does not exist", space,
+                       key.len);
+    if (txn->written && kv_memtable_get(txn->written, space, key, KV_VERSION_MAX, &found) == KV_OK) {
+        if (found.kind == KV_KIND_DELETE)
+            return KV_NOT_FOUND;
+        kv_pinned_memtable(txn->written, found.value, out);
+        return KV_OK;
+    }
+    if (!txn->read_only) {
+        rc = kv_read_set_add_key(&txn->reads, space, key); /* absence is something read, too */
+        if (rc < 0)
+            return kv_fail(err, rc, 0, "out of memory remembering what the transaction read");
+    }
+    return kv_get(txn->db, txn->snapshot, space, key, out, err);
+}
+
+/* ---- writing */
+
+static kv_status write_check(struct kv_txn *txn, uint32_t space, kv_slice key, kv_slice value,
+                             struct kv_err *err)
+{
+    kv_status rc = kv_txn_check_open(txn, err);
+    if (rc < 0)
+        return rc;
+    if (txn->read_only)
+        return kv_fail(err, KV_INVALID, 0, "the transaction was begun read-only");
+    if (txn->broken < 0)
+        return kv_fail(err, txn->broken, 0, "an earlier call of the transaction failed half-way");
+    if (!kv_space_known(txn->db, space) || key.len < 1 || key.len > KV_KEY_LEN_MAX)
+        return kv_fail(err, KV_INVALID, 0, "space %" PRIu32 " or a key of %zu bytes does not exist", space,
+                       key.len);
+    if (value.len > KV_VALUE_LEN_MAX)
+        return kv_fail(err, KV_LIMIT, 0, "a value of %zu bytes; at most %d", value.len, KV_VALUE_LEN_MAX);
+    size_t bytes = txn->batch ? kv_batch_payload(txn->batch) : 0;
+    size_t entries = txn->batch ? kv_batch_count(txn->batch) : 0;
+    if (bytes + key.len + value.len > txn->bytes_max)
+        return kv_fail(err, KV_LIMIT, 0, "a transaction of more than %zu bytes (bytes_max)", txn->bytes_max);
+    if (entries >= txn->entries_max)
+        return kv_fail(err, KV_LIMIT, 0, "a transaction of more than %zu entries (entries_max)",
+                       txn->entries_max);
+    return KV_OK;
+}
+
+/* The ordered copy holds every write; once most are superseded it is made again from those that are not. */
+static kv_status written_rebuild(struct kv_txn *txn)
+{
+    struct kv_memtable *fresh = NULL;
+    struct kv_batch_entry entry;
+    size_t live = kv_batch_payload(txn->batch) + kv_batch_count(txn->batch) * ENTRY_BYTES;
+    size_t held = kv_memtable_bytes(txn->written);
+    if (held < REBUILD_MIN || held / 4 < live)
+        return KV_OK;
+    kv_slice rest = kv_batch_bytes(txn->batch);
+    kv_status rc = kv_memtable_new(txn->db->n_declared, &fresh);
+    while (rc == KV_OK && (rc = kv_batch_next(&rest, &entry)) == KV_OK) {
+        struct kv_entry copy = {entry.key, ++txn->writes, (enum kv_kind)entry.kind, entry.value};
+        rc = kv_memtable_add(fresh, entry.space, &copy);
+    }
+    if (rc != KV_END) {
+        kv_memtable_unref(fresh);
+        return rc;
+    }
+    kv_memtable_unref(txn->written); /* open iterators keep theirs */
+    txn->written = fresh;
+    return KV_OK;
+}
+
+static kv_status write_begin(struct kv_txn *txn)
+{
+    kv_status rc = txn->batch ? KV_OK : kv_batch_new(&txn->batch);
+    if (rc == KV_OK && !txn->written)
+        rc = kv_memtable_new(txn->db->n_declared, &txn->written);
+    return rc == KV_OK ? written_rebuild(txn) : rc;
+}
+
+static kv_status txn_write(struct kv_txn *txn, uint32_t space, enum kv_kind kind, kv_slice key,
+                           kv_slice value, struct kv_err *err)
+{
+    kv_status rc = write_check(txn, space, key, value, err);
+    if (rc < 0)
+        return rc;
+    KV_TRY(write_begin(txn));
+    KV_TRY(kv_memtable_reserve(txn->written, 1, key.len + value.len)); /* so that the add cannot fail */
+    KV_TRY(kind == KV_KIND_PUT ? kv_batch_put(txn->batch, space, key, value)
+                               : kv_batch_delete(txn->batch, space, key));
+    struct kv_entry entry = {key, ++txn->writes, kind, value};
+    txn->broken = kv_memtable_add(txn->written, space, &entry);
+    rc = txn->broken;
+out:
+    if (rc < 0)
+        kv_fail(err, rc, 0, "writing in a transaction: %s", kv_status_text(rc));
+    return rc;
+}
+
+kv_status kv_txn_put(struct kv_txn *txn, uint32_t space, kv_slice key, kv_slice value, struct kv_err *err)
+{
+    return txn_write(txn, space, KV_KIND_PUT, key, value, err);
+}
+
+kv_status kv_txn_delete(struct kv_txn *txn, uint32_t space, kv_slice key, struct kv_err *err)
+{
+    return txn_write(txn, space, KV_KIND_DELETE, key, (kv_slice){0}, err);
+}
+
+/* ---- committing */
+
+struct commit {
+    struct kv_txn *txn;
+    uint64_t checked;     /* everything up to here was found unchanged */
+    struct kv_view *view; /* of the check under the lock; given back outside it */
+};
+
+static kv_status too_old(struct kv_err *err)
+{
+    return kv_fail(err, KV_TOO_OLD, 0, "the transaction is past its maximum age (age_max_ms)");
+}
+
+static kv_status validate_one_pending(void *ctx, const struct kv_pending *pending)
+{
+    struct commit *commit = ctx;
+    return kv_validate_pending(&commit->txn->reads, pending, NULL);
+}
+
+/* kv_commit_guard.validate: the view is pinned first, then asked whether the transaction was still young. */
+static kv_status validate_locked(void *ctx, struct kv_err *err)
+{
+    struct commit *commit = ctx;
+    struct kv_txn *txn = commit->txn;
+    uint64_t visible;
+    commit->view = kv_view_pin(txn->db, &visible);
+    if (!kv_txn_slot_alive(txn->db, &txn->slot))
+        return too_old(err);
+    kv_status rc = kv_validate_view(txn->db, commit->view, &txn->reads, commit->checked, err);
+    if (rc == KV_OK)
+        rc = kv_committer_pending(txn->db->committer, validate_one_pending, commit);
+    if (rc == KV_CONFLICT)
+        kv_fail(err, rc, 0, "another transaction changed what this one read; retry");
+    return rc;
+}
+
+/* Whatever can be found out without the lock. */
+static kv_status validate_early(struct commit *commit, struct kv_err *err)
+{
+    struct kv_txn *txn = commit->txn;
+    uint64_t visible;
+    kv_status rc = KV_OK;
+    struct kv_view *view = kv_view_pin(txn->db, &visible);
+    if (visible > commit->checked)
+        rc = kv_validate_view(txn->db, view, &txn->reads, commit->checked, err);
+    kv_view_unref(view);
+    commit->checked = visible;
+    return rc;
+}
+
+static kv_status txn_commit(struct kv_txn *txn, const struct kv_txn_commit_options *options,
+                            uint64_t *version, struct kv_err *err)
+{
+    struct commit commit = {.txn = txn, .checked = txn->version};
+    struct kv_commit_guard guard = {validate_locked, &commit};
+    struct kv_commit_options how = {
+        .record = options->record, .past_floor = options->past_floor, .ctx = options->record_ctx};
+    bool writes = (txn->batch && kv_batch_count(txn->batch) > 0) || options->record.len > 0;
+    kv_status rc = txn->broken;
+    if (rc < 0)
+        return kv_fail(err, rc, 0, "an earlier call of the transaction failed half-way");
+    *version = txn->version;
+    if (!writes && !(options->check_reads && !txn->read_only))
+        return KV_OK;
+    KV_TRY(kv_txn_iters_note(txn));
+    kv_read_set_seal(&txn->reads);
+    if (txn->reads.coarsened)
+        KV_COUNT(txn->db, txn_coarsened);
+    if (!kv_txn_slot_alive(txn->db, &txn->slot)) {
+        rc = too_old(err);
+        goto out;
+    }
+    KV_TRY(validate_early(&commit, err));
+    if (writes)
+        rc = kv_committer_commit_guarded(txn->db->committer, txn->batch, &how, &guard, version, err);
+    else
+        rc = kv_committer_validate(txn->db->committer, &guard, err);
+out:
+    if (rc == KV_NO_MEMORY)
+        kv_fail(err, rc, 0, "out of memory committing a transaction");
+    kv_view_unref(commit.view);
+    return rc;
+}
+
+kv_status kv_txn_commit(struct kv_txn *txn, const struct kv_txn_commit_options *asked, uint64_t *version,
+                        struct kv_err *err)
+{
+    static const struct kv_txn_commit_options none;
+    const struct kv_txn_commit_options *options = asked ? asked : &none;
+    uint64_t at = 0;
+    kv_status rc = kv_txn_check_open(txn, err);
+    if (rc < 0)
+        return rc;
+    if (txn->read_only && options->record.len)
+        return kv_fail(err, KV_INVALID, 0, "the transaction was begun read-only");
+    rc = txn_commit(txn, options, &at, err);
+    if (rc == KV_OK && at > txn->version)
+        KV_COUNT(txn->db, txn_commits);
+    else if (rc == KV_CONFLICT)
+        KV_COUNT(txn->db, txn_conflicts);
+    else if (rc == KV_TOO_OLD)
+        KV_COUNT(txn->db, txn_too_old);
+    txn_end(txn);
+    if (rc == KV_OK && version)
+        *version = at;
+    if (options->done)
+        options->done(options->done_ctx, rc, at);
+    return rc;
+}
+
+/* ---- trying again */
+
+/* A random part of a pause that doubles: those who met once do not meet again. */
+static void run_back_off(struct kv_db *db, uint32_t failed)
+{
+    enum { PAUSE_NS = 50000, PAUSE_DOUBLED_MAX = 10 };
+    uint64_t random;
+    uint32_t doubled = failed < PAUSE_DOUBLED_MAX ? failed : PAUSE_DOUBLED_MAX;
+    kv_clock_entropy(db->env->clock, &random, sizeof random);
+    kv_clock_sleep_ns(db->env->clock, random % ((uint64_t)PAUSE_NS << doubled));
+}
+
+kv_status kv_txn_run(struct kv_db *db, const struct kv_txn_options *options, uint32_t tries, kv_txn_fn run,
+                     void *ctx, uint64_t *version, struct kv_err *err)
+{
+    kv_status rc = KV_CONFLICT;
+    if (tries == 0)
+        tries = KV_TXN_TRIES_DEFAULT;
+    for (uint32_t i = 0; i < tries && rc == KV_CONFLICT; i++) {
+        struct kv_txn *txn = NULL;
+        if (i > 0)
+            run_back_off(db, i - 1);
+        rc = kv_txn_begin(db, options, &txn, err);
+        if (rc < 0)
+            return rc;
+        rc = run(ctx, txn, err);
+        if (rc >= 0)
+            rc = kv_txn_commit(txn, NULL, version, err);
+        kv_txn_abort(txn);
+    }
+    return rc;
+}
