@@ -50,9 +50,12 @@ struct kv_env_options {
     struct kv_clock *clock; /* NULL: the system clock */
     struct kv_logger log;   /* sink NULL: silent. Copied; its ctx must outlive the environment */
     uint64_t cache_bytes;   /* decompressed blocks, filters and indexes of all databases. 0: 64 MiB */
-    int threads; /* background workers shared by all databases. 0: 1. KV_THREADS_NONE: none; flushes and
-                    merges then run inside kv_work (and inside a commit that finds no room), so that a test
-                    decides the order */
+    int threads; /* background workers shared by all databases: one is kept for flushes, the others merge. 0: 2.
+                    1: flushes and merges in turns. KV_THREADS_NONE: none; flushes and merges then run inside
+                    kv_work (and inside a commit that finds no room), so that a test decides the order */
+    /* What flushes and merges of all databases may write to the disk in a second, about. Flushes never wait for
+     * it, merges do; where merges fall behind, commits are slowed down in the end. 0: no limit */
+    uint64_t background_bytes_per_s;
 };
 KV_API KV_MUST kv_status kv_env_open(const struct kv_env_options *options, struct kv_env **out,
                                      struct kv_err *err);
@@ -374,8 +377,13 @@ KV_API KV_MUST kv_status kv_bulk_install(struct kv_bulk *bulk, uint64_t app_floo
                                          struct kv_err *err);
 KV_API void kv_bulk_abort(struct kv_bulk *bulk); /* NULL is fine */
 
-/* Merges every run of [lower, upper) (cuts are taken whole; empty: unbounded) into one, through the hook, on
- * this thread. Memtables are flushed first if they hold a key of the range. */
+/*
+ * Merges [lower, upper) (empty: unbounded), on this thread. Memtables are flushed first if they hold a key of
+ * the range. Spaces of style runs, or with a hook: every run of each cut the range touches into one, through the
+ * hook. Other levelled spaces: everything of the range that was visible at the call goes to the bottom level,
+ * and what is dead there goes: in one step if it is little, else level by level and table by table. For all of
+ * the space that is what others call compact or flatten. Never needed for space to come back.
+ */
 KV_API KV_MUST kv_status kv_merge_range(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper,
                                         struct kv_err *err);
 /* Drops every table that lies wholly in [lower, upper), by one manifest edit; other entries stay. *bytes (may
@@ -423,6 +431,17 @@ struct kv_space_stats {
     uint64_t tables, table_bytes, entries, runs_max; /* runs_max: over all cuts */
 };
 KV_API KV_MUST kv_status kv_space_stats(struct kv_db *db, uint32_t space, struct kv_space_stats *out);
+struct kv_level_stats {
+    uint64_t tables, bytes, entries, deletions;
+    uint64_t target_bytes; /* what merges aim at. 0: nothing */
+    double score;          /* of what no merge is at work on to its target; from 1 on it is merged down */
+    /* Since the database was opened: merges that wrote to this level, tables moved to it; bytes read for merges
+     * to it, bytes written to it (level 0: flushes and bulk loads too) */
+    uint64_t merges, moves, bytes_read, bytes_written;
+};
+/* By level. A space of style runs has everything on level 0. */
+KV_API KV_MUST kv_status kv_levels(struct kv_db *db, uint32_t space,
+                                   struct kv_level_stats out[KV_LEVELS_MAX]);
 /* Bytes of all files the database holds, by the manifest and the log. */
 KV_API uint64_t kv_disk_bytes(struct kv_db *db);
 

@@ -1,5 +1,6 @@
 /* Bulk load: a sorted run that becomes tables without passing the log. */
 #include "kvcore/base/mem.h"
+#include "kvcore/db/compact.h"
 #include "kvcore/db/output.h"
 
 #include <inttypes.h>
@@ -91,11 +92,17 @@ static kv_status install_run(void *ctx, uint64_t seq, struct kv_err *err)
     struct kv_bulk *bulk = install->bulk;
     struct kv_edit edit = {0};
     struct kv_change change = {.edit = &edit, .app_floor = install->app_floor};
+    struct kv_claim place;
+    bool any = bulk->output.n_adds > 0;
+    if (any)
+        kv_place_begin(bulk->db, bulk->space, bulk->output.adds, bulk->output.n_adds, &place);
     kv_output_install(&bulk->output, &change, seq);
     if (seq)
         kv_edit_last_seq(&edit, seq);
     bulk->output.keep = true;
     kv_status rc = kv_db_change(bulk->db, &change, err);
+    if (any)
+        kv_place_end(bulk->db, &place);
     kv_edit_release(&edit);
     install->seq = seq;
     return rc;

@@ -15,7 +15,13 @@
 #include "kvcore/db/output.h"
 #include "kvcore/db/tree_iter.h"
 
-enum { MERGE_PAUSE_ENTRIES = 1024, MERGE_GROUP_ENTRIES_MAX = 1 << 24, DROP_TRIES = 100 };
+enum {
+    MERGE_LOOK_ENTRIES = 64,
+    MERGE_PAUSE_ENTRIES = 1024,
+    MERGE_PACE_BYTES = 128 << 10,
+    MERGE_GROUP_ENTRIES_MAX = 1 << 24,
+    DROP_TRIES = 100
+};
 
 /* ---- groups for the hook */
 
@@ -161,7 +167,7 @@ struct merge {
     struct kv_buf sunk_key;
     bool sunk_any;
     struct kv_err *err;
-    uint64_t entries;
+    uint64_t entries, paced; /* walked; bytes written for which the pace was kept */
 };
 
 /* A key keeps its version. A new key gets the oldest of its group: a write to it that is not merged yet stays
@@ -238,16 +244,23 @@ static bool merge_older(void *ctx, kv_slice key, uint64_t version)
     return false;
 }
 
-/* Between entries: stops when the database closes, and lets a flush pass that commits may be waiting for. */
+/* Between entries: stops when the database closes, keeps the pace, and with one worker lets a flush pass that
+ * commits may be waiting for. */
 static kv_status merge_pause(void *ctx)
 {
     struct merge *merge = ctx;
     struct kv_db *db = merge->db;
-    if (++merge->entries % MERGE_PAUSE_ENTRIES != 0)
+    if (++merge->entries % MERGE_LOOK_ENTRIES != 0)
         return KV_OK;
     if (db->closing)
         return kv_fail(merge->err, KV_CANCELED, 0, "the database is being closed");
-    if (db->env->n_threads > 0 && kv_flush_pending(db)) {
+    uint64_t written = kv_output_bytes(&merge->output);
+    if (written - merge->paced >= MERGE_PACE_BYTES) {
+        kv_env_pace_wait(db->env, written - merge->paced, &db->closing);
+        merge->paced = written;
+    }
+    if (merge->entries % MERGE_PAUSE_ENTRIES == 0 && db->env->n_threads == 1 &&
+        kv_flush_pending(db)) {                /* with more one is kept for flushes */
         kv_status rc = kv_flush_one(db, NULL); /* a failure is reported there and stops commits, not merges */
         (void)rc;
     }
@@ -293,7 +306,6 @@ static void count_merge(struct merge *merge)
     KV_COUNT_BY(merge->db, merge_bytes_out, merge->output.bytes);
     atomic_fetch_add_explicit(&level->merges, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&level->bytes_read, merge->inputs.taken.bytes, memory_order_relaxed);
-    atomic_fetch_add_explicit(&level->bytes_written, merge->output.bytes, memory_order_relaxed);
 }
 
 static kv_status merge_install(struct merge *merge)
@@ -327,6 +339,15 @@ kv_status kv_prefix_end(kv_slice prefix, struct kv_buf *out)
     return KV_OK;
 }
 
+/* The level that the outputs will be merged into one day. NULL: none, or nothing is there. */
+static const struct kv_tree_run *run_below(const struct kv_cut *cut, uint32_t level)
+{
+    for (size_t i = 0; level > 0 && i < cut->n_runs; i++)
+        if (cut->runs[i].level == level + 1)
+            return &cut->runs[i];
+    return NULL;
+}
+
 static kv_status merge_tables(struct kv_db *db, struct kv_view *view, const struct kv_pick *pick,
                               struct kv_err *err)
 {
@@ -346,6 +367,7 @@ static kv_status merge_tables(struct kv_db *db, struct kv_view *view, const stru
     kv_output_init(&merge.output, db);
     merge.output.level = pick->to;
     KV_TRY(inputs_take(&merge.inputs, view, pick));
+    merge.output.below = run_below(merge.inputs.cut, pick->to);
     KV_TRY(kv_prefix_end(merge.inputs.cut->prefix, &upper));
     KV_TRY(kv_cut_iter_open(view->version, &merge.inputs.taken, &how, &it));
     if (hook) {
@@ -354,6 +376,9 @@ static kv_status merge_tables(struct kv_db *db, struct kv_view *view, const stru
     }
     KV_TRY(merge_walk(&merge, it));
     KV_TRY(kv_output_finish(&merge.output, err));
+    kv_env_pace_wait(
+        db->env, merge.output.bytes - (merge.paced < merge.output.bytes ? merge.paced : merge.output.bytes),
+        &db->closing);
     KV_TRY(merge_install(&merge));
     installed = true;
 out:

@@ -29,8 +29,10 @@ kv_status kv_db_open_table(struct kv_db *db, const struct kv_table_meta *meta, s
 
 void kv_db_kick(struct kv_db *db)
 {
-    if (db->ready)
-        kv_env_job_kick(db->env, &db->job);
+    if (!db->ready)
+        return;
+    kv_env_job_kick(db->env, &db->flush_job);
+    kv_env_job_kick(db->env, &db->merge_job);
 }
 
 void kv_db_work_failed(struct kv_db *db, const char *what, const struct kv_err *err)
@@ -129,11 +131,22 @@ static kv_status work_one(struct kv_db *db, struct kv_err *err)
     return kv_merge_one(db, err);
 }
 
-bool kv_db_job(void *ctx)
+/* Both: after a failure when kicked again. */
+bool kv_db_flush_job(void *ctx)
 {
     struct kv_db *db = ctx;
     struct kv_err err;
-    return work_one(db, &err) == KV_OK; /* after a failure: when kicked again */
+    if (!db->committer || !kv_flush_pending(db) || kv_flush_one(db, &err) != KV_OK)
+        return false;
+    kv_env_job_kick(db->env, &db->merge_job);
+    return true;
+}
+
+bool kv_db_merge_job(void *ctx)
+{
+    struct kv_db *db = ctx;
+    struct kv_err err;
+    return db->committer && kv_merge_one(db, &err) == KV_OK;
 }
 
 kv_status kv_work(struct kv_db *db, struct kv_err *err)

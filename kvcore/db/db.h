@@ -62,15 +62,17 @@ struct kv_db {
                                 entry; leader only */
     uint64_t flush_failures; /* grows with each failed flush; view_mutex */
     struct kv_err work_err;  /* of the last failed flush or merge; code KV_OK: none; view_mutex */
-    _Atomic bool merging_stopped; /* a merge met damage: no more of them by themselves */
-    _Atomic bool ready;           /* opened: background work may begin */
-    _Atomic bool closing;         /* merges stop early */
-    bool recovering;              /* replay: memtables are switched without a committer */
-    uint64_t *obsolete;           /* table numbers to remove when their last reader is gone */
+    _Atomic uint64_t slow_ns_per_kib; /* what commits pay while merges are behind; 0: nothing */
+    uint64_t slow_owed_ns;            /* and have not paid yet; leader only */
+    _Atomic bool merging_stopped;     /* a merge met damage: no more of them by themselves */
+    _Atomic bool ready;               /* opened: background work may begin */
+    _Atomic bool closing;             /* merges stop early */
+    bool recovering;                  /* replay: memtables are switched without a committer */
+    uint64_t *obsolete;               /* table numbers to remove when their last reader is gone */
     size_t n_obsolete, obsolete_reserved, obsolete_capacity;
     _Atomic uint64_t pins; /* snapshots, iterators, cursors, bulk loads: must be 0 at close */
 
-    struct kv_env_job job;
+    struct kv_env_job flush_job, merge_job;
     struct kv_watermark watermark; /* of read-write transactions */
     struct kv_retention_clock retention;
     _Atomic bool step_told; /* a step of the wall clock was logged */
@@ -131,6 +133,8 @@ KV_MUST kv_status kv_db_room(void *ctx, uint64_t first_seq, size_t entries, size
 /* Turns the oldest immutable memtable into tables. KV_END: there is none. */
 KV_MUST kv_status kv_flush_one(struct kv_db *db, struct kv_err *err);
 bool kv_flush_pending(struct kv_db *db);
+/* A new picture of the tree: how much commits are to be slowed down by it. */
+void kv_db_press(struct kv_db *db, const struct kv_version *version);
 
 /* ---- work.c */
 
@@ -159,10 +163,12 @@ KV_MUST kv_status kv_obsolete_sweep(struct kv_db *db, struct kv_err *err);
 KV_MUST kv_status kv_db_open_table(struct kv_db *db, const struct kv_table_meta *meta, struct kv_table **out,
                                    struct kv_err *err);
 void kv_db_work_failed(struct kv_db *db, const char *what, const struct kv_err *err);
-void kv_db_kick(struct kv_db *db);
-bool kv_db_job(void *db); /* kv_env_job.run */
 /* Lends a value of a memtable; *out holds the memtable. */
 void kv_pinned_memtable(struct kv_memtable *memtable, kv_slice value, struct kv_pinned *out);
+void kv_db_kick(struct kv_db *db); /* something may wait to be flushed or merged */
+/* kv_env_job.run */
+bool kv_db_flush_job(void *db);
+bool kv_db_merge_job(void *db);
 static inline bool kv_space_known(const struct kv_db *db, uint32_t space)
 {
     return space < db->n_declared;

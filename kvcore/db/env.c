@@ -4,29 +4,53 @@
 
 #include <stdio.h>
 
-enum { ENV_CACHE_BYTES = 64 << 20 };
+enum { ENV_CACHE_BYTES = 64 << 20, ENV_THREADS = 2 };
+
+/* ---- jobs */
+
+static struct kv_list *queue_of(struct kv_env *env, const struct kv_env_job *job)
+{
+    return job->slow ? &env->slow : &env->urgent;
+}
+
+static void env_enqueue(struct kv_env *env, struct kv_env_job *job)
+{
+    job->queued = true;
+    kv_list_push_back(queue_of(env, job), &job->link);
+    kv_cond_signal(&env->work);
+}
+
+/* NULL: nothing may be taken now. */
+static struct kv_list *env_next(struct kv_env *env)
+{
+    if (!kv_list_empty(&env->urgent))
+        return &env->urgent;
+    return !kv_list_empty(&env->slow) && env->slow_running < env->slow_max ? &env->slow : NULL;
+}
 
 static struct kv_env_job *env_take(struct kv_env *env)
 {
-    while (!env->stopping && kv_list_empty(&env->queue))
+    struct kv_list *queue;
+    while (!env->stopping && !(queue = env_next(env)))
         kv_cond_wait(&env->work, &env->mutex);
     if (env->stopping)
         return NULL;
-    struct kv_env_job *job = KV_CONTAINER(env->queue.next, struct kv_env_job, link);
+    struct kv_env_job *job = KV_CONTAINER(queue->next, struct kv_env_job, link);
     kv_list_remove(&job->link);
     job->queued = false;
-    job->running = true;
+    job->running++;
+    env->slow_running += job->slow;
     return job;
 }
 
 static void env_put_back(struct kv_env *env, struct kv_env_job *job, bool more)
 {
-    job->running = false;
-    if ((more || job->again) && !job->stopped) {
-        job->queued = true;
-        kv_list_push_back(&env->queue, &job->link);
-        kv_cond_signal(&env->work);
-    }
+    job->running--;
+    env->slow_running -= job->slow;
+    if ((more || job->again) && !job->stopped && !job->queued)
+        env_enqueue(env, job);
+    else if (!kv_list_empty(&env->slow))
+        kv_cond_signal(&env->work); /* one more slow job may run now */
     job->again = false;
     kv_cond_broadcast(&env->idle);
 }
@@ -44,9 +68,9 @@ static void env_worker(void *ctx)
     kv_mutex_unlock(&env->mutex);
 }
 
-void kv_env_job_init(struct kv_env_job *job, bool (*run)(void *ctx), void *ctx)
+void kv_env_job_init(struct kv_env_job *job, bool slow, int width, bool (*run)(void *ctx), void *ctx)
 {
-    *job = (struct kv_env_job){.run = run, .ctx = ctx};
+    *job = (struct kv_env_job){.run = run, .ctx = ctx, .slow = slow, .width = width};
     kv_list_init(&job->link);
 }
 
@@ -55,13 +79,10 @@ void kv_env_job_kick(struct kv_env *env, struct kv_env_job *job)
     if (env->n_threads == 0)
         return;
     kv_mutex_lock(&env->mutex);
-    if (job->running) {
+    if (job->running == job->width)
         job->again = true;
-    } else if (!job->queued && !job->stopped) {
-        job->queued = true;
-        kv_list_push_back(&env->queue, &job->link);
-        kv_cond_signal(&env->work);
-    }
+    else if (!job->queued && !job->stopped)
+        env_enqueue(env, job);
     kv_mutex_unlock(&env->mutex);
 }
 
@@ -73,10 +94,54 @@ void kv_env_job_stop(struct kv_env *env, struct kv_env_job *job)
         kv_list_remove(&job->link);
         job->queued = false;
     }
-    while (job->running)
+    while (job->running > 0)
         kv_cond_wait(&env->idle, &env->mutex);
     kv_mutex_unlock(&env->mutex);
 }
+
+/* ---- pace */
+
+enum { PACE_BURST_SHARE = 4, PACE_LOOK_NS = 100000000 };
+
+static void pace_fill(struct kv_env *env)
+{
+    struct kv_env_pace *pace = &env->pace;
+    uint64_t now = kv_clock_mono_ns(env->clock), past = now - pace->filled_ns;
+    int64_t most = (int64_t)(pace->bytes_per_s / PACE_BURST_SHARE) + 1;
+    double more = (double)past * (double)pace->bytes_per_s / 1e9;
+    if (more < 1)
+        return; /* keep the fraction */
+    pace->left = more + (double)pace->left > (double)most ? most : pace->left + (int64_t)more;
+    pace->filled_ns = now;
+}
+
+/* Nanoseconds until the bucket is no longer empty. */
+static uint64_t pace_draw(struct kv_env *env, uint64_t bytes)
+{
+    struct kv_env_pace *pace = &env->pace;
+    kv_mutex_lock(&pace->mutex);
+    pace_fill(env);
+    pace->left -= (int64_t)bytes;
+    int64_t owed = pace->left < 0 ? -pace->left : 0;
+    kv_mutex_unlock(&pace->mutex);
+    return (uint64_t)((double)owed * 1e9 / (double)pace->bytes_per_s);
+}
+
+void kv_env_pace_take(struct kv_env *env, uint64_t bytes)
+{
+    if (env->pace.bytes_per_s)
+        (void)pace_draw(env, bytes);
+}
+
+void kv_env_pace_wait(struct kv_env *env, uint64_t bytes, const _Atomic bool *stop)
+{
+    if (env->pace.bytes_per_s == 0)
+        return;
+    for (uint64_t wait = pace_draw(env, bytes); wait > 0 && !*stop; wait = pace_draw(env, 0))
+        kv_clock_sleep_ns(env->clock, wait < PACE_LOOK_NS ? wait : PACE_LOOK_NS);
+}
+
+/* ---- opening */
 
 kv_status kv_env_open(const struct kv_env_options *options, struct kv_env **out, struct kv_err *err)
 {
@@ -93,11 +158,16 @@ kv_status kv_env_open(const struct kv_env_options *options, struct kv_env **out,
     kv_mutex_init(&env->mutex);
     kv_cond_init(&env->work);
     kv_cond_init(&env->idle);
-    kv_list_init(&env->queue);
+    kv_list_init(&env->urgent);
+    kv_list_init(&env->slow);
+    kv_mutex_init(&env->pace.mutex);
+    env->pace.bytes_per_s = asked->background_bytes_per_s;
+    env->pace.filled_ns = kv_clock_mono_ns(env->clock);
     kv_status rc = kv_cache_new(asked->cache_bytes ? asked->cache_bytes : ENV_CACHE_BYTES, &env->cache);
     if (rc < 0)
         kv_fail(err, rc, 0, "out of memory making the block cache");
-    int threads = asked->threads == KV_THREADS_NONE ? 0 : asked->threads == 0 ? 1 : asked->threads;
+    int threads = asked->threads == KV_THREADS_NONE ? 0 : asked->threads == 0 ? ENV_THREADS : asked->threads;
+    env->slow_max = threads > 1 ? threads - 1 : 1;
     for (int i = 0; i < threads && rc == KV_OK; i++) {
         char name[16];
         snprintf(name, sizeof name, "kv-work%u", (unsigned)i % 100);
@@ -120,7 +190,7 @@ void kv_env_close(struct kv_env *env)
     if (!env)
         return;
     kv_mutex_lock(&env->mutex);
-    KV_ASSERT(kv_list_empty(&env->queue)); /* every database is closed */
+    KV_ASSERT(kv_list_empty(&env->urgent) && kv_list_empty(&env->slow)); /* every database is closed */
     env->stopping = true;
     kv_cond_broadcast(&env->work);
     kv_mutex_unlock(&env->mutex);
@@ -129,6 +199,7 @@ void kv_env_close(struct kv_env *env)
     kv_cache_free(env->cache);
     kv_cond_release(&env->work);
     kv_cond_release(&env->idle);
+    kv_mutex_release(&env->pace.mutex);
     kv_mutex_release(&env->mutex);
     kv_free(env);
 }

@@ -2,11 +2,16 @@
  * env.h - what databases of one process share: vfs, clock, logger, block cache and background workers. Public
  * half: kv.h.
  *
- * A job is one database's background work. Kicking it queues it; a worker then runs it, one piece after
- * another, until it says that nothing is left. One worker at a time runs a job; different jobs run side by
- * side.
- * Threads    any. Locks the environment's mutex is the innermost of all: no job runs and nothing is called
- *            under it.
+ * A job is one kind of a database's background work. Kicking it queues it; a worker then runs it, one piece
+ * after another, until it says that nothing is left. At most `width` workers run a job at once; different jobs
+ * run side by side. Urgent jobs (flushes) go first, and with two workers or more one is always left to them:
+ * slow ones (merges) never take the last.
+ *
+ * The pace (kv_env_pace_*) is a bucket of bytes that background writes draw from: it fills at
+ * background_bytes_per_s and holds at most a quarter of a second of it. Urgent work takes without waiting, if
+ * need be on credit; slow work waits until the bucket is no longer empty.
+ * Threads    any. Locks the environment's mutex and the pace's are the innermost of all: no job runs and
+ *            nothing is called under them.
  */
 #ifndef KV_ENV_H
 #define KV_ENV_H
@@ -21,10 +26,18 @@
 enum { KV_ENV_THREADS_MAX = 64 };
 
 struct kv_env_job {
-    struct kv_list link;    /* in the queue while queued */
+    struct kv_list link;    /* in its queue while queued */
     bool (*run)(void *ctx); /* does one piece; true: there may be more */
     void *ctx;
-    bool queued, running, again, stopped;
+    bool slow;
+    int width, running;
+    bool queued, again, stopped;
+};
+struct kv_env_pace {
+    kv_mutex mutex;
+    uint64_t bytes_per_s; /* 0: no limit */
+    int64_t left;
+    uint64_t filled_ns;
 };
 
 struct kv_env {
@@ -35,14 +48,22 @@ struct kv_env {
     int n_threads; /* 0: none */
     kv_thread threads[KV_ENV_THREADS_MAX];
     kv_mutex mutex;
-    kv_cond work, idle; /* something was queued or the end has come; a job was left */
-    struct kv_list queue;
+    kv_cond work, idle;          /* something was queued or the end has come; a job was left */
+    struct kv_list urgent, slow; /* queues */
+    int slow_running, slow_max;
     bool stopping;
+    struct kv_env_pace pace;
 };
 
-void kv_env_job_init(struct kv_env_job *job, bool (*run)(void *ctx), void *ctx);
+/* width: 1 for urgent jobs. */
+void kv_env_job_init(struct kv_env_job *job, bool slow, int width, bool (*run)(void *ctx), void *ctx);
 void kv_env_job_kick(struct kv_env *env, struct kv_env_job *job);
-/* Waits for a piece under way; the job never runs again. */
+/* Waits for the pieces under way; the job never runs again. */
 void kv_env_job_stop(struct kv_env *env, struct kv_env_job *job);
+
+/* Urgent work wrote so many bytes. */
+void kv_env_pace_take(struct kv_env *env, uint64_t bytes);
+/* Slow work wrote so many bytes: waits its share, until *stop at the latest (looked at ten times a second). */
+void kv_env_pace_wait(struct kv_env *env, uint64_t bytes, const _Atomic bool *stop);
 
 #endif

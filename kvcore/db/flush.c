@@ -1,6 +1,9 @@
 /* Memtables become tables: making room for commits, and the flush itself. */
 #include "kvcore/db/keep.h"
 #include "kvcore/db/output.h"
+#include "kvcore/db/pick.h"
+
+#include <math.h>
 
 /* ---- room: the leader asks before it logs a group */
 
@@ -40,19 +43,79 @@ static kv_status room_wait(struct kv_db *db, struct kv_err *err)
     return rc;
 }
 
-/* One memtable before commits would have to wait, each group gives the flush a moment: a slope, not a cliff.
- */
-static void room_slow_down(struct kv_db *db)
+/* One memtable before commits would have to wait, each group gives the flush a moment: a slope, not a cliff. */
+static void room_slow_for_flush(struct kv_db *db)
 {
     enum { SLOW_NS = 1000000 };
-    if (db->env->n_threads == 0)
-        return;
     kv_mutex_lock(&db->view_mutex);
     if (db->view->n_mem - 1 >= KV_IMMUTABLE_MAX - 1) {
         KV_COUNT(db, slowdowns);
         kv_cond_wait_for(&db->view_changed, &db->view_mutex, SLOW_NS);
     }
     kv_mutex_unlock(&db->view_mutex);
+}
+
+/* Where merges fall behind each group pays for its bytes with time, as much as the pressure asks (pressure_of);
+ * small sums are collected. A merge that is done may end the wait. */
+static void room_slow_for_merges(struct kv_db *db, size_t bytes)
+{
+    const uint64_t worth_ns = 1000000, most_ns = 10000000000;
+    uint64_t per_kib = atomic_load_explicit(&db->slow_ns_per_kib, memory_order_relaxed);
+    if (per_kib == 0) {
+        db->slow_owed_ns = 0;
+        return;
+    }
+    db->slow_owed_ns += (bytes + 1023) / 1024 * per_kib;
+    if (db->slow_owed_ns < worth_ns)
+        return;
+    uint64_t began = kv_clock_mono_ns(db->env->clock);
+    uint64_t wait = db->slow_owed_ns < most_ns ? db->slow_owed_ns : most_ns;
+    KV_COUNT(db, slowdowns);
+    kv_mutex_lock(&db->view_mutex);
+    for (uint64_t past = 0;
+         past < wait && atomic_load_explicit(&db->slow_ns_per_kib, memory_order_relaxed) && !db->closing;
+         past = kv_clock_mono_ns(db->env->clock) - began)
+        kv_cond_wait_for(&db->view_changed, &db->view_mutex, wait - past);
+    kv_mutex_unlock(&db->view_mutex);
+    KV_COUNT_BY(db, slowdown_ns, kv_clock_mono_ns(db->env->clock) - began);
+    db->slow_owed_ns -= wait; /* forgiven if the pressure ended */
+}
+
+static void room_slow_down(struct kv_db *db, size_t bytes)
+{
+    if (db->env->n_threads == 0)
+        return;
+    room_slow_for_flush(db);
+    room_slow_for_merges(db, bytes);
+}
+
+/* 0: none. 1: level 0 has grown to 9 times its trigger, or what lies above targets to 64 times base_bytes. */
+static double pressure_of(const struct kv_tree *tree, uint32_t space, const struct kv_space *how)
+{
+    enum { RUNS_SLOW = 3, RUNS_FULL = 9, EXCESS_SLOW = 16, EXCESS_FULL = 64 };
+    struct kv_pick_levels levels;
+    kv_pick_levels(tree, space, how, NULL, &levels);
+    double runs = (double)levels.level0_runs / how->level0_runs,
+           excess = (double)levels.excess / (double)how->base_bytes;
+    double by_runs = (runs - RUNS_SLOW) / (RUNS_FULL - RUNS_SLOW);
+    double by_excess = (excess - EXCESS_SLOW) / (EXCESS_FULL - EXCESS_SLOW);
+    double most = by_runs > by_excess ? by_runs : by_excess;
+    return most > 0 ? most : 0;
+}
+
+/* From nothing to about 64 KiB/s at pressure 1, and on: it doubles every tenth. */
+void kv_db_press(struct kv_db *db, const struct kv_version *version)
+{
+    enum { FREE_NS_PER_KIB = 15000 };
+    double pressure = 0, ns = 0;
+    for (uint32_t i = 0; i < version->n_spaces; i++)
+        if (db->spaces[i].style == KV_STYLE_LEVELLED) {
+            double here = pressure_of(&version->trees[i], i, &db->spaces[i]);
+            pressure = here > pressure ? here : pressure;
+        }
+    if (pressure > 0)
+        ns = FREE_NS_PER_KIB * exp2(10 * (pressure < 2 ? pressure : 2));
+    atomic_store_explicit(&db->slow_ns_per_kib, (uint64_t)ns, memory_order_relaxed);
 }
 
 kv_status kv_db_room(void *ctx, uint64_t first_seq, size_t entries, size_t bytes, struct kv_err *err)
@@ -72,7 +135,7 @@ kv_status kv_db_room(void *ctx, uint64_t first_seq, size_t entries, size_t bytes
         active = db->active;
         empty = true;
     } else if (entries > 0) {
-        room_slow_down(db);
+        room_slow_down(db, bytes);
     }
     if (empty)
         db->active_log_at = log.bytes_ever;
@@ -145,6 +208,7 @@ static kv_status flush_memtable(struct kv_db *db, const struct kv_view *view, st
     KV_TRY(kv_db_change(db, &change, err));
     KV_COUNT(db, flushes);
     KV_COUNT_BY(db, flush_bytes, output.bytes);
+    kv_env_pace_take(db->env, output.bytes);
 out:
     if (rc == KV_NO_MEMORY)
         kv_fail(err, rc, 0, "out of memory flushing a memtable");

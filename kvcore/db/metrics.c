@@ -50,6 +50,7 @@ static void metrics_cache(struct kv_db *db, metric_each each, void *ctx)
 
 static void metrics_tree(struct kv_db *db, metric_each each, void *ctx)
 {
+    uint64_t level0_runs = 0, excess = 0;
     uint64_t visible, tables = 0, bytes = 0, entries = 0, runs_max = 0, memory = 0;
     struct kv_view *view = kv_view_pin(db, &visible);
     for (uint32_t i = 0; i < view->version->n_spaces; i++) {
@@ -57,6 +58,11 @@ static void metrics_tree(struct kv_db *db, metric_each each, void *ctx)
         tables += tree->n_items;
         bytes += tree->bytes;
         entries += tree->entries;
+        struct kv_pick_levels levels = {0};
+        if (db->spaces[i].style == KV_STYLE_LEVELLED)
+            kv_pick_levels(tree, i, &db->spaces[i], NULL, &levels);
+        level0_runs = levels.level0_runs > level0_runs ? levels.level0_runs : level0_runs;
+        excess += levels.excess;
         for (size_t k = 0; k < tree->n_cuts; k++)
             if (tree->cuts[k].n_runs > runs_max)
                 runs_max = tree->cuts[k].n_runs;
@@ -70,6 +76,9 @@ static void metrics_tree(struct kv_db *db, metric_each each, void *ctx)
     each(ctx, "kv_table_bytes", "bytes of tables", false, (double)bytes);
     each(ctx, "kv_table_entries", "entries in tables", false, (double)entries);
     each(ctx, "kv_runs_max", "most runs in one cut", false, (double)runs_max);
+    each(ctx, "kv_level0_runs", "most runs on level 0 of one cut of a levelled space", false,
+         (double)level0_runs);
+    each(ctx, "kv_merge_waiting_bytes", "bytes on levels above their targets", false, (double)excess);
     each(ctx, "kv_memtable_bytes", "heap bytes of memtables", false, (double)memory);
     each(ctx, "kv_memtables_waiting", "memtables that wait to be flushed", false, (double)waiting);
 }

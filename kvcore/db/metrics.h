@@ -24,7 +24,8 @@
     X(bulk_loads, "kv_bulk_loads_total", "bulk loads installed")                                             \
     X(bulk_bytes, "kv_bulk_bytes_total", "bytes of tables written by bulk loads")                            \
     X(drops, "kv_dropped_tables_total", "tables dropped whole")                                              \
-    X(slowdowns, "kv_slowdowns_total", "commit groups held back to let a flush keep up")                     \
+    X(slowdowns, "kv_slowdowns_total", "commit groups held back to let flushes and merges keep up")          \
+    X(slowdown_ns, "kv_slowdown_nanoseconds_total", "time they were held back for merges")                   \
     X(stalls, "kv_stalls_total", "commit groups that waited for a flush")                                    \
     X(obsolete_removed, "kv_obsolete_files_removed_total", "files removed because nothing refers to them")   \
     X(checkpoints, "kv_checkpoints_total", "checkpoints made")                                               \

@@ -322,7 +322,8 @@ static struct kv_db *db_new(struct kv_env *env, const char *path, const struct k
     kv_cond_init(&db->view_changed);
     kv_cond_init(&db->claims_changed);
     kv_watermark_init(&db->watermark);
-    kv_env_job_init(&db->job, kv_db_job, db);
+    kv_env_job_init(&db->flush_job, false, 1, kv_db_flush_job, db);
+    kv_env_job_init(&db->merge_job, true, KV_ENV_THREADS_MAX, kv_db_merge_job, db);
     return db;
 }
 
@@ -358,7 +359,8 @@ kv_status kv_close(struct kv_db *db, struct kv_err *err)
     db->closing = true; /* merges stop early; a commit that waits for room makes it itself */
     kv_cond_broadcast(&db->view_changed);
     kv_mutex_unlock(&db->view_mutex);
-    kv_env_job_stop(db->env, &db->job);
+    kv_env_job_stop(db->env, &db->flush_job);
+    kv_env_job_stop(db->env, &db->merge_job);
     kv_status rc = kv_committer_close(db->committer, err);
     db->committer = NULL;
     kv_status closed = kv_log_close(db->log, rc < 0 ? NULL : err);

@@ -55,23 +55,46 @@ static kv_status output_end(struct kv_output *output, struct kv_err *err)
     KV_TRY(kv_db_open_table(output->db, &meta, &table, err));
     output->adds[output->n_adds++] = (struct kv_tree_add){output->space, output->level, output->run, table};
     output->bytes += p.file_bytes;
+    atomic_fetch_add_explicit(&output->db->level_counters[output->space][output->level].bytes_written,
+                              p.file_bytes, memory_order_relaxed);
     kv_table_build_free(output->build);
     output->build = NULL;
 out:
     return rc;
 }
 
+uint64_t kv_output_bytes(const struct kv_output *output)
+{
+    return output->bytes + (output->build ? kv_table_build_bytes(output->build) : 0);
+}
+
+/* Follows the keys along the level below. True: with this key the open table would span too much of it. */
+static bool output_spans_too_much(struct kv_output *output, kv_slice key, uint64_t table_bytes)
+{
+    const struct kv_tree_run *below = output->below;
+    while (below && output->below_at < below->n) {
+        const struct kv_table_properties *p = below->items[output->below_at].properties;
+        if (kv_slice_compare(p->largest, key) >= 0)
+            break;
+        output->below_bytes += output->build ? p->file_bytes : 0;
+        output->below_at++;
+    }
+    return output->below_bytes > KV_OUTPUT_BELOW_MAX * table_bytes;
+}
+
 kv_status kv_output_add(struct kv_output *output, uint32_t space, const struct kv_entry *entry,
                         bool may_split, struct kv_err *err)
 {
+    const struct kv_space *how = &output->db->spaces[space];
     kv_status rc;
+    bool wide = output_spans_too_much(output, entry->key, how->table_bytes);
     if (output->build) {
-        bool other =
-            space != output->space ||
-            !kv_slice_equal(kv_buf_slice(&output->cut), kv_space_cut(&output->db->spaces[space], entry->key));
-        if (other ||
-            (may_split && kv_table_build_bytes(output->build) >= output->db->spaces[space].table_bytes))
+        bool other = space != output->space ||
+                     !kv_slice_equal(kv_buf_slice(&output->cut), kv_space_cut(how, entry->key));
+        if (other || (may_split && (wide || kv_table_build_bytes(output->build) >= how->table_bytes))) {
             KV_TRY(output_end(output, err));
+            output->below_bytes = 0;
+        }
     }
     if (!output->build)
         KV_TRY(output_begin(output, space, entry->key, err));

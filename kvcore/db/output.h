@@ -1,6 +1,7 @@
 /*
- * output.h - a sorted stream of entries becomes new tables of a space, split at cuts, and past about
- * the space's table_bytes where the caller allows it. What flushes, merges and bulk loads share.
+ * output.h - a sorted stream of entries becomes new tables of a space, split at cuts, and where the caller
+ * allows it past about the space's table_bytes, or where merging the table down one day would take more than
+ * KV_OUTPUT_BELOW_MAX times that. What flushes, merges and bulk loads share.
  *
  * Threads    one at a time.
  * Ownership  {0} may be released. Installed tables are referenced by the tree; whatever is not installed is
@@ -14,11 +15,16 @@
 #include "kvcore/db/db.h"
 #include "kvcore/sst/table_build.h"
 
+enum { KV_OUTPUT_BELOW_MAX = 12 };
+
 struct kv_output {
     struct kv_db *db;
-    uint32_t level; /* 0 unless set after init */
-    uint32_t space; /* of the open table */
-    uint64_t run;   /* number of the first table */
+    uint32_t level;                  /* 0 unless set after init */
+    const struct kv_tree_run *below; /* the level under it; NULL unless set after init. Borrowed */
+    size_t below_at;                 /* its first table that is not behind the key */
+    uint64_t below_bytes;            /* of its tables that the open table spans, the last one not counted */
+    uint32_t space;                  /* of the open table */
+    uint64_t run;                    /* number of the first table */
     struct kv_table_build *build;
     uint64_t number;
     struct kv_buf cut;
@@ -31,6 +37,8 @@ void kv_output_init(struct kv_output *output, struct kv_db *db);
 /* may_split: a table may begin with this entry. Spaces come one behind another. */
 KV_MUST kv_status kv_output_add(struct kv_output *output, uint32_t space, const struct kv_entry *entry,
                                 bool may_split, struct kv_err *err);
+/* Written so far, about; the open table too. */
+uint64_t kv_output_bytes(const struct kv_output *output);
 /* Syncs the last table and all names. */
 KV_MUST kv_status kv_output_finish(struct kv_output *output, struct kv_err *err);
 /* Adds the tables to the change, and to its edit. bulk_version 0: entries carry their own. */

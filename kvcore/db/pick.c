@@ -245,6 +245,19 @@ static uint32_t deepest_free(const struct kv_cut *cut, struct range range, uint3
     return deepest;
 }
 
+uint32_t kv_pick_deepest(const struct kv_tree *tree, const struct kv_space *how, kv_slice smallest,
+                         kv_slice largest)
+{
+    size_t at = kv_tree_cut_at(tree, smallest);
+    if (at == tree->n_cuts || !kv_slice_equal(tree->cuts[at].prefix, kv_space_cut(how, smallest)))
+        return LAST;
+    struct range range = {smallest, largest};
+    for (size_t i = 0; i < tree->cuts[at].n_runs; i++)
+        if (tree->cuts[at].runs[i].level == 0 && overlaps_run(&tree->cuts[at].runs[i], range))
+            return 0;
+    return deepest_free(&tree->cuts[at], range, 1);
+}
+
 static bool level0_overlaps_others(const struct kv_cut *cut, const struct kv_tree_item *item)
 {
     for (size_t i = 0; i < cut->n_runs; i++) {

@@ -76,6 +76,10 @@ kv_status kv_pick_whole(const struct kv_version *tree, uint32_t space, size_t cu
 bool kv_pick_is_clear(const struct kv_claim *busy, uint32_t space, uint32_t level, kv_slice smallest,
                       kv_slice largest);
 
+/* The deepest level with nothing of the range there or above; 0 if there is none. */
+uint32_t kv_pick_deepest(const struct kv_tree *tree, const struct kv_space *how, kv_slice smallest,
+                         kv_slice largest);
+
 /* The inputs of pick among the tables of a run of its cut: [*first, *last). */
 void kv_pick_inputs(const struct kv_pick *pick, const struct kv_tree_run *run, size_t *first, size_t *last);
 

@@ -193,6 +193,7 @@ static kv_status change_commit(struct kv_db *db, struct kv_change *change, struc
     for (size_t i = 0; i < change->n_drops; i++)
         kv_obsolete_add(db, change->drops[i]);
     reserved = 0;
+    kv_db_press(db, version);
     kv_mutex_lock(&db->view_mutex);
     view_fill(view, version, NULL, db->view, change->flushed);
     *old = view_swap(db, view);

@@ -16,7 +16,7 @@ static struct kv_pick_limits limits_now(struct kv_db *db)
 
 static bool has_hook(const struct kv_db *db, const struct kv_pick *pick)
 {
-    return pick->whole && db->spaces[pick->space].hook;
+    return pick->kind == KV_PICK_MERGE && pick->whole && db->spaces[pick->space].hook;
 }
 
 /* One merge with a hook at a time. merge_mutex is held. */
@@ -56,6 +56,42 @@ static void claim_end(struct kv_db *db, struct kv_claim *claim)
     *at = claim->next;
     kv_cond_broadcast(&db->claims_changed);
     kv_mutex_unlock(&db->merge_mutex);
+}
+
+/* ---- a place for tables that come from elsewhere */
+
+static uint32_t place_of(const struct kv_db *db, uint32_t space, const struct kv_tree *tree,
+                         const struct kv_table_properties *p)
+{
+    uint32_t level = kv_pick_deepest(tree, &db->spaces[space], p->smallest, p->largest);
+    while (level > 0 && !kv_pick_is_clear(db->claims, space, level, p->smallest, p->largest))
+        level--;
+    return level;
+}
+
+void kv_place_begin(struct kv_db *db, uint32_t space, struct kv_tree_add *adds, size_t n,
+                    struct kv_claim *claim)
+{
+    const struct kv_table_properties *first = kv_table_properties(adds[0].table);
+    const struct kv_table_properties *last = kv_table_properties(adds[n - 1].table);
+    uint64_t visible;
+    *claim = (struct kv_claim){.pick = {.kind = KV_PICK_MOVE,
+                                        .space = space,
+                                        .whole = true,
+                                        .span_smallest = first->smallest,
+                                        .span_largest = last->largest}};
+    kv_mutex_lock(&db->merge_mutex);
+    struct kv_view *view = kv_view_pin(db, &visible);
+    for (size_t i = 0; db->spaces[space].style == KV_STYLE_LEVELLED && i < n; i++)
+        adds[i].level = place_of(db, space, &view->version->trees[space], kv_table_properties(adds[i].table));
+    claim_begin(db, claim);
+    kv_mutex_unlock(&db->merge_mutex);
+    kv_view_unref(view);
+}
+
+void kv_place_end(struct kv_db *db, struct kv_claim *claim)
+{
+    claim_end(db, claim);
 }
 
 /* ---- by itself */
@@ -227,4 +263,42 @@ kv_status kv_merge_range(struct kv_db *db, uint32_t declared, kv_slice lower, kv
     kv_buf_release(&r.next);
     kv_db_kick(db);
     return rc;
+}
+
+/* ---- insight */
+
+static uint64_t counted(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+kv_status kv_levels(struct kv_db *db, uint32_t declared, struct kv_level_stats out[KV_LEVELS_MAX])
+{
+    struct kv_pick_levels levels = {0};
+    uint64_t visible;
+    if (!kv_space_known(db, declared))
+        return KV_INVALID;
+    uint32_t space = db->ids[declared];
+    bool levelled = db->spaces[space].style == KV_STYLE_LEVELLED;
+    kv_mutex_lock(&db->merge_mutex);
+    struct kv_view *view = kv_view_pin(db, &visible);
+    const struct kv_tree *tree = &view->version->trees[space];
+    if (levelled)
+        kv_pick_levels(tree, space, &db->spaces[space], db->claims, &levels);
+    kv_mutex_unlock(&db->merge_mutex);
+    for (uint32_t i = 0; i < KV_LEVELS_MAX; i++) {
+        struct kv_level_counters *counters = &db->level_counters[space][i];
+        out[i] = (struct kv_level_stats){.tables = tree->levels[i].tables,
+                                         .bytes = tree->levels[i].bytes,
+                                         .entries = tree->levels[i].entries,
+                                         .deletions = tree->levels[i].deletes,
+                                         .target_bytes = levels.target[i],
+                                         .score = levels.score[i],
+                                         .merges = counted(&counters->merges),
+                                         .moves = counted(&counters->moves),
+                                         .bytes_read = counted(&counters->bytes_read),
+                                         .bytes_written = counted(&counters->bytes_written)};
+    }
+    kv_view_unref(view);
+    return KV_OK;
 }
