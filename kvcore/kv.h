@@ -28,6 +28,7 @@ enum {
     KV_SPACES_MAX = 32,
     KV_LEVELS_MAX = 7, /* of a levelled space: 0 to 6 */
     KV_COMMIT_BYTES_MAX = 256 << 20,
+    KV_MASTER_KEY_LEN = 32,
     KV_THREADS_NONE = -1,
 };
 #define KV_VERSIONS_ALL UINT32_MAX
@@ -151,6 +152,20 @@ struct kv_space_options {
  */
 typedef void (*kv_apply_fn)(void *ctx, uint64_t seq, kv_slice record, void *commit_ctx);
 
+/*
+ * Encryption at rest (kvcore/docs/encryption.md): where a database gets its master key. All zero: it is not
+ * encrypted. The key is copied into locked memory at open, and never written anywhere.
+ */
+struct kv_key_source {
+    const uint8_t *master_key; /* KV_MASTER_KEY_LEN secret random bytes; used during kv_open only */
+    /* Or: writes the master key that kv_master_key_id calls id, of which there may be several while one is
+     * rotated; id 0: the one a new database begins with. A negative answer fails the open. */
+    kv_status (*key_of)(void *ctx, uint64_t id, uint8_t key[KV_MASTER_KEY_LEN]);
+    void *ctx;
+    bool allow_plain; /* a database that is not encrypted is taken too, instead of KV_WRONG_KEY; opened for
+                         writing, it is encrypted from then on: new files at once, old ones as they are merged */
+};
+
 struct kv_options {
     const struct kv_space_options
         *spaces;     /* at least one; copied. Every space the database has must be declared, in any order; */
@@ -167,13 +182,17 @@ struct kv_options {
     bool must_exist;        /* KV_MISSING instead of creating */
     kv_apply_fn apply;      /* NULL: commits may carry no record */
     void *apply_ctx;
+    struct kv_key_source key;
+    uint32_t data_key_days;   /* a new key for new files when the last one is so old. 0: 10; at most 3650 */
+    uint64_t data_key_blocks; /* or has encrypted so many blocks. 0: 2^32 */
 };
 /*
  * Opens or creates the database in the directory path: takes its lease, reads the manifest, replays the log's
  * puts, seals older log files. Application records at or above the application floor are not applied: the
  * application reads them with kv_records_open. KV_BUSY: held by another process (err says which); KV_CORRUPT:
  * acknowledged data is damaged (err: file, offset, what to run); KV_TOO_NEW; KV_INVALID: options out of
- * range, or path holds something else.
+ * range, or path holds something else; KV_WRONG_KEY: it is encrypted under another key than the one given, or
+ * there is a key too many or too few.
  */
 KV_API KV_MUST kv_status kv_open(struct kv_env *env, const char *path, const struct kv_options *options,
                                  struct kv_db **out, struct kv_err *err);
@@ -407,6 +426,21 @@ KV_API void kv_records_close(struct kv_records *records);
 /* Sum of record bytes still to read, for progress. */
 KV_API uint64_t kv_records_bytes_left(const struct kv_records *records);
 
+/* ---- encryption */
+
+/* What a master key is called in texts, and by kv_key_source.key_of: a fingerprint, not secret. */
+KV_API KV_MUST kv_status kv_master_key_id(const uint8_t key[KV_MASTER_KEY_LEN], uint64_t *id);
+/*
+ * Makes key the master key: the data keys are wrapped anew and a new manifest file takes the old one's place, in one
+ * step; no data is rewritten. After a failure, or a crash in between, the next open needs either the old key or
+ * the new one: keep both until this answered KV_OK. Writers go on. KV_UNSUPPORTED: the database is not
+ * encrypted; KV_INVALID: it is the key in use.
+ */
+KV_API KV_MUST kv_status kv_rotate_master_key(struct kv_db *db, const uint8_t key[KV_MASTER_KEY_LEN],
+                                              struct kv_err *err);
+/* New files get a new data key from now on, whatever the age of the last one. */
+KV_API KV_MUST kv_status kv_rotate_data_key(struct kv_db *db, struct kv_err *err);
+
 /* ---- insight */
 
 /* The version of the newest visible commit. */
@@ -448,6 +482,11 @@ KV_API uint64_t kv_disk_bytes(struct kv_db *db);
 /* A consistent copy of the database as it is now in a new sibling directory (must not exist): hard links to
  * tables and sealed log files, valid once its manifest is published. Writers are not stopped. */
 KV_API KV_MUST kv_status kv_checkpoint(struct kv_db *db, const char *path, struct kv_err *err);
+/* kv_check of an encrypted database. key may be NULL. */
+KV_API KV_MUST kv_status kv_check_with_key(struct kv_env *env, const char *path,
+                                           const struct kv_key_source *key,
+                                           void (*each)(void *ctx, kv_status severity, const char *line),
+                                           void *ctx, struct kv_err *err);
 /* Reads every file of a closed database and checks every checksum, order and reference. each (may be NULL)
  * gets a line per finding and per file. KV_OK: sound. KV_CORRUPT: findings. */
 KV_API KV_MUST kv_status kv_check(struct kv_env *env, const char *path,

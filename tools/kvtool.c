@@ -7,6 +7,11 @@
  *     kvtool scan DIR SPACE [LOWER [UPPER]]   keys and values, read-only
  *     kvtool get DIR SPACE KEY
  *     kvtool salvage DIR                      writes what can be read of a damaged log into a new one
+ *     kvtool rotate-key DIR NEW_KEY_FILE      makes another key the master key of an encrypted database
+ *     kvtool key-id KEY_FILE                  what that key is called in texts
+ *
+ * Before the command: --key-file FILE, for an encrypted database: 32 bytes, or 64 hexadecimal digits, in a file that only its owner may
+ * read.
  *
  * Keys and values are printed and given with \xHH for what is not printable. Exit status: 0 fine, 1 findings or not found, 2 usage or
  * failure.
@@ -14,15 +19,21 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/db/batch.h"
 #include "kvcore/db/env.h"
+#include "kvcore/db/keys.h"
 #include "kvcore/db/log_read.h"
 #include "kvcore/db/manifest.h"
 #include "kvcore/db/salvage.h"
+#include "kvcore/os/secret.h"
 #include "kvcore/sst/block.h"
 #include "kvcore/sst/table.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { EXIT_FINDINGS = 1, EXIT_TROUBLE = 2 };
 
@@ -30,6 +41,60 @@ static int trouble(const struct kv_err *err, kv_status rc)
 {
     fprintf(stderr, "kvtool: %s: %s\n", kv_status_text(rc), err->text);
     return EXIT_TROUBLE;
+}
+
+/* ---- the key */
+
+static uint8_t key_bytes[KV_MASTER_KEY_LEN];
+static struct kv_key_source key; /* empty until --key-file was read; then a plain database is refused */
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+/* 32 bytes as they are, or as 64 digits with a line end. */
+static bool key_parse(const uint8_t *text, size_t len, uint8_t out[KV_MASTER_KEY_LEN])
+{
+    if (len == KV_MASTER_KEY_LEN) {
+        memcpy(out, text, len);
+        return true;
+    }
+    while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == '\r'))
+        len--;
+    for (size_t i = 0; i < len && len == 2 * KV_MASTER_KEY_LEN; i++) {
+        int digit = hex_digit((char)text[i]);
+        if (digit < 0)
+            return false;
+        out[i / 2] = (uint8_t)(i % 2 ? out[i / 2] | digit : digit << 4);
+    }
+    return len == 2 * KV_MASTER_KEY_LEN;
+}
+
+static kv_status key_read(const char *path, uint8_t out[KV_MASTER_KEY_LEN], struct kv_err *err)
+{
+    uint8_t text[2 * KV_MASTER_KEY_LEN + 3];
+    struct stat st;
+    kv_status rc = KV_OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        rc = kv_fail(err, KV_MISSING, errno, "cannot read the key file %s: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode))
+        rc = kv_fail(err, KV_INVALID, 0, "the key file %s is no regular file", path);
+    else if (st.st_mode & 077)
+        rc = kv_fail(err, KV_INVALID, 0, "the key file %s may be read by others (mode %03o): chmod 600 %s",
+                     path, (unsigned)st.st_mode & 0777, path);
+    ssize_t n = rc == KV_OK ? read(fd, text, sizeof text) : 0;
+    if (rc == KV_OK && (n < 0 || !key_parse(text, (size_t)n, out)))
+        rc = kv_fail(err, KV_INVALID, 0, "the key file %s holds neither 32 bytes nor 64 hexadecimal digits",
+                     path);
+    kv_secret_wipe(text, sizeof text);
+    if (fd >= 0)
+        close(fd);
+    return rc;
 }
 
 /* ---- bytes as text */
@@ -43,14 +108,6 @@ static void print_bytes(kv_slice bytes)
         else
             printf("\\x%02x", c);
     }
-}
-
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
 }
 
 /* Undoes \xHH in place. */
@@ -72,6 +129,7 @@ static kv_slice parse_bytes(char *text)
 
 struct opened {
     struct kv_dir *dir;
+    struct kv_manifest manifest; /* empty unless a key was given */
     const char *name;
     char *folder;
 };
@@ -88,8 +146,21 @@ static kv_status open_folder(const char *path, struct opened *out, struct kv_err
     return kv_vfs_dir_open(kv_vfs_posix(), out->folder, false, &out->dir, err);
 }
 
+/* The keys of the database a file belongs to, by the manifest that lies beside it; NULL when no key was given. */
+static kv_status folder_keys(struct opened *opened, struct kv_err *err)
+{
+    if (!key.master_key)
+        return KV_OK;
+    kv_status rc = kv_manifest_load(&opened->manifest, opened->dir, kv_clock_system(), &key, err);
+    if (rc == KV_NOT_FOUND)
+        rc = kv_fail(err, KV_MISSING, 0, "%s holds no database, so nothing says which keys its files have",
+                     opened->folder);
+    return rc;
+}
+
 static void close_folder(struct opened *opened)
 {
+    kv_manifest_close(&opened->manifest);
     kv_dir_close(opened->dir);
     kv_free(opened->folder);
 }
@@ -122,13 +193,15 @@ static kv_status dump_manifest(const struct opened *at, struct kv_err *err)
     struct kv_buf bytes = {0};
     struct kv_file_header header;
     struct kv_file_expect expect = {
-        .kind = KV_FILE_MANIFEST, .format_max = KV_MANIFEST_FORMAT, .name = at->name};
+        .kind = KV_FILE_MANIFEST, .format_max = KV_MANIFEST_FORMAT, .name = at->name, .encrypted = true};
+    struct kv_manifest_walk walk = {.offset = KV_FILE_HEADER_LEN, .uid = header.uid};
     struct kv_manifest_frame frame;
-    uint64_t offset = KV_FILE_HEADER_LEN;
     kv_status rc;
     KV_TRY(read_file(at->dir, at->name, &bytes, err));
     KV_TRY(kv_file_header_check(kv_buf_slice(&bytes), &expect, &header, err));
-    while ((rc = kv_manifest_frame_next(kv_buf_slice(&bytes), header.uid, &offset, &frame, err)) == KV_OK) {
+    KV_TRY(kv_keyring_cipher(at->manifest.keys, bytes.data, 0, at->name, &walk.cipher, err));
+    walk.file = kv_buf_slice(&bytes);
+    while ((rc = kv_manifest_walk_next(&walk, &frame, err)) == KV_OK) {
         printf("offset=%" PRIu64 " edit=%" PRIu64 " bytes=%zu\n", frame.offset, frame.number,
                frame.fields.len);
         rc = kv_manifest_describe(frame.fields, print_line, NULL);
@@ -137,9 +210,11 @@ static kv_status dump_manifest(const struct opened *at, struct kv_err *err)
             goto out;
         }
     }
-    if (rc == KV_END && offset < bytes.len)
-        printf("torn: %" PRIu64 " bytes behind offset %" PRIu64 "\n", bytes.len - offset, offset);
+    if (rc == KV_END && walk.offset < bytes.len)
+        printf("torn: %" PRIu64 " bytes behind offset %" PRIu64 "\n", bytes.len - walk.offset, walk.offset);
 out:
+    kv_buf_release(&walk.plain);
+    kv_cipher_free(walk.cipher);
     kv_buf_release(&bytes);
     return rc;
 }
@@ -151,7 +226,8 @@ static kv_status dump_table(const struct opened *at, struct kv_err *err)
     struct kv_entry_iter *it = NULL;
     kv_status rc;
     KV_TRY(kv_cache_new(16 << 20, &cache));
-    struct kv_table_open_options options = {.dir = at->dir, .name = at->name, .cache = cache};
+    struct kv_table_open_options options = {
+        .dir = at->dir, .name = at->name, .cache = cache, .keys = at->manifest.keys};
     KV_TRY(kv_table_open(&options, &table, err));
     const struct kv_table_properties *p = kv_table_properties(table);
     printf("space=%" PRIu32 " name=%.*s entries=%" PRIu64 " deletes=%" PRIu64 " keys=%" PRIu64
@@ -202,7 +278,7 @@ static kv_status dump_log(const struct opened *at, struct kv_err *err)
     kv_status rc;
     if (!kv_log_name_parse(at->name, &number))
         return kv_fail(err, KV_INVALID, 0, "%s is not the name of a log file", at->name);
-    KV_TRY(kv_log_reader_open(&reader, at->dir, number, NULL, NULL, err));
+    KV_TRY(kv_log_reader_open(&reader, at->dir, number, NULL, at->manifest.keys, err));
     seq = reader.header.first_seq;
     printf("first_seq=%" PRIu64 " edit=%" PRIu64 " owner_epoch=%" PRIu64 " bytes=%" PRIu64 "\n", seq,
            reader.header.edit, reader.header.owner_epoch, reader.size);
@@ -232,7 +308,9 @@ static int command_dump(int argc, char **argv)
     if (argc != 2)
         return -1;
     kv_status rc = open_folder(argv[1], &at, &err);
-    if (at.dir)
+    if (rc == KV_OK)
+        rc = folder_keys(&at, &err);
+    if (rc == KV_OK)
         rc = strcmp(argv[0], "manifest") == 0 ? dump_manifest(&at, &err)
              : strcmp(argv[0], "table") == 0  ? dump_table(&at, &err)
              : strcmp(argv[0], "log") == 0 || strcmp(argv[0], "wal") == 0
@@ -259,7 +337,7 @@ static int command_check(int argc, char **argv)
         return -1;
     kv_status rc = kv_env_open(&options, &env, &err);
     if (rc == KV_OK)
-        rc = kv_check(env, argv[0], print_finding, NULL, &err);
+        rc = kv_check_with_key(env, argv[0], &key, print_finding, NULL, &err);
     kv_env_close(env);
     if (rc == KV_OK)
         puts("sound");
@@ -271,7 +349,7 @@ static kv_status manifest_of(const char *path, struct kv_dir **dir, struct kv_ma
 {
     kv_status rc = kv_vfs_dir_open(kv_vfs_posix(), path, false, dir, err);
     if (rc == KV_OK)
-        rc = kv_manifest_load(manifest, *dir, kv_clock_system(), err);
+        rc = kv_manifest_load(manifest, *dir, kv_clock_system(), &key, err);
     return rc == KV_NOT_FOUND ? kv_fail(err, KV_MISSING, 0, "%s holds no database", path) : rc;
 }
 
@@ -283,6 +361,11 @@ static void print_info(const struct kv_manifest *manifest)
            "\nlog_current    %" PRIu64 "\nretention_ms   %" PRId64 "\n",
            manifest->name, kv_get_be64(s->uuid), kv_get_be64(s->uuid + 8), s->edit, s->owner_epoch,
            s->log_floor, s->app_floor, s->log_current, s->retention_ms);
+    if (manifest->keys)
+        printf("master key     %016" PRIx64 "\n", kv_keyring_master(manifest->keys));
+    for (size_t i = 0; i < s->n_keys; i++)
+        printf("data key       %" PRIu64 " created_ms=%" PRId64 " sealed=%" PRIu64 "\n", s->keys[i].id,
+               s->keys[i].created_ms, s->keys[i].sealed);
     for (uint32_t i = 0; i < s->n_spaces; i++) {
         uint64_t tables = 0, bytes = 0, entries = 0;
         for (size_t k = 0; k < s->n_tables; k++)
@@ -342,7 +425,8 @@ static kv_status reading_open(const char *path, const char *space, struct readin
         rc = kv_fail(err, KV_INVALID, 0, "%s has no space %s", path, space);
         goto out;
     }
-    struct kv_options options = {.spaces = spaces, .n_spaces = manifest.state.n_spaces, .read_only = true};
+    struct kv_options options = {
+        .spaces = spaces, .n_spaces = manifest.state.n_spaces, .read_only = true, .key = key};
     KV_TRY(kv_env_open(&env, &out->env, err));
     KV_TRY(kv_open(out->env, path, &options, &out->db, err));
 out:
@@ -426,13 +510,51 @@ static int command_salvage(int argc, char **argv)
         return -1;
     kv_status rc = kv_env_open(&options, &env, &err);
     if (rc == KV_OK)
-        rc = kv_salvage(env, argv[0], &report, &err);
+        rc = kv_salvage(env, argv[0], &key, &report, &err);
     kv_env_close(env);
     if (rc < 0)
         return trouble(&err, rc);
     printf("%" PRIu64 " commits of the log kept, %" PRIu64 " lost; the old log files are in %s.damaged\n",
            report.kept, report.lost, argv[0]);
     return report.lost ? EXIT_FINDINGS : 0;
+}
+
+/* ---- keys */
+
+static int command_rotate_key(int argc, char **argv)
+{
+    struct kv_env_options options = {.threads = KV_THREADS_NONE};
+    struct kv_env *env = NULL;
+    struct kv_err err = {0};
+    uint8_t next[KV_MASTER_KEY_LEN];
+    if (argc != 2)
+        return -1;
+    kv_status rc = kv_env_open(&options, &env, &err);
+    if (rc == KV_OK)
+        rc = key_read(argv[1], next, &err);
+    if (rc == KV_OK)
+        rc = kv_rotate_closed(env, argv[0], &key, next, &err);
+    kv_secret_wipe(next, sizeof next);
+    kv_env_close(env);
+    if (rc == KV_OK)
+        printf("%s is now under the key of %s\n", argv[0], argv[1]);
+    return rc < 0 ? trouble(&err, rc) : 0;
+}
+
+static int command_key_id(int argc, char **argv)
+{
+    struct kv_err err = {0};
+    uint8_t bytes[KV_MASTER_KEY_LEN];
+    uint64_t id = 0;
+    if (argc != 1)
+        return -1;
+    kv_status rc = key_read(argv[0], bytes, &err);
+    if (rc == KV_OK)
+        rc = kv_master_key_id(bytes, &id);
+    kv_secret_wipe(bytes, sizeof bytes);
+    if (rc == KV_OK)
+        printf("%016" PRIx64 "\n", id);
+    return rc < 0 ? trouble(&err, rc) : 0;
 }
 
 static const struct command {
@@ -446,17 +568,29 @@ static const struct command {
     {"scan", command_scan, "scan DIR SPACE [LOWER [UPPER]]"},
     {"get", command_get, "get DIR SPACE KEY"},
     {"salvage", command_salvage, "salvage DIR"},
+    {"rotate-key", command_rotate_key, "rotate-key DIR NEW_KEY_FILE"},
+    {"key-id", command_key_id, "key-id KEY_FILE"},
 };
 
 int main(int argc, char **argv)
 {
+    struct kv_err err = {0};
     int code = -1;
+    if (argc > 2 && strcmp(argv[1], "--key-file") == 0) {
+        kv_status rc = key_read(argv[2], key_bytes, &err);
+        if (rc < 0)
+            return trouble(&err, rc);
+        key.master_key = key_bytes;
+        argc -= 2;
+        argv += 2;
+    }
     for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++)
         if (strcmp(argv[1], commands[i].name) == 0)
             code = commands[i].run(argc - 2, argv + 2);
+    kv_secret_wipe(key_bytes, sizeof key_bytes);
     if (code >= 0)
         return code;
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        fprintf(stderr, "%s kvtool %s\n", i ? "      " : "usage:", commands[i].help);
+        fprintf(stderr, "%s kvtool [--key-file FILE] %s\n", i ? "      " : "usage:", commands[i].help);
     return EXIT_TROUBLE;
 }

@@ -27,9 +27,11 @@ struct kv_keyring {
     uint8_t *masters[MASTERS]; /* secret; [0] is the one in use */
     uint64_t master_ids[MASTERS];
     _Atomic uint64_t plain_below;
+    kv_mutex hold;          /* of the master key */
     kv_mutex mutex;         /* guards what follows */
     struct entry **entries; /* by id; they never move */
     size_t n, capacity;
+    struct entry *current; /* NULL: none */
 };
 
 kv_status kv_master_key_id(const uint8_t master[KV_CIPHER_KEY_LEN], uint64_t *id)
@@ -51,6 +53,7 @@ kv_status kv_keyring_new(const uint8_t master[KV_CIPHER_KEY_LEN], const uint8_t 
     if (!keys)
         return rc;
     kv_mutex_init(&keys->mutex);
+    kv_mutex_init(&keys->hold);
     memcpy(keys->uuid, uuid, KV_UUID_LEN);
     for (int i = 0; i < MASTERS; i++) {
         keys->masters[i] = kv_secret_alloc(KV_CIPHER_KEY_LEN);
@@ -86,6 +89,7 @@ void kv_keyring_free(struct kv_keyring *keys)
     kv_free(keys->entries);
     kv_cipher_pool_free(keys->pool);
     kv_mutex_release(&keys->mutex);
+    kv_mutex_release(&keys->hold);
     kv_free(keys);
 }
 
@@ -105,7 +109,7 @@ static struct entry *entry_of(struct kv_keyring *keys, uint64_t id)
 static struct entry *entry_current(struct kv_keyring *keys)
 {
     kv_mutex_lock(&keys->mutex);
-    struct entry *entry = keys->n ? keys->entries[keys->n - 1] : NULL;
+    struct entry *entry = keys->current;
     kv_mutex_unlock(&keys->mutex);
     return entry;
 }
@@ -136,16 +140,6 @@ static kv_status wrap(const struct kv_keyring *keys, struct kv_clock *clock, con
         rc =
             kv_gcm_seal(wrapper, wrap_nonce, KV_STR(""), kv_slice_of(plain, KV_CIPHER_KEY_LEN), key->wrapped);
     kv_secret_wipe(wrapper, sizeof wrapper);
-    return rc;
-}
-
-kv_status kv_keyring_make(struct kv_keyring *keys, struct kv_clock *clock, struct kv_data_key *out)
-{
-    uint8_t plain[KV_CIPHER_KEY_LEN];
-    *out = (struct kv_data_key){.id = kv_keyring_current(keys) + 1, .created_ms = kv_clock_wall_ms(clock)};
-    kv_clock_entropy(clock, plain, sizeof plain);
-    kv_status rc = wrap(keys, clock, plain, out);
-    kv_secret_wipe(plain, sizeof plain);
     return rc;
 }
 
@@ -190,19 +184,69 @@ static kv_status entry_insert(struct kv_keyring *keys, struct entry *entry)
     return rc;
 }
 
-kv_status kv_keyring_add(struct kv_keyring *keys, const struct kv_data_key *key, struct kv_err *err)
+static struct entry *entry_new(const struct kv_data_key *key)
 {
-    if (entry_of(keys, key->id))
-        return KV_OK;
     struct entry *entry = kv_zalloc(1, sizeof *entry);
-    kv_status rc = KV_NO_MEMORY;
-    if (!entry || !(entry->key = kv_secret_alloc(KV_CIPHER_KEY_LEN)))
-        goto out;
+    if (!entry)
+        return NULL;
     entry->id = key->id;
     entry->created_ms = key->created_ms;
     atomic_init(&entry->sealed, key->sealed);
+    entry->key = kv_secret_alloc(KV_CIPHER_KEY_LEN);
+    if (entry->key)
+        return entry;
+    kv_free(entry);
+    return NULL;
+}
+
+/* Made and not yet in use, or NULL. */
+static struct entry *entry_made(struct kv_keyring *keys)
+{
+    kv_mutex_lock(&keys->mutex);
+    struct entry *newest = keys->n ? keys->entries[keys->n - 1] : NULL;
+    struct entry *entry = newest == keys->current ? NULL : newest;
+    kv_mutex_unlock(&keys->mutex);
+    return entry;
+}
+
+kv_status kv_keyring_make(struct kv_keyring *keys, struct kv_clock *clock, struct kv_data_key *out)
+{
+    struct entry *entry = entry_made(keys);
+    *out = (struct kv_data_key){.id = kv_keyring_current(keys) + 1, .created_ms = kv_clock_wall_ms(clock)};
+    if (!entry) {
+        entry = entry_new(out);
+        if (!entry)
+            return KV_NO_MEMORY;
+        kv_clock_entropy(clock, entry->key, KV_CIPHER_KEY_LEN);
+        kv_status rc = entry_insert(keys, entry);
+        if (rc < 0) {
+            entry_free(entry);
+            return rc;
+        }
+    }
+    out->created_ms = entry->created_ms;
+    return wrap(keys, clock, entry->key, out);
+}
+
+void kv_keyring_use(struct kv_keyring *keys, uint64_t id)
+{
+    struct entry *entry = entry_of(keys, id);
+    KV_ASSERT(entry != NULL);
+    kv_mutex_lock(&keys->mutex);
+    keys->current = entry;
+    kv_mutex_unlock(&keys->mutex);
+}
+
+kv_status kv_keyring_add(struct kv_keyring *keys, const struct kv_data_key *key, struct kv_err *err)
+{
+    struct entry *entry = entry_new(key);
+    kv_status rc = KV_NO_MEMORY;
+    if (!entry)
+        goto out;
     KV_TRY(unwrap(keys, key, entry->key));
     KV_TRY(entry_insert(keys, entry));
+    if (key->id > kv_keyring_current(keys))
+        kv_keyring_use(keys, key->id);
     return KV_OK;
 out:
     entry_free(entry);
@@ -250,6 +294,18 @@ void kv_keyring_swap_master(struct kv_keyring *keys)
     keys->master_ids[0] = keys->master_ids[1];
     keys->masters[1] = master;
     keys->master_ids[1] = id;
+}
+
+void kv_keyring_hold_master(struct kv_keyring *keys)
+{
+    if (keys)
+        kv_mutex_lock(&keys->hold);
+}
+
+void kv_keyring_let_master(struct kv_keyring *keys)
+{
+    if (keys)
+        kv_mutex_unlock(&keys->hold);
 }
 
 void kv_keyring_drop_next(struct kv_keyring *keys)

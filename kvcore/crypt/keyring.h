@@ -7,7 +7,7 @@
  * A new data key takes over when the last one is old or has sealed enough; old ones stay, for the files that use them.
  * The file functions take NULL for a database without keys: its files are plain.
  *
- * Threads    any; the master key's three functions and add: one at a time (the database's manifest lock).
+ * Threads    any; what makes, adds or changes keys: one at a time (the database's manifest lock).
  * Ownership  a keyring outlives its ciphers. Keys lie in locked memory (os/secret.h) and are zeroed when it is freed;
  *            those of single files in ordinary memory, zeroed too.
  * Failure    KV_WRONG_KEY: no key, or another one; KV_CORRUPT; KV_NO_MEMORY. Texts name ids of keys, never keys.
@@ -32,8 +32,8 @@ struct kv_data_key {
 
 struct kv_keyring;
 
-/* What a key is called, a fingerprint of it: never 0. */
-KV_MUST kv_status kv_master_key_id(const uint8_t master[KV_CIPHER_KEY_LEN], uint64_t *id);
+/* What a key is called, a fingerprint of it: never 0. Public: kv.h. */
+KV_API KV_MUST kv_status kv_master_key_id(const uint8_t master[KV_CIPHER_KEY_LEN], uint64_t *id);
 
 KV_MUST kv_status kv_keyring_new(const uint8_t master[KV_CIPHER_KEY_LEN], const uint8_t uuid[KV_UUID_LEN],
                                  struct kv_keyring **out);
@@ -41,9 +41,11 @@ void kv_keyring_free(struct kv_keyring *keys); /* NULL is fine */
 
 /* ---- data keys */
 
-/* A new random key under the next id, wrapped; it is in use once it is durable and added. */
+/* A new random key under the next id, wrapped. It is in use once kv_keyring_use says that it is durable; until then the
+ * same one is made again, so that an edit whose fate is unknown never leaves two keys under one id. */
 KV_MUST kv_status kv_keyring_make(struct kv_keyring *keys, struct kv_clock *clock, struct kv_data_key *out);
-/* Unwraps it; the one with the highest id is in use from now on. One that is there already is left alone. */
+void kv_keyring_use(struct kv_keyring *keys, uint64_t id); /* made before */
+/* One that was found: unwraps it; the one with the highest id is in use. */
 KV_MUST kv_status kv_keyring_add(struct kv_keyring *keys, const struct kv_data_key *key, struct kv_err *err);
 /* The id in use; 0: none yet. */
 uint64_t kv_keyring_current(struct kv_keyring *keys);
@@ -62,6 +64,10 @@ uint64_t kv_keyring_master(const struct kv_keyring *keys); /* its id */
 KV_MUST kv_status kv_keyring_next_master(struct kv_keyring *keys, const uint8_t master[KV_CIPHER_KEY_LEN]);
 void kv_keyring_swap_master(struct kv_keyring *keys);
 void kv_keyring_drop_next(struct kv_keyring *keys);
+/* Keeps the master key as it is while a copy of the manifest is made outside the manifest lock. Whoever swaps holds it
+ * too, until it is settled. */
+void kv_keyring_hold_master(struct kv_keyring *keys); /* NULL is fine */
+void kv_keyring_let_master(struct kv_keyring *keys);
 
 /* ---- files */
 

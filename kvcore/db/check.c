@@ -18,6 +18,7 @@ struct check {
     const char *path;
     struct kv_dir *dir;
     struct kv_lease *lease;
+    const struct kv_key_source *key;
     struct kv_manifest manifest;
     void (*each)(void *ctx, kv_status severity, const char *line);
     void *ctx;
@@ -45,10 +46,10 @@ static void check_line(struct check *c, kv_status severity, const char *format, 
         c->each(c->ctx, severity, line);
 }
 
-/* Out of memory and failing disks are not findings about the database: they end the check. */
+/* Out of memory, failing disks and missing keys are not findings about the database: they end the check. */
 static bool ends_check(kv_status rc)
 {
-    return rc == KV_NO_MEMORY || rc == KV_IO || rc == KV_LIMIT;
+    return rc == KV_NO_MEMORY || rc == KV_IO || rc == KV_LIMIT || rc == KV_WRONG_KEY;
 }
 
 /* ---- tables */
@@ -74,6 +75,7 @@ static kv_status check_table(struct check *c, const struct kv_table_meta *meta, 
     struct kv_table_open_options options = {.dir = c->dir,
                                             .name = name,
                                             .cache = c->env->cache,
+                                            .keys = c->manifest.keys,
                                             .db_uuid = c->manifest.state.uuid,
                                             .uid = meta->uid,
                                             .file_bytes = meta->bytes,
@@ -173,8 +175,11 @@ static kv_status check_log_file(void *ctx, const struct kv_log_seal *file, bool 
 static kv_status check_log(struct check *c, struct kv_err *err)
 {
     const struct kv_manifest_state *state = &c->manifest.state;
-    struct kv_log_options options = {
-        .dir = c->dir, .path = c->path, .clock = c->env->clock, .log = &c->env->log};
+    struct kv_log_options options = {.dir = c->dir,
+                                     .path = c->path,
+                                     .clock = c->env->clock,
+                                     .log = &c->env->log,
+                                     .keys = c->manifest.keys};
     struct kv_log_known known = {.seals = state->seals,
                                  .n_seals = state->n_seals,
                                  .current = state->log_current,
@@ -235,7 +240,7 @@ static kv_status check_name(void *ctx, const char *name, uint64_t bytes)
 static kv_status check_all(struct check *c, struct kv_err *err)
 {
     struct kv_err local = {0};
-    kv_status rc = kv_manifest_load(&c->manifest, c->dir, c->env->clock, &local);
+    kv_status rc = kv_manifest_load(&c->manifest, c->dir, c->env->clock, c->key, &local);
     if (rc == KV_NOT_FOUND)
         return kv_fail(err, KV_MISSING, 0, "%s holds no database", c->path);
     if (rc < 0) {
@@ -257,11 +262,11 @@ out:
     return rc < 0 ? rc : KV_OK;
 }
 
-kv_status kv_check(struct kv_env *env, const char *path,
-                   void (*each)(void *ctx, kv_status severity, const char *line), void *ctx,
-                   struct kv_err *err)
+kv_status kv_check_with_key(struct kv_env *env, const char *path, const struct kv_key_source *key,
+                            void (*each)(void *ctx, kv_status severity, const char *line), void *ctx,
+                            struct kv_err *err)
 {
-    struct check c = {.env = env, .path = path, .each = each, .ctx = ctx};
+    struct check c = {.env = env, .path = path, .key = key, .each = each, .ctx = ctx};
     kv_status rc;
     KV_TRY(kv_vfs_dir_open(env->vfs, path, false, &c.dir, err));
     KV_TRY(c.dir->ops->lease(c.dir, false, &c.lease, err));
@@ -274,4 +279,11 @@ out:
         c.dir->ops->lease_release(c.dir, c.lease);
     kv_dir_close(c.dir);
     return rc;
+}
+
+kv_status kv_check(struct kv_env *env, const char *path,
+                   void (*each)(void *ctx, kv_status severity, const char *line), void *ctx,
+                   struct kv_err *err)
+{
+    return kv_check_with_key(env, path, NULL, each, ctx, err);
 }

@@ -68,8 +68,8 @@ kv_status kv_checkpoint(struct kv_db *db, const char *path, struct kv_err *err)
     struct linking linking = {db->dir, target, err};
     KV_TRY(kv_pin_files(&pin, link_file, &linking));
     KV_TRY(kv_dir_sync_names(target, err));
-    KV_TRY(kv_manifest_write_copy(target, db->env->clock, &pin.state, kv_manifest_take_number(&db->manifest),
-                                  err));
+    KV_TRY(kv_manifest_write_copy(target, db->env->clock, db->manifest.keys, &pin.state,
+                                  kv_manifest_take_number(&db->manifest), err));
     KV_COUNT(db, checkpoints);
 out:
     if (rc < 0 && began)

@@ -14,6 +14,7 @@ kv_status kv_db_open_table(struct kv_db *db, const struct kv_table_meta *meta, s
                                             .name = name,
                                             .cache = db->env->cache,
                                             .log = &db->env->log,
+                                            .keys = db->manifest.keys,
                                             .db_uuid = db->uuid,
                                             .uid = meta->uid,
                                             .file_bytes = meta->bytes,

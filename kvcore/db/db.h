@@ -157,6 +157,13 @@ void kv_obsolete_log(struct kv_db *db);
 /* At open, once our own manifest is published: removes files that belong to nothing. */
 KV_MUST kv_status kv_obsolete_sweep(struct kv_db *db, struct kv_err *err);
 
+/* ---- keys.c */
+
+int64_t kv_db_data_key_ms(const struct kv_db *db); /* the age at which a data key is old */
+/* Makes the next data key if there are keys and it is due. One that cannot be made now is made later. Not under
+ * manifest_mutex. */
+void kv_db_renew_data_key(struct kv_db *db);
+
 /* ---- db.c */
 
 /* Opens the table of a manifest's entry (or one just written) with the database's cache, uuid and hooks. */

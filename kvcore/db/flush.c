@@ -236,6 +236,7 @@ kv_status kv_flush_one(struct kv_db *db, struct kv_err *err)
     struct kv_view *view = kv_view_pin(db, &visible);
     if (view->n_mem > 1) {
         struct kv_memtable *oldest = view->mem[view->n_mem - 1];
+        kv_db_renew_data_key(db);
         rc = flush_memtable(db, view, oldest, &local);
         if (rc == KV_NO_SPACE) { /* the reserve is for this */
             if (db->committer)

@@ -16,6 +16,7 @@
 #define KV_MANIFEST_H
 
 #include "kvcore/base/file_header.h"
+#include "kvcore/crypt/keyring.h"
 #include "kvcore/db/log.h"
 #include "kvcore/kv.h"
 #include "kvcore/os/clock.h"
@@ -59,6 +60,9 @@ struct kv_manifest_state {
      * place. Changed only when no put of the log is needed any more. */
     uint8_t order[KV_SPACES_MAX];
     uint32_t n_order;
+    uint64_t plain_below;     /* files below this number may be plain, in a database that is encrypted */
+    struct kv_data_key *keys; /* by id; wrapped */
+    size_t n_keys, keys_capacity;
     struct kv_log_seal *seals; /* by number */
     size_t n_seals, seals_capacity;
     struct kv_table_meta **tables; /* by number */
@@ -93,6 +97,10 @@ void kv_edit_next_file(struct kv_edit *edit, uint64_t number);
 void kv_edit_last_seq(struct kv_edit *edit, uint64_t seq);
 void kv_edit_retention(struct kv_edit *edit, int64_t unix_ms);
 void kv_edit_owner_epoch(struct kv_edit *edit, uint64_t epoch);
+void kv_edit_data_key(struct kv_edit *edit,
+                      const struct kv_data_key *key); /* a new one, or one wrapped anew */
+void kv_edit_key_sealed(struct kv_edit *edit, uint64_t id, uint64_t pieces);
+void kv_edit_plain_below(struct kv_edit *edit, uint64_t number);
 /* The fields that make state out of nothing, the edit number excepted. */
 void kv_edit_snapshot(struct kv_edit *edit, const struct kv_manifest_state *state);
 
@@ -115,12 +123,19 @@ struct kv_manifest_frame {
     uint64_t offset, number;
     kv_slice fields;
 };
-/* Takes the frame at *offset out of file (the whole file's bytes, header included) and moves *offset behind
- * it. KV_END: nothing valid follows, torn bytes at most. KV_CORRUPT: a damaged frame with a valid one behind
- * it. */
-KV_MUST kv_status kv_manifest_frame_next(kv_slice file, const uint8_t uid[KV_FILE_UID_LEN], uint64_t *offset,
-                                         struct kv_manifest_frame *out, struct kv_err *err);
-/* The state all frames of a file add up to; name is for texts. */
+/* A walk over the frames of a file; begin with offset KV_FILE_HEADER_LEN. */
+struct kv_manifest_walk {
+    kv_slice file;            /* all of it, header included */
+    const uint8_t *uid;       /* of the header */
+    struct kv_cipher *cipher; /* borrowed; NULL: the file is not encrypted */
+    uint64_t offset;          /* behind the last frame */
+    struct kv_buf plain;      /* a decrypted frame's fields; the caller releases it */
+};
+/* The frame at the offset, good until the next call. KV_END: nothing valid follows, torn bytes at most. KV_CORRUPT: a
+ * damaged frame with a valid one behind it. */
+KV_MUST kv_status kv_manifest_walk_next(struct kv_manifest_walk *walk, struct kv_manifest_frame *out,
+                                        struct kv_err *err);
+/* The state all frames of a plain file add up to; name is for texts. */
 KV_MUST kv_status kv_manifest_replay(kv_slice file, const char *name, struct kv_manifest_state *state,
                                      struct kv_err *err);
 /* Prints one line for each field of an edit. KV_TOO_NEW and KV_CORRUPT as for apply. */
@@ -130,7 +145,9 @@ struct kv_manifest {
     struct kv_dir *dir;     /* borrowed */
     struct kv_clock *clock; /* borrowed; for random identities */
     struct kv_manifest_state state;
-    struct kv_file *file; /* NULL: the next commit starts a new file */
+    struct kv_keyring *keys;  /* owned; NULL: the database is not encrypted */
+    struct kv_cipher *cipher; /* of file */
+    struct kv_file *file;     /* NULL: the next commit starts a new file */
     struct kv_file_header header;
     char name[32]; /* the current file's, "" while none is published */
     uint64_t offset, generation;
@@ -138,18 +155,29 @@ struct kv_manifest {
     _Atomic uint64_t next_file;              /* where the numbers of all the database's files come from */
     uint64_t files_started, edits_committed; /* metrics */
 };
-/* Reads what is published in dir. KV_NOT_FOUND (positive): nothing is, the directory holds no database. */
+/* Reads what is published in dir, and makes its keyring if it is encrypted. source: NULL or all zero: no key is given.
+ * KV_NOT_FOUND (positive): nothing is, the directory holds no database. KV_WRONG_KEY. Close it in any case. */
 KV_MUST kv_status kv_manifest_load(struct kv_manifest *manifest, struct kv_dir *dir, struct kv_clock *clock,
-                                   struct kv_err *err);
-/* Appends and syncs edit, or starts a new file with it. Adds next_file itself. */
+                                   const struct kv_key_source *source, struct kv_err *err);
+/* Gives a database that is new, or not encrypted yet, the source's key: what is written from now on is encrypted. The
+ * next edit must make its first data key. */
+KV_MUST kv_status kv_manifest_encrypt(struct kv_manifest *manifest, const struct kv_key_source *source,
+                                      const uint8_t uuid[KV_UUID_LEN], struct kv_err *err);
+/* Makes a data key and adds it to edit; it is in use once the edit is committed. */
+KV_MUST kv_status kv_manifest_make_key(struct kv_manifest *manifest, struct kv_edit *edit,
+                                       struct kv_err *err);
+/* Puts another master key in the place of the one in use. */
+KV_MUST kv_status kv_manifest_rekey(struct kv_manifest *manifest, const uint8_t master[KV_MASTER_KEY_LEN],
+                                    struct kv_err *err);
+/* Appends and syncs edit, or starts a new file with it. Adds next_file itself, and counts what was encrypted. */
 KV_MUST kv_status kv_manifest_commit(struct kv_manifest *manifest, struct kv_edit *edit, struct kv_err *err);
 /* A file number never used before in this database. Any thread. */
 uint64_t kv_manifest_take_number(struct kv_manifest *manifest);
 /* Writes state, the description of a copy of the database, into target and publishes it there: the last thing
- * of a checkpoint. */
+ * of a checkpoint. keys: of the database, NULL when it is not encrypted; the copy has the master key of this moment. */
 KV_MUST kv_status kv_manifest_write_copy(struct kv_dir *target, struct kv_clock *clock,
-                                         const struct kv_manifest_state *state, uint64_t file_number,
-                                         struct kv_err *err);
+                                         struct kv_keyring *keys, const struct kv_manifest_state *state,
+                                         uint64_t file_number, struct kv_err *err);
 void kv_manifest_close(struct kv_manifest *manifest);
 
 /* "000012.log" and the like; false if name is none of ours. */

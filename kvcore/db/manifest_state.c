@@ -24,8 +24,11 @@ enum {
     FIELD_OWNER_EPOCH = 22,
     FIELD_LOG_CURRENT = 24,
     FIELD_SPACE_ORDER = 26,
-    /* 28 value-log segment, 30 live bytes of a segment, 32 follower pin, 34 data key: reserved */
+    FIELD_DATA_KEY = 34,
     FIELD_TABLE_MOVE = 36,
+    FIELD_KEY_SEALED = 38,
+    FIELD_PLAIN_BELOW = 40,
+    /* 28 value-log segment, 30 live bytes of a segment, 32 follower pin: reserved */
 };
 
 static struct kv_table_meta *table_meta_copy(const struct kv_table_meta *meta)
@@ -48,6 +51,7 @@ void kv_manifest_state_release(struct kv_manifest_state *state)
         kv_free(state->tables[i]);
     kv_free(state->tables);
     kv_free(state->seals);
+    kv_free(state->keys);
     *state = (struct kv_manifest_state){0};
 }
 
@@ -200,6 +204,27 @@ void kv_edit_owner_epoch(struct kv_edit *edit, uint64_t epoch)
     edit_numbers(edit, FIELD_OWNER_EPOCH, &epoch, 1);
 }
 
+void kv_edit_data_key(struct kv_edit *edit, const struct kv_data_key *key)
+{
+    uint8_t bytes[2 * KV_VARINT_LEN_MAX + KV_DATA_KEY_SALT_LEN + KV_DATA_KEY_WRAPPED_LEN];
+    size_t len = kv_put_varint(bytes, key->id);
+    len += kv_put_varint(bytes + len, kv_zigzag(key->created_ms));
+    memcpy(bytes + len, key->salt, sizeof key->salt);
+    len += sizeof key->salt;
+    memcpy(bytes + len, key->wrapped, sizeof key->wrapped);
+    edit_field(edit, FIELD_DATA_KEY, kv_slice_of(bytes, len + sizeof key->wrapped));
+}
+
+void kv_edit_key_sealed(struct kv_edit *edit, uint64_t id, uint64_t pieces)
+{
+    edit_numbers(edit, FIELD_KEY_SEALED, (const uint64_t[]){id, pieces}, 2);
+}
+
+void kv_edit_plain_below(struct kv_edit *edit, uint64_t number)
+{
+    edit_numbers(edit, FIELD_PLAIN_BELOW, &number, 1);
+}
+
 void kv_edit_snapshot(struct kv_edit *edit, const struct kv_manifest_state *state)
 {
     kv_edit_identity(edit, state->uuid, state->hash_seed);
@@ -213,6 +238,13 @@ void kv_edit_snapshot(struct kv_edit *edit, const struct kv_manifest_state *stat
     for (uint32_t i = 0; i < state->n_spaces; i++)
         kv_edit_space(edit, i, state->spaces[i].name, state->spaces[i].style);
     kv_edit_space_order(edit, state->order, state->n_order);
+    if (state->plain_below)
+        kv_edit_plain_below(edit, state->plain_below);
+    for (size_t i = 0; i < state->n_keys; i++) {
+        kv_edit_data_key(edit, &state->keys[i]);
+        if (state->keys[i].sealed)
+            kv_edit_key_sealed(edit, state->keys[i].id, state->keys[i].sealed);
+    }
     for (size_t i = 0; i < state->n_seals; i++)
         kv_edit_seal(edit, &state->seals[i]);
     for (size_t i = 0; i < state->n_tables; i++)
@@ -226,6 +258,7 @@ struct field {
     uint64_t n[4];             /* the numbers of the simple fields */
     kv_slice bytes;            /* identity, or a space's name */
     struct kv_table_meta meta; /* keys borrowed */
+    struct kv_data_key key;
 };
 
 static kv_status field_numbers(kv_slice *in, uint64_t *into, size_t n)
@@ -258,6 +291,19 @@ static kv_status field_table(kv_slice *in, struct kv_table_meta *meta)
     return KV_OK;
 }
 
+static kv_status field_key(kv_slice *in, struct kv_data_key *key)
+{
+    uint64_t n[2];
+    kv_slice salt, wrapped;
+    if (field_numbers(in, n, 2) < 0 || kv_take_bytes(in, KV_DATA_KEY_SALT_LEN, &salt) < 0 ||
+        kv_take_bytes(in, KV_DATA_KEY_WRAPPED_LEN, &wrapped) < 0)
+        return KV_CORRUPT;
+    *key = (struct kv_data_key){.id = n[0], .created_ms = kv_unzigzag(n[1])};
+    memcpy(key->salt, salt.data, salt.len);
+    memcpy(key->wrapped, wrapped.data, wrapped.len);
+    return KV_OK;
+}
+
 static kv_status field_body(struct field *field, kv_slice *in)
 {
     switch (field->tag) {
@@ -277,10 +323,14 @@ static kv_status field_body(struct field *field, kv_slice *in)
         return field_table(in, &field->meta);
     case FIELD_SEAL:
         return field_numbers(in, field->n, 4);
+    case FIELD_DATA_KEY:
+        return field_key(in, &field->key);
     case FIELD_LOG_FLOOR:
     case FIELD_TABLE_MOVE:
+    case FIELD_KEY_SEALED:
         return field_numbers(in, field->n, 2);
     case FIELD_TABLE_DROP:
+    case FIELD_PLAIN_BELOW:
     case FIELD_APP_FLOOR:
     case FIELD_NEXT_FILE:
     case FIELD_LAST_SEQ:
@@ -349,7 +399,8 @@ struct kv_manifest_change {
     struct kv_manifest_state next; /* scalars, spaces; not tables and seals */
     struct kv_table_meta **adds;
     size_t n_adds, adds_capacity;
-    size_t n_seals;
+    size_t n_seals, n_keys;
+    uint64_t key_newest;
     kv_slice fields; /* borrowed until applied */
 };
 
@@ -398,6 +449,27 @@ static kv_status apply_order_of_spaces(struct kv_manifest_state *next, kv_slice 
     return KV_OK;
 }
 
+static struct kv_data_key *state_key(const struct kv_manifest_state *state, uint64_t id)
+{
+    for (size_t i = state->n_keys; i-- > 0;)
+        if (state->keys[i].id == id)
+            return &state->keys[i];
+    return NULL;
+}
+
+/* Ids are given out in order; one that is there already is the same key wrapped anew. */
+static kv_status apply_data_key(struct kv_manifest_change *change, const struct kv_manifest_state *state,
+                                uint64_t id, struct kv_err *err)
+{
+    if (id == 0 || (id <= change->key_newest && !state_key(state, id)))
+        return kv_fail(err, KV_CORRUPT, 0, "the manifest has data key %" PRIu64 " behind %" PRIu64, id,
+                       change->key_newest);
+    change->n_keys++;
+    if (id > change->key_newest)
+        change->key_newest = id;
+    return KV_OK;
+}
+
 static kv_status apply_check(struct kv_manifest_change *change, const struct kv_manifest_state *state,
                              const struct field *field, struct kv_err *err)
 {
@@ -435,6 +507,11 @@ static kv_status apply_check(struct kv_manifest_change *change, const struct kv_
     case FIELD_SEAL:
         change->n_seals++;
         return KV_OK;
+    case FIELD_DATA_KEY:
+        return apply_data_key(change, state, field->key.id, err);
+    case FIELD_PLAIN_BELOW:
+        next->plain_below = field->n[0];
+        return KV_OK;
     case FIELD_LOG_FLOOR:
         if (field->n[0] < next->log_floor || field->n[1] < next->log_first)
             return kv_fail(err, KV_CORRUPT, 0, "the manifest moves the log floor back");
@@ -466,8 +543,16 @@ static kv_status apply_check(struct kv_manifest_change *change, const struct kv_
     }
 }
 
-static kv_status apply_reserve(struct kv_manifest_state *state, size_t tables, size_t seals)
+static kv_status apply_reserve(struct kv_manifest_state *state, size_t tables, size_t seals, size_t keys)
 {
+    if (state->n_keys + keys > state->keys_capacity) {
+        size_t capacity = state->n_keys + keys + 4;
+        struct kv_data_key *grown = kv_realloc(state->keys, capacity * sizeof *grown);
+        if (!grown)
+            return KV_NO_MEMORY;
+        state->keys = grown;
+        state->keys_capacity = capacity;
+    }
     if (state->n_tables + tables > state->tables_capacity) {
         size_t capacity = state->n_tables + tables + state->tables_capacity / 2;
         struct kv_table_meta **grown = kv_realloc(state->tables, capacity * sizeof(struct kv_table_meta *));
@@ -497,6 +582,24 @@ static void apply_seal(struct kv_manifest_state *state, const struct kv_log_seal
         state->n_seals++;
     }
     state->seals[at] = *seal;
+}
+
+static void apply_key(struct kv_manifest_state *state, const struct kv_data_key *key)
+{
+    struct kv_data_key *found = state_key(state, key->id);
+    if (!found) {
+        state->keys[state->n_keys++] = *key; /* the newest */
+        return;
+    }
+    memcpy(found->salt, key->salt, sizeof found->salt);
+    memcpy(found->wrapped, key->wrapped, sizeof found->wrapped);
+}
+
+static void apply_key_sealed(struct kv_manifest_state *state, uint64_t id, uint64_t pieces)
+{
+    struct kv_data_key *found = state_key(state, id);
+    if (found && pieces > found->sealed)
+        found->sealed = pieces;
 }
 
 static void apply_drop(struct kv_manifest_state *state, uint64_t number)
@@ -555,6 +658,10 @@ void kv_manifest_change_apply(struct kv_manifest_state *state, struct kv_manifes
             apply_move(state, field.n[0], (uint32_t)field.n[1]);
         else if (field.tag == FIELD_SEAL)
             apply_seal(state, &(struct kv_log_seal){field.n[0], field.n[1], field.n[2], field.n[3]});
+        else if (field.tag == FIELD_DATA_KEY)
+            apply_key(state, &field.key);
+        else if (field.tag == FIELD_KEY_SEALED)
+            apply_key_sealed(state, field.n[0], field.n[1]);
     }
     for (size_t i = 0; i < change->n_adds; i++)
         apply_add(state, change->adds[i]);
@@ -567,6 +674,9 @@ void kv_manifest_change_apply(struct kv_manifest_state *state, struct kv_manifes
     for (size_t i = 0; i < state->n_seals; i++)
         if (state->seals[i].number >= next->log_first)
             next->seals[next->n_seals++] = state->seals[i];
+    next->keys = state->keys;
+    next->n_keys = state->n_keys;
+    next->keys_capacity = state->keys_capacity;
     next->tables = state->tables;
     next->n_tables = state->n_tables;
     next->tables_capacity = state->tables_capacity;
@@ -583,6 +693,7 @@ kv_status kv_manifest_prepare(struct kv_manifest_state *state, kv_slice fields,
         goto out;
     change->next = *state;
     change->fields = fields;
+    change->key_newest = state->n_keys ? state->keys[state->n_keys - 1].id : 0;
     for (kv_slice rest = fields; rest.len > 0;) {
         struct field field = {0};
         KV_TRY(field_next(&rest, &field, err));
@@ -596,7 +707,7 @@ kv_status kv_manifest_prepare(struct kv_manifest_state *state, kv_slice fields,
                          change->adds[i]->number);
             goto out;
         }
-    rc = apply_reserve(state, change->n_adds, change->n_seals);
+    rc = apply_reserve(state, change->n_adds, change->n_seals, change->n_keys);
 out:
     if (rc == KV_NO_MEMORY)
         kv_fail(err, rc, 0, "out of memory applying a manifest edit");
@@ -683,6 +794,16 @@ static void describe_field(const struct field *field, char *line, size_t size)
         break;
     case FIELD_LOG_CURRENT:
         snprintf(line, size, "log_current number=%" PRIu64, n[0]);
+        break;
+    case FIELD_DATA_KEY:
+        snprintf(line, size, "data_key id=%" PRIu64 " created_ms=%" PRId64, field->key.id,
+                 field->key.created_ms);
+        break;
+    case FIELD_KEY_SEALED:
+        snprintf(line, size, "data_key_sealed id=%" PRIu64 " pieces=%" PRIu64, n[0], n[1]);
+        break;
+    case FIELD_PLAIN_BELOW:
+        snprintf(line, size, "plain_below number=%" PRIu64, n[0]);
         break;
     default:
         snprintf(line, size, "unknown tag=%" PRIu64, field->tag);

@@ -149,12 +149,35 @@ static void edit_identity(struct kv_db *db, struct kv_edit *edit)
     kv_edit_identity(edit, db->uuid, seed);
 }
 
+static bool key_due(struct kv_db *db)
+{
+    return kv_keyring_due(db->manifest.keys, kv_clock_wall_ms(db->env->clock), kv_db_data_key_ms(db),
+                          db->options.data_key_blocks);
+}
+
+/* A key for what is new, or was plain until now; the first data key, or the next. */
+static kv_status open_keys(struct kv_db *db, bool missing, struct kv_edit *edit, struct kv_err *err)
+{
+    struct kv_manifest *manifest = &db->manifest;
+    if (db->options.read_only)
+        return KV_OK;
+    bool had = manifest->keys != NULL;
+    kv_status rc = kv_manifest_encrypt(manifest, &db->options.key, db->uuid, err);
+    if (rc < 0 || !manifest->keys)
+        return rc;
+    if (!had && !missing) {
+        kv_edit_plain_below(edit, manifest->next_file);
+        kv_keyring_plain_below(manifest->keys, manifest->next_file);
+    }
+    return key_due(db) ? kv_manifest_make_key(manifest, edit, err) : KV_OK;
+}
+
 /* Reads the manifest and prepares the edit that makes the database ours. */
 static kv_status open_manifest(struct kv_db *db, struct kv_edit *edit, struct kv_err *err)
 {
     struct listing list = {.db = db};
     kv_status rc;
-    KV_TRY(kv_manifest_load(&db->manifest, db->dir, db->env->clock, err));
+    KV_TRY(kv_manifest_load(&db->manifest, db->dir, db->env->clock, &db->options.key, err));
     bool missing = rc == KV_NOT_FOUND;
     KV_TRY(db->dir->ops->list(db->dir, list_look, &list, err));
     struct kv_manifest_state *state = &db->manifest.state;
@@ -166,6 +189,7 @@ static kv_status open_manifest(struct kv_db *db, struct kv_edit *edit, struct kv
     }
     if (db->manifest.next_file <= list.number_max)
         db->manifest.next_file = list.number_max + 1;
+    KV_TRY(open_keys(db, missing, edit, err));
     db->owner_epoch = state->owner_epoch + 1;
     kv_edit_owner_epoch(edit, db->owner_epoch);
     KV_TRY(kv_options_match_spaces(&db->options, state, db->ids, db->spaces, edit, err));
@@ -215,6 +239,7 @@ static kv_status open_log(struct kv_db *db, struct kv_err *err)
                                      .clock = db->env->clock,
                                      .log = &db->env->log,
                                      .owner_epoch = db->owner_epoch,
+                                     .keys = db->manifest.keys,
                                      .file_bytes = db->options.log_file_bytes,
                                      .forget_unsynced = db->options.durability == KV_DURABILITY_OS,
                                      .hooks = {db, hook_new_file, hook_seal}};
@@ -391,6 +416,7 @@ kv_status kv_open(struct kv_env *env, const char *path, const struct kv_options 
     if (!options.read_only)
         KV_TRY(open_for_writing(db, &edit, err));
     db->options.spaces = NULL;
+    db->options.key = (struct kv_key_source){0}; /* the caller's, for this call only */
     kv_logf(&env->log, KV_LOG_INFO, "opened", "path=%s seq=%" PRIu64 " tables=%zu took_ms=%" PRIu64,
             KV_LOGQ(db->path), kv_db_visible(db), n_tables, (kv_clock_mono_ns(env->clock) - began) / 1000000);
     *out = db;

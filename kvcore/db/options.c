@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { BLOCK_BYTES_MIN = 512, BLOCK_BYTES_MAX = 1 << 20 };
+enum { BLOCK_BYTES_MIN = 512, BLOCK_BYTES_MAX = 1 << 20, DATA_KEY_DAYS_MAX = 3650 };
 /* Of kv_space_options, and their bounds. */
 #define TABLE_BYTES_MIN    ((uint64_t)1 << 10)
 #define TABLE_BYTES_MAX    ((uint64_t)1 << 32)
@@ -103,6 +103,15 @@ kv_status kv_options_resolve(const struct kv_options *asked, struct kv_options *
         resolved->log_file_bytes = (uint64_t)64 << 20;
     if (!resolved->disk_reserve_bytes)
         resolved->disk_reserve_bytes = (uint64_t)64 << 20;
+    if (!resolved->data_key_days)
+        resolved->data_key_days = 10;
+    if (!resolved->data_key_blocks)
+        resolved->data_key_blocks = (uint64_t)1 << 32;
+    if (resolved->data_key_days > DATA_KEY_DAYS_MAX)
+        return kv_fail(err, KV_INVALID, 0, "data_key_days %u is not 1 to %d", resolved->data_key_days,
+                       DATA_KEY_DAYS_MAX);
+    if (resolved->key.master_key && resolved->key.key_of)
+        return kv_fail(err, KV_INVALID, 0, "key: master_key and key_of are both given");
     if (resolved->durability < KV_DURABILITY_GROUP || resolved->durability > KV_DURABILITY_OS)
         return kv_fail(err, KV_INVALID, 0, "unknown durability %d", (int)resolved->durability);
     if (resolved->durability == KV_DURABILITY_INTERVAL &&

@@ -25,6 +25,7 @@ static kv_status output_begin(struct kv_output *output, uint32_t space, kv_slice
                                              .db_uuid = db->uuid,
                                              .owner_epoch = db->owner_epoch,
                                              .clock = db->env->clock,
+                                             .keys = db->manifest.keys,
                                              .space = space,
                                              .space_name = how->name,
                                              .codec = how->codec,

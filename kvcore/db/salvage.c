@@ -94,6 +94,7 @@ static kv_status salvage_log(struct salvage *s, struct kv_env *env, const char *
                                      .clock = env->clock,
                                      .log = &env->log,
                                      .owner_epoch = state->owner_epoch + 1,
+                                     .keys = s->manifest.keys,
                                      .hooks = {s, salvage_new_file, salvage_seal}};
     struct kv_log_known known = {.seals = state->seals,
                                  .n_seals = state->n_seals,
@@ -119,14 +120,14 @@ out:
     return rc < 0 ? rc : closed;
 }
 
-kv_status kv_salvage(struct kv_env *env, const char *path, struct kv_salvage_report *report,
-                     struct kv_err *err)
+kv_status kv_salvage(struct kv_env *env, const char *path, const struct kv_key_source *key,
+                     struct kv_salvage_report *report, struct kv_err *err)
 {
     struct salvage s = {0};
     kv_status rc;
     KV_TRY(kv_vfs_dir_open(env->vfs, path, false, &s.dir, err));
     KV_TRY(s.dir->ops->lease(s.dir, false, &s.lease, err));
-    KV_TRY(kv_manifest_load(&s.manifest, s.dir, env->clock, err));
+    KV_TRY(kv_manifest_load(&s.manifest, s.dir, env->clock, key, err));
     if (rc == KV_NOT_FOUND) {
         rc = kv_fail(err, KV_MISSING, 0, "%s holds no database", path);
         goto out;

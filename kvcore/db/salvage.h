@@ -17,7 +17,8 @@
 struct kv_salvage_report {
     uint64_t kept, lost; /* commits */
 };
-KV_MUST kv_status kv_salvage(struct kv_env *env, const char *path, struct kv_salvage_report *report,
-                             struct kv_err *err);
+/* key: of an encrypted database, else NULL. */
+KV_MUST kv_status kv_salvage(struct kv_env *env, const char *path, const struct kv_key_source *key,
+                             struct kv_salvage_report *report, struct kv_err *err);
 
 #endif

@@ -59,10 +59,34 @@ static void merge_end(void *merge, bool installed)
 
 static const struct kv_hook hook = {NULL, group_len, merge_begin, merge_group, merge_end};
 
+/* ---- the same under encryption, with keys that change */
+
+static bool encrypted;
+static const uint8_t masters[2][KV_MASTER_KEY_LEN] = {"the first of two master keys, 32",
+                                                      "the other one of two master keys"};
+
+static kv_status key_of(void *ctx, uint64_t id, uint8_t key[KV_MASTER_KEY_LEN])
+{
+    (void)ctx;
+    for (int i = 0; i < 2; i++) {
+        uint64_t called = 0;
+        cr_assert_eq(kv_master_key_id(masters[i], &called), KV_OK);
+        if (id == 0 || id == called) {
+            memcpy(key, masters[i], KV_MASTER_KEY_LEN);
+            return KV_OK;
+        }
+    }
+    return KV_MISSING;
+}
+
+static const struct kv_key_source key_source = {.key_of = key_of};
+
 static void life_init(struct life *life, struct kv_vfs *vfs)
 {
     *life = (struct life){0};
     kv_kit_init(&life->kit, vfs);
+    if (encrypted)
+        life->kit.options.key = key_source;
     life->kit.spaces[1].hook = &hook;
     life->kit.options.log_file_bytes = 1024;
 }
@@ -243,6 +267,17 @@ static kv_status step_reopen(struct life *life)
     return closed < 0 ? closed : opened;
 }
 
+/* Nothing that is stored changes by it. */
+static kv_status step_data_key(struct life *life)
+{
+    return encrypted ? kv_rotate_data_key(life->kit.db, &life->kit.err) : KV_OK;
+}
+
+static kv_status step_master_key(struct life *life)
+{
+    return encrypted ? kv_rotate_master_key(life->kit.db, masters[life->counter % 2], &life->kit.err) : KV_OK;
+}
+
 static kv_status step_checkpoint(struct life *life)
 {
     char path[16];
@@ -255,26 +290,50 @@ static const struct step {
     kv_status (*run)(struct life *life);
     bool exact; /* a failure other than KV_UNKNOWN_OUTCOME promises that nothing was stored */
 } steps[] = {
-    {"both", step_both_spaces, true}, {"record", step_record, true},
-    {"delete", step_delete, true},    {"flush", step_flush, false},
-    {"put", step_put, true},          {"put and record", step_put_and_record, true},
-    {"doomed", step_doomed, true},    {"bulk", step_bulk, false},
-    {"put", step_put, true},          {"delete", step_delete, true},
-    {"merge b", step_merge_b, false}, {"record", step_record, true},
-    {"merge a", step_merge_a, false}, {"reopen", step_reopen, false},
-    {"both", step_both_spaces, true}, {"put and record", step_put_and_record, true},
-    {"bulk", step_bulk, false},       {"checkpoint", step_checkpoint, false},
-    {"put", step_put, true},          {"put", step_put, true},
-    {"put", step_put, true},          {"flush", step_flush, false},
-    {"drop b", step_drop_b, false},   {"delete", step_delete, true},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"work", step_work, false},
-    {"put", step_put, true},          {"floor", step_floor, false},
-    {"record", step_record, true},    {"both", step_both_spaces, true},
-    {"reopen", step_reopen, false},   {"delete", step_delete, true},
+    {"both", step_both_spaces, true},
+    {"record", step_record, true},
+    {"delete", step_delete, true},
+    {"flush", step_flush, false},
+    {"put", step_put, true},
+    {"put and record", step_put_and_record, true},
+    {"doomed", step_doomed, true},
+    {"bulk", step_bulk, false},
+    {"put", step_put, true},
+    {"delete", step_delete, true},
+    {"merge b", step_merge_b, false},
+    {"data key", step_data_key, false},
+    {"record", step_record, true},
+    {"master key", step_master_key, false},
+    {"merge a", step_merge_a, false},
+    {"reopen", step_reopen, false},
+    {"both", step_both_spaces, true},
+    {"put and record", step_put_and_record, true},
+    {"bulk", step_bulk, false},
+    {"checkpoint", step_checkpoint, false},
+    {"put", step_put, true},
+    {"put", step_put, true},
+    {"put", step_put, true},
+    {"flush", step_flush, false},
+    {"drop b", step_drop_b, false},
+    {"delete", step_delete, true},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"work", step_work, false},
+    {"master key", step_master_key, false},
+    {"put", step_put, true},
+    {"data key", step_data_key, false},
+    {"floor", step_floor, false},
+    {"record", step_record, true},
+    {"both", step_both_spaces, true},
+    {"reopen", step_reopen, false},
+    {"delete", step_delete, true},
 };
 enum { N_STEPS = sizeof steps / sizeof *steps };
 
@@ -339,7 +398,8 @@ static void check_quietly(struct kv_kit *kit)
 {
     struct kv_env_options options = {.vfs = kit->vfs, .clock = &kit->clock.base, .threads = KV_THREADS_NONE};
     cr_assert_eq(kv_env_open(&options, &kit->env, &kit->err), KV_OK);
-    kv_status rc = kv_check(kit->env, kit->path, NULL, NULL, &kit->err);
+    kv_status rc =
+        kv_check_with_key(kit->env, kit->path, encrypted ? &key_source : NULL, NULL, NULL, &kit->err);
     kv_env_close(kit->env);
     kit->env = NULL;
     cr_assert_eq(rc, KV_OK, "check: %s", kit->err.text);
@@ -370,14 +430,14 @@ static void recover(const struct history *history, uint64_t ops, struct kv_vfs *
     kv_kit_release(&life.kit);
 }
 
-static void sweep_profile(enum vfs_crash_profile profile)
+static void sweep_profile(enum vfs_crash_profile profile, uint64_t stride)
 {
     static struct history history;
     struct vfs_crash *crash = vfs_crash_new();
     char how[64];
     record_history(crash, &history);
     uint64_t n = vfs_crash_ops(crash);
-    for (uint64_t ops = 0; ops <= n + 1; ops++)
+    for (uint64_t ops = 0; ops <= n + 1; ops += stride)
         for (uint64_t seed = 0; seed < 5; seed++) {
             uint64_t s = seed < 3 ? seed : 3 + 2 * ops + seed;
             struct kv_vfs *disk = vfs_crash_at(crash, ops, s, profile);
@@ -390,17 +450,35 @@ static void sweep_profile(enum vfs_crash_profile profile)
 
 Test(crash_sweep, power_lost_after_any_change_posix_min, .timeout = 240)
 {
-    sweep_profile(VFS_CRASH_POSIX_MIN);
+    sweep_profile(VFS_CRASH_POSIX_MIN, 1);
 }
 
 Test(crash_sweep, power_lost_after_any_change_ext4_ordered, .timeout = 240)
 {
-    sweep_profile(VFS_CRASH_EXT4_ORDERED);
+    sweep_profile(VFS_CRASH_EXT4_ORDERED, 1);
 }
 
 Test(crash_sweep, power_lost_after_any_change_xfs_like, .timeout = 240)
 {
-    sweep_profile(VFS_CRASH_XFS_LIKE);
+    sweep_profile(VFS_CRASH_XFS_LIKE, 1);
+}
+
+Test(crash_sweep, power_lost_under_encryption_posix_min, .timeout = 1200)
+{
+    encrypted = true;
+    sweep_profile(VFS_CRASH_POSIX_MIN, sweep_stride(3));
+}
+
+Test(crash_sweep, power_lost_under_encryption_ext4_ordered, .timeout = 1200)
+{
+    encrypted = true;
+    sweep_profile(VFS_CRASH_EXT4_ORDERED, sweep_stride(5));
+}
+
+Test(crash_sweep, power_lost_under_encryption_xfs_like, .timeout = 1200)
+{
+    encrypted = true;
+    sweep_profile(VFS_CRASH_XFS_LIKE, sweep_stride(5));
 }
 
 /* The machine comes back, and power is lost again after any change that the recovery makes. profile negative: by turns. */
@@ -443,6 +521,12 @@ Test(crash_sweep, power_lost_again_during_recovery, .timeout = 3000)
         sweep_recovery(-1);
     for (int profile = 0; profile < VFS_CRASH_PROFILES && sweep_all(); profile++)
         sweep_recovery(profile);
+}
+
+Test(crash_sweep, power_lost_again_during_recovery_under_encryption, .timeout = 3000)
+{
+    encrypted = true;
+    sweep_recovery(-1);
 }
 
 /* ---- the disk fails */
@@ -544,5 +628,24 @@ Test(crash_sweep, any_sync_fails_and_the_page_cache_keeps_the_bytes, .timeout = 
 
 Test(crash_sweep, any_sync_fails_and_the_page_cache_forgets_them, .timeout = 240)
 {
+    sweep_faults(VFS_FAULT_SYNC_REVERTS, false);
+}
+
+Test(crash_sweep, any_operation_fails_once_under_encryption, .timeout = 240)
+{
+    encrypted = true;
+    sweep_faults(VFS_FAULT_EIO, false);
+}
+
+Test(crash_sweep, any_append_is_cut_short_under_encryption, .timeout = 240)
+{
+    encrypted = true;
+    sweep_faults(VFS_FAULT_SHORT_EIO, false);
+}
+
+Test(crash_sweep, any_sync_fails_under_encryption, .timeout = 240)
+{
+    encrypted = true;
+    sweep_faults(VFS_FAULT_SYNC_KEEPS, false);
     sweep_faults(VFS_FAULT_SYNC_REVERTS, false);
 }

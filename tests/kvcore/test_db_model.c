@@ -237,6 +237,15 @@ static void levelled(struct run *r, struct kv_space_options *space)
     space->level0_runs = 1 + (uint32_t)pick(r, 3);
 }
 
+static bool encrypted;
+
+static void encrypt(struct run *r)
+{
+    static const uint8_t master[KV_MASTER_KEY_LEN] = "a master key of thirty-two bytes";
+    r->kit.options.key.master_key = master;
+    r->kit.options.data_key_blocks = 1 + pick(r, 500);
+}
+
 static void live(uint64_t seed, int threads)
 {
     static struct run r;
@@ -255,6 +264,8 @@ static void live(uint64_t seed, int threads)
     for (int i = 0; i < SPACES; i++)
         if (pick(&r, 2)) /* as many levels as there can be of so few keys */
             levelled(&r, &r.kit.spaces[i]);
+    if (encrypted)
+        encrypt(&r);
     kv_kit_must_open(&r.kit);
     for (int op = 0; op < OPS; op++) {
         uint64_t what = pick(&r, 100);
@@ -295,4 +306,11 @@ Test(db_model, and_with_background_threads_too, .timeout = 120)
 {
     for (uint64_t seed = 100; seed <= 105; seed++)
         live(seed, 2);
+}
+
+Test(db_model, and_under_encryption_with_keys_that_change_all_the_time, .timeout = 120)
+{
+    encrypted = true;
+    for (uint64_t seed = 200; seed <= 206; seed++)
+        live(seed, seed % 3 ? KV_THREADS_NONE : 2);
 }

@@ -29,8 +29,10 @@ static void world_release(struct world *w)
 static struct kv_data_key must_make(struct world *w)
 {
     struct kv_data_key key;
+    uint64_t before = kv_keyring_current(w->keys);
     cr_assert_eq(kv_keyring_make(w->keys, &w->clock.base, &key), KV_OK);
-    cr_assert_eq(kv_keyring_add(w->keys, &key, &w->err), KV_OK);
+    cr_assert_eq(kv_keyring_current(w->keys), before, "not before it is durable");
+    kv_keyring_use(w->keys, key.id);
     return key;
 }
 
@@ -76,12 +78,37 @@ Test(keyring, the_newest_data_key_is_in_use_and_old_ones_stay)
     cr_assert_eq(kv_cipher_seal(first, 128, KV_STR(""), KV_STR("text"), out), KV_OK);
     struct kv_data_key second = must_make(&w);
     cr_assert_eq(second.id, 2);
-    cr_assert_eq(kv_keyring_add(w.keys, &second, &w.err), KV_OK, "twice is fine");
     cr_assert_eq(header_of(&w, KV_FILE_LOG).key_id, 2);
     cr_assert_eq(cipher_of(w.keys, &header, &again, &w.err), KV_OK);
     cr_assert_eq(kv_cipher_open(again, 128, KV_STR(""), kv_slice_of(out, sizeof out), back), KV_OK);
     kv_cipher_free(first);
     kv_cipher_free(again);
+    world_release(&w);
+}
+
+/* An edit that may or may not be found names the key; the next one must name the same. */
+Test(keyring, until_it_is_in_use_the_same_key_is_made_again)
+{
+    struct world w;
+    struct kv_keyring *later = NULL;
+    struct kv_data_key first, again;
+    struct kv_cipher *cipher = NULL, *found = NULL;
+    uint8_t out[4 + KV_CIPHER_TAG_LEN], back[4];
+    world_init(&w);
+    cr_assert_eq(kv_keyring_make(w.keys, &w.clock.base, &first), KV_OK);
+    cr_assert_eq(kv_keyring_make(w.keys, &w.clock.base, &again), KV_OK);
+    cr_assert(first.id == 1 && again.id == 1 && memcmp(first.salt, again.salt, sizeof first.salt) != 0);
+    kv_keyring_use(w.keys, 1);
+    struct kv_file_header header = header_of(&w, KV_FILE_TABLE);
+    cr_assert_eq(cipher_of(w.keys, &header, &cipher, &w.err), KV_OK);
+    cr_assert_eq(kv_cipher_seal(cipher, 128, KV_STR(""), KV_STR("text"), out), KV_OK);
+    cr_assert_eq(kv_keyring_new(master_1, uuid_1, &later), KV_OK);
+    cr_assert_eq(kv_keyring_add(later, &first, &w.err), KV_OK);
+    cr_assert_eq(cipher_of(later, &header, &found, &w.err), KV_OK);
+    cr_assert_eq(kv_cipher_open(found, 128, KV_STR(""), kv_slice_of(out, sizeof out), back), KV_OK);
+    kv_cipher_free(cipher);
+    kv_cipher_free(found);
+    kv_keyring_free(later);
     world_release(&w);
 }
 

@@ -178,7 +178,7 @@ static void files_open(struct files *f)
     f->fault = vfs_fault_new(f->disk);
     clock_manual_init(&f->clock, 1, 1);
     cr_assert_eq(kv_vfs_dir_open(vfs_fault_as_vfs(f->fault), "db", true, &f->dir, &f->err), KV_OK);
-    cr_assert_eq(kv_manifest_load(&f->manifest, f->dir, &f->clock.base, &f->err), KV_NOT_FOUND);
+    cr_assert_eq(kv_manifest_load(&f->manifest, f->dir, &f->clock.base, NULL, &f->err), KV_NOT_FOUND);
     struct kv_edit edit = {0};
     edit_first(&edit);
     cr_assert_eq(kv_manifest_commit(&f->manifest, &edit, &f->err), KV_OK);
@@ -205,7 +205,7 @@ static kv_status commit_rich(struct files *f, uint64_t first_table)
 
 static kv_status reload(struct files *f, struct kv_manifest *out)
 {
-    return kv_manifest_load(out, f->dir, &f->clock.base, &f->err);
+    return kv_manifest_load(out, f->dir, &f->clock.base, NULL, &f->err);
 }
 
 static struct kv_buf file_bytes(struct files *f, const char *name)
@@ -331,7 +331,8 @@ Test(manifest, any_single_failing_operation_leaves_the_old_state_or_commits)
             cr_assert_eq(kv_vfs_dir_open(clone, "db", false, &dir, &f.err), KV_OK);
             if (kind !=
                 VFS_FAULT_SYNC_LATE) { /* a sync that lies: only detection can be asked, and here it is not */
-                cr_assert_eq(kv_manifest_load(&again, dir, &f.clock.base, &f.err), KV_OK, "%s", f.err.text);
+                cr_assert_eq(kv_manifest_load(&again, dir, &f.clock.base, NULL, &f.err), KV_OK, "%s",
+                             f.err.text);
                 cr_assert(same_state(&f.manifest.state, &again.state), "kind %d operation %d", kind,
                           (int)nth);
                 kv_manifest_close(&again);

@@ -99,14 +99,14 @@ Test(salvage, keeps_every_record_but_the_damaged_one)
             cr_assert_eq(open_db(env, &db, &err), KV_CORRUPT, "offset %zu: %s", offset, err.text);
             cr_assert(strstr(err.text, "kvtool salvage db"), "%s", err.text);
         }
-        cr_assert_eq(kv_salvage(env, "db", &report, &err), KV_OK, "offset %zu: %s", offset, err.text);
+        cr_assert_eq(kv_salvage(env, "db", NULL, &report, &err), KV_OK, "offset %zu: %s", offset, err.text);
         bool uid_hit = offset >= KV_FILE_HEADER_AT_UID && offset < KV_FILE_HEADER_AT_UID + KV_FILE_UID_LEN;
         uint64_t lost = !damage.done || (offset < KV_FILE_HEADER_LEN && !uid_hit) ? 0 : uid_hit ? COMMITS : 1;
         cr_assert(report.lost == lost && report.kept == COMMITS - lost, "offset %zu: %d kept, %d lost",
                   offset, (int)report.kept, (int)report.lost);
         cr_assert_eq(count_keys(env), (int)(COMMITS - lost));
         cr_assert_eq(count_keys(env), (int)(COMMITS - lost), "and stays so");
-        cr_assert_eq(kv_salvage(env, "db", &report, &err), KV_OK, "%s", err.text);
+        cr_assert_eq(kv_salvage(env, "db", NULL, &report, &err), KV_OK, "%s", err.text);
         cr_assert_eq(report.lost, 0, "offset %zu: %d kept, %d lost", offset, (int)report.kept,
                      (int)report.lost);
         kv_env_close(env);
@@ -123,12 +123,12 @@ Test(salvage, refuses_what_is_no_database_or_is_open)
     struct kv_salvage_report report;
     struct kv_env_options options = {.vfs = vfs, .threads = KV_THREADS_NONE};
     cr_assert_eq(kv_env_open(&options, &env, NULL), KV_OK);
-    cr_assert_eq(kv_salvage(env, "db", &report, NULL), KV_MISSING);
+    cr_assert_eq(kv_salvage(env, "db", NULL, &report, NULL), KV_MISSING);
     cr_assert_eq(kv_vfs_dir_open(vfs, "empty", true, &dir, NULL), KV_OK);
     kv_dir_close(dir);
-    cr_assert_eq(kv_salvage(env, "empty", &report, NULL), KV_MISSING);
+    cr_assert_eq(kv_salvage(env, "empty", NULL, &report, NULL), KV_MISSING);
     cr_assert_eq(open_db(env, &db, NULL), KV_OK);
-    cr_assert_eq(kv_salvage(env, "db", &report, NULL), KV_BUSY);
+    cr_assert_eq(kv_salvage(env, "db", NULL, &report, NULL), KV_BUSY);
     cr_assert_eq(kv_close(db, NULL), KV_OK);
     kv_env_close(env);
     kv_vfs_mem_free(vfs);

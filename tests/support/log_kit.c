@@ -316,9 +316,9 @@ void log_kit_encrypt(void)
     static const uint8_t master[KV_CIPHER_KEY_LEN] = "a master key of thirty-two bytes";
     struct kv_data_key key;
     if (kv_keyring_new(master, (const uint8_t *)"the test's uuid", &log_kit_keys) < 0 ||
-        kv_keyring_make(log_kit_keys, kv_clock_system(), &key) < 0 ||
-        kv_keyring_add(log_kit_keys, &key, NULL) < 0)
+        kv_keyring_make(log_kit_keys, kv_clock_system(), &key) < 0)
         log_kit_die("no keyring");
+    kv_keyring_use(log_kit_keys, key.id);
 }
 
 static kv_status kit_open_log(struct log_kit *kit, struct kv_err *err)

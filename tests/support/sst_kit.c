@@ -51,7 +51,7 @@ void sst_kit_encrypt(struct sst_kit *kit)
     struct kv_data_key key;
     KV_ASSERT(kv_keyring_new(master, sst_uuid, &kit->keys) == KV_OK);
     KV_ASSERT(kv_keyring_make(kit->keys, &kit->clock.clock, &key) == KV_OK);
-    KV_ASSERT(kv_keyring_add(kit->keys, &key, NULL) == KV_OK);
+    kv_keyring_use(kit->keys, key.id);
 }
 
 void sst_kit_release(struct sst_kit *kit)

@@ -24,6 +24,8 @@ struct vfs_fault {
     bool fired;
     uint64_t counts[16];
     uint64_t free_bytes, capacity, used;
+    void (*watch)(void *ctx, const char *name, uint64_t offset, kv_slice bytes);
+    void *watch_ctx;
     bool stall;
     int stalled;
     struct fault_node *nodes;
@@ -121,6 +123,13 @@ static kv_status fault_read_at(struct kv_file *base, struct kv_read *ranges, siz
     return rc;
 }
 
+void vfs_fault_watch(struct vfs_fault *fault,
+                     void (*watch)(void *ctx, const char *name, uint64_t offset, kv_slice bytes), void *ctx)
+{
+    fault->watch = watch;
+    fault->watch_ctx = ctx;
+}
+
 /* Writes the first `len` bytes of the pieces. */
 static kv_status append_some(struct fault_file *file, uint64_t at, const kv_slice *pieces, size_t n,
                              size_t len)
@@ -142,8 +151,11 @@ static kv_status fault_append(struct kv_file *base, uint64_t expected_offset, co
     struct fault_file *file = (struct fault_file *)base;
     struct vfs_fault *fault = file->fault;
     size_t len = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        if (fault->watch)
+            fault->watch(fault->watch_ctx, file->node->name, expected_offset + len, pieces[i]);
         len += pieces[i].len;
+    }
     bool hit = fault_hits(fault, VFS_OP_APPEND, file->node->name);
     kv_mutex_lock(&fault->lock);
     uint64_t room = fault->capacity ? fault->capacity - fault->used : UINT64_MAX;

@@ -58,6 +58,10 @@ vfs_fault_new(struct kv_vfs *base); /* aborts when out of memory, like all of te
 void vfs_fault_free(struct vfs_fault *fault);
 struct kv_vfs *vfs_fault_as_vfs(struct vfs_fault *fault);
 
+/* Called with every append's bytes before anything is done with them, also those that will fail. NULL: nobody is. Set while
+ * nothing runs. */
+void vfs_fault_watch(struct vfs_fault *fault,
+                     void (*watch)(void *ctx, const char *name, uint64_t offset, kv_slice bytes), void *ctx);
 void vfs_fault_plan(struct vfs_fault *fault,
                     const struct vfs_fault_plan *plan); /* NULL: none. Counts begin again */
 bool vfs_fault_fired(struct vfs_fault *fault);
