@@ -8,6 +8,7 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/base/prng.h"
 #include "kvcore/db/merge_iter.h"
+#include "kvcore/db/view_iter.h"
 #include "kvcore/sst/block.h"
 #include "kvcore/sst/table.h"
 

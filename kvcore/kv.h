@@ -267,6 +267,9 @@ KV_API uint64_t kv_snapshot_seq(const struct kv_snapshot *snapshot);
  * closed). */
 struct kv_pinned {
     kv_slice value;
+    uint64_t version;
+    uint64_t expires_at_s; /* 0: never */
+    uint8_t meta;
     void *pin; /* private */
     int kind;  /* private */
 };
@@ -275,36 +278,66 @@ KV_API KV_MUST kv_status kv_get(struct kv_db *db, const struct kv_snapshot *snap
                                 kv_slice key, struct kv_pinned *out, struct kv_err *err);
 KV_API void kv_pinned_release(struct kv_pinned *pinned); /* {0} and twice are fine */
 
-/* key and value are plain fields, so reading them costs no call; they are good until the iterator's next
- * call. */
+/* key, value and the rest are plain fields, so reading them costs no call; they are good until the iterator's
+ * next call. */
 struct kv_iter {
     const struct kv_iter_ops *ops;
     kv_slice key, value;
+    uint64_t version;
+    uint64_t expires_at_s; /* 0: never */
+    uint8_t meta;
+    bool deleted; /* all_versions only: a deletion, or expired */
 };
 struct kv_iter_ops {
-    kv_status (*seek)(struct kv_iter *it,
-                      kv_slice target);    /* first entry >= target: KV_OK, KV_END or negative */
-    kv_status (*next)(struct kv_iter *it); /* after KV_OK only */
+    kv_status (*seek)(struct kv_iter *it, kv_slice target);
+    kv_status (*next)(struct kv_iter *it);
+    kv_status (*seek_before)(struct kv_iter *it, kv_slice target);
+    kv_status (*prev)(struct kv_iter *it);
     void (*close)(struct kv_iter *it);
 };
-/* Forward over [lower, upper) of a space (empty slice: unbounded; bounds are copied). snapshot NULL: one is
- * taken for the iterator's life. Not positioned: call kv_iter_seek first (an empty target: the lower bound).
- */
+/* All zero: every key, what is visible now. */
+struct kv_iter_options {
+    const struct kv_snapshot *snapshot; /* NULL: one is taken for the iterator's life */
+    kv_slice lower, upper; /* [lower, upper), copied; empty: unbounded. A prefix is lower = prefix and upper =
+                              what kv_prefix_end makes of it */
+    uint64_t since;        /* only keys (with all_versions: versions) written after this version. Deletions
+                              cannot be seen without all_versions, and merges forget them: not a backup */
+    bool all_versions;     /* each version that is kept, newest first, deletions and expired ones too (see
+                          deleted); what a range deletion covers is gone. KV_INVALID with a merge operator */
+    bool keys_only;        /* values stay empty, and separated ones are not read */
+    bool no_fill;          /* blocks read do not go into the cache */
+};
+/* Not positioned: seek first. KV_INVALID: space or bounds; KV_NO_MEMORY. */
+KV_API KV_MUST kv_status kv_iter_open_with(struct kv_db *db, uint32_t space,
+                                           const struct kv_iter_options *options, struct kv_iter **out);
 KV_API KV_MUST kv_status kv_iter_open(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space,
                                       kv_slice lower, kv_slice upper, struct kv_iter **out);
+/* The first key >= target (empty: the lower bound): KV_OK, KV_END or negative. */
 static inline KV_MUST kv_status kv_iter_seek(struct kv_iter *it, kv_slice target)
 {
     return it->ops->seek(it, target);
 }
+/* The last key < target (empty: the upper bound). */
+static inline KV_MUST kv_status kv_iter_seek_before(struct kv_iter *it, kv_slice target)
+{
+    return it->ops->seek_before(it, target);
+}
+/* After KV_OK only, of whichever call: directions may be changed. */
 static inline KV_MUST kv_status kv_iter_next(struct kv_iter *it)
 {
     return it->ops->next(it);
+}
+static inline KV_MUST kv_status kv_iter_prev(struct kv_iter *it)
+{
+    return it->ops->prev(it);
 }
 static inline void kv_iter_close(struct kv_iter *it)
 {
     if (it)
         it->ops->close(it);
 }
+/* The first key behind every key that begins with prefix replaces *out (empty: there is none). */
+KV_API KV_MUST kv_status kv_prefix_end(kv_slice prefix, struct kv_buf *out);
 
 /* ---- transactions */
 

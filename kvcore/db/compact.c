@@ -157,7 +157,8 @@ struct merge {
     const struct kv_hook *hook; /* NULL: none, or not asked */
     struct inputs inputs;
     struct kv_output output;
-    uint64_t oldest_txn; /* deletions above it stay: a live transaction has yet to notice them */
+    uint64_t oldest_txn;            /* deletions above it stay: a live transaction has yet to notice them */
+    const struct kv_ranges *ranges; /* range deletions of the view's tree */
     struct group group;
     void *hook_state;
     /* While the hook returns a group: */
@@ -272,6 +273,7 @@ static kv_status merge_walk(struct merge *merge, struct kv_entry_iter *it)
     struct kv_keep keep = {.how = merge->how,
                            .now_s = (uint64_t)kv_db_retention_now(merge->db) / 1000,
                            .oldest_txn = merge->oldest_txn,
+                           .ranges = merge->ranges,
                            .older = merge->inputs.bottom ? NULL : merge_older,
                            .emit = merge_put,
                            .pause = merge_pause,
@@ -326,19 +328,6 @@ out:
     return rc;
 }
 
-kv_status kv_prefix_end(kv_slice prefix, struct kv_buf *out)
-{
-    kv_buf_clear(out);
-    kv_status rc = kv_buf_append(out, prefix);
-    if (rc < 0)
-        return rc;
-    while (out->len > 0 && out->data[out->len - 1] == 0xff)
-        out->len--;
-    if (out->len > 0)
-        out->data[out->len - 1]++;
-    return KV_OK;
-}
-
 /* The level that the outputs will be merged into one day. NULL: none, or nothing is there. */
 static const struct kv_tree_run *run_below(const struct kv_cut *cut, uint32_t level)
 {
@@ -366,6 +355,9 @@ static kv_status merge_tables(struct kv_db *db, struct kv_view *view, const stru
     merge.oldest_txn = hook ? UINT64_MAX : kv_db_oldest_txn(db); /* with a hook: see kv_merge_sees */
     kv_output_init(&merge.output, db);
     merge.output.level = pick->to;
+    merge.ranges = view->version->trees[pick->space].ranges;
+    /* They enter the tree in the order of their versions: none at or below the newest is still to come. */
+    merge.output.ranges_applied = kv_ranges_version_max(merge.ranges);
     KV_TRY(inputs_take(&merge.inputs, view, pick));
     merge.output.below = run_below(merge.inputs.cut, pick->to);
     KV_TRY(kv_prefix_end(merge.inputs.cut->prefix, &upper));

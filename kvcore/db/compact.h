@@ -22,7 +22,5 @@ KV_MUST kv_status kv_pick_do(struct kv_db *db, struct kv_view *view, const struc
 void kv_place_begin(struct kv_db *db, uint32_t space, struct kv_tree_add *adds, size_t n,
                     struct kv_claim *claim);
 void kv_place_end(struct kv_db *db, struct kv_claim *claim);
-/* The first key behind every key that begins with prefix; empty: there is none. */
-KV_MUST kv_status kv_prefix_end(kv_slice prefix, struct kv_buf *out);
 
 #endif

@@ -1,6 +1,8 @@
 /* The everyday calls: commit, get, and what they lean on. Opening and closing: open.c. */
+#include "kvcore/base/mem.h"
 #include "kvcore/db/db.h"
 #include "kvcore/db/records.h"
+#include "kvcore/sst/attrs.h"
 #include "kvcore/sst/block.h"
 
 #include <inttypes.h>
@@ -47,14 +49,55 @@ void kv_db_work_failed(struct kv_db *db, const char *what, const struct kv_err *
 
 /* ---- writing */
 
+/* Range deletions of a space that wait to be applied, in tables and memtables. */
+static kv_status commit_check_ranges(struct kv_db *db, uint32_t declared, struct kv_err *err)
+{
+    uint64_t visible, n = 0;
+    uint32_t space = db->ids[declared];
+    struct kv_view *view = kv_view_pin(db, &visible);
+    const struct kv_ranges *ranges = view->version->trees[space].ranges;
+    n = kv_ranges_count(ranges);
+    size_t bytes = kv_ranges_bytes(ranges);
+    for (size_t i = 0; i < view->n_mem; i++)
+        n += kv_memtable_range_count(view->mem[i], space);
+    kv_view_unref(view);
+    if (n < KV_RANGES_MAX && bytes < KV_RANGES_BYTES_MAX)
+        return KV_OK;
+    return kv_fail(err, KV_LIMIT, 0,
+                   "space %s: %" PRIu64
+                   " range deletions (%zu bytes of keys) wait to be applied, at most %d (%d "
+                   "bytes): merge the space first, or delete key by key",
+                   db->spaces[space].name, n, bytes, KV_RANGES_MAX, KV_RANGES_BYTES_MAX);
+}
+
+/* May the batch's entries go to the spaces they name? */
+static kv_status commit_check(struct kv_db *db, const struct kv_batch *batch, struct kv_err *err)
+{
+    struct kv_batch_kinds kinds = kv_batch_kinds(batch);
+    kv_status rc = KV_OK;
+    if (!(kinds.rich | kinds.merge | kinds.range))
+        return KV_OK;
+    for (uint32_t i = 0; i < db->n_declared && rc == KV_OK; i++) {
+        const struct kv_space *how = &db->spaces[db->ids[i]];
+        uint32_t bit = (uint32_t)1 << i;
+        if (how->hook && ((kinds.rich | kinds.range) & bit))
+            rc = kv_fail(err, KV_INVALID, 0, "space %s has a hook: only plain puts and deletes", how->name);
+        else if (!how->merge && (kinds.merge & bit))
+            rc = kv_fail(err, KV_INVALID, 0, "space %s has no merge operator", how->name);
+        else if (kinds.range & bit)
+            rc = commit_check_ranges(db, i, err);
+    }
+    return rc;
+}
+
 kv_status kv_commit(struct kv_db *db, struct kv_batch *batch, const struct kv_commit_options *options,
                     uint64_t *seq, struct kv_err *err)
 {
     if (!db->committer)
         return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
-    struct kv_batch_kinds kinds = batch ? kv_batch_kinds(batch) : (struct kv_batch_kinds){0};
-    if (kinds.rich | kinds.merge | kinds.range)
-        return kv_fail(err, KV_UNSUPPORTED, 0, "attributes, operands and range deletions cannot be read yet");
+    kv_status rc = batch ? commit_check(db, batch, err) : KV_OK;
+    if (rc < 0)
+        return rc;
     return kv_committer_commit(db->committer, batch, options, seq, err);
 }
 
@@ -65,12 +108,62 @@ kv_status kv_sync(struct kv_db *db, struct kv_err *err)
 
 /* ---- reading */
 
-enum { PIN_NONE, PIN_BLOCK, PIN_MEMTABLE };
+enum { PIN_NONE, PIN_BLOCK, PIN_MEMTABLE, PIN_HEAP };
 
+/* A value that no entry holds as it is: read by an iterator over its key alone, and copied. */
+static kv_status get_made(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t declared,
+                          kv_slice key, struct kv_pinned *out)
+{
+    struct kv_iter *it = NULL;
+    struct kv_buf upper = {0};
+    uint8_t *copy = NULL;
+    kv_status rc = kv_buf_append(&upper, key);
+    if (rc == KV_OK)
+        rc = kv_buf_append_byte(&upper, 0);
+    if (rc == KV_OK)
+        rc = kv_iter_open(db, snapshot, declared, key,
+                          upper.len <= KV_KEY_LEN_MAX ? kv_buf_slice(&upper) : (kv_slice){0}, &it);
+    if (rc == KV_OK)
+        rc = kv_iter_seek(it, key);
+    if (rc == KV_END || (rc == KV_OK && !kv_slice_equal(it->key, key)))
+        rc = KV_NOT_FOUND;
+    if (rc == KV_OK) {
+        copy = kv_alloc(it->value.len);
+        rc = copy ? KV_OK : KV_NO_MEMORY;
+    }
+    if (rc == KV_OK) {
+        if (it->value.len)
+            memcpy(copy, it->value.data, it->value.len);
+        *out = (struct kv_pinned){.value = kv_slice_of(copy, it->value.len),
+                                  .version = it->version,
+                                  .expires_at_s = it->expires_at_s,
+                                  .meta = it->meta,
+                                  .pin = copy,
+                                  .kind = PIN_HEAP};
+    }
+    kv_iter_close(it);
+    kv_buf_release(&upper);
+    return rc;
+}
+
+/* What was found is a put: takes the attributes off its value. KV_NOT_FOUND: it has expired. */
+static kv_status get_attributes(struct kv_db *db, struct kv_found *found, struct kv_attrs *attrs)
+{
+    if (found->kind == KV_KIND_PUT)
+        return KV_OK;
+    kv_status rc = kv_attrs_take(&found->value, attrs);
+    if (rc == KV_OK && attrs->expires_at_s &&
+        kv_attrs_expired(attrs, (uint64_t)kv_db_retention_now(db) / 1000))
+        return KV_NOT_FOUND;
+    return rc;
+}
+
+/* *made: the value has to be made of several entries. */
 static kv_status get_in(struct kv_db *db, struct kv_view *view, uint64_t version, uint32_t space,
-                        kv_slice key, struct kv_pinned *out, struct kv_err *err)
+                        kv_slice key, struct kv_pinned *out, bool *made, struct kv_err *err)
 {
     struct kv_found found = {0};
+    struct kv_attrs attrs = {0};
     struct kv_memtable *from = NULL;
     bool have = false;
     for (size_t i = 0; i < view->n_mem && !have; i++)
@@ -79,14 +172,23 @@ static kv_status get_in(struct kv_db *db, struct kv_view *view, uint64_t version
             have = true;
         }
     kv_status rc = kv_version_get(view->version, space, &db->spaces[space], key, version, &found, &have, err);
-    if (rc < 0 || !have || found.kind == KV_KIND_DELETE) {
+    if (rc == KV_OK && (!have || found.kind == KV_KIND_DELETE ||
+                        (kv_view_has_ranges(view, space) &&
+                         kv_view_range_newest(view, space, key, version) > found.version)))
+        rc = KV_NOT_FOUND;
+    *made = rc == KV_OK && found.kind == KV_KIND_MERGE;
+    if (rc == KV_OK && !*made)
+        rc = get_attributes(db, &found, &attrs);
+    if (rc != KV_OK || *made) {
         kv_block_unref(found.block);
-        return rc < 0 ? rc : KV_NOT_FOUND;
+        return rc;
     }
-    if (found.block)
-        *out = (struct kv_pinned){found.value, found.block, PIN_BLOCK};
-    else
-        kv_pinned_memtable(from, found.value, out);
+    *out = (struct kv_pinned){.value = found.value,
+                              .version = found.version,
+                              .expires_at_s = attrs.expires_at_s,
+                              .meta = attrs.meta};
+    out->pin = found.block ? (void *)found.block : kv_memtable_ref(from);
+    out->kind = found.block ? PIN_BLOCK : PIN_MEMTABLE;
     return KV_OK;
 }
 
@@ -100,14 +202,15 @@ kv_status kv_get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t 
     KV_COUNT(db, gets);
     uint64_t version;
     struct kv_view *view = kv_snapshot_view(db, snapshot, &version);
-    kv_status rc = get_in(db, view, version, db->ids[space], key, out, err);
+    bool made;
+    kv_status rc = get_in(db, view, version, db->ids[space], key, out, &made, err);
     kv_view_unref(view);
-    return rc;
+    return made ? get_made(db, snapshot, space, key, out) : rc;
 }
 
 void kv_pinned_memtable(struct kv_memtable *memtable, kv_slice value, struct kv_pinned *out)
 {
-    *out = (struct kv_pinned){value, kv_memtable_ref(memtable), PIN_MEMTABLE};
+    *out = (struct kv_pinned){.value = value, .pin = kv_memtable_ref(memtable), .kind = PIN_MEMTABLE};
 }
 
 void kv_pinned_release(struct kv_pinned *pinned)
@@ -116,6 +219,8 @@ void kv_pinned_release(struct kv_pinned *pinned)
         kv_block_unref(pinned->pin);
     else if (pinned->kind == PIN_MEMTABLE)
         kv_memtable_unref(pinned->pin);
+    else if (pinned->kind == PIN_HEAP)
+        kv_free(pinned->pin);
     *pinned = (struct kv_pinned){0};
 }
 

@@ -19,6 +19,7 @@
 #include "kvcore/db/manifest.h"
 #include "kvcore/db/memtable.h"
 #include "kvcore/db/metrics.h"
+#include "kvcore/db/range_plan.h"
 #include "kvcore/db/retention_clock.h"
 #include "kvcore/db/version.h"
 #include "kvcore/db/watermark.h"
@@ -95,6 +96,11 @@ KV_MUST kv_status kv_snapshot_share(const struct kv_snapshot *snapshot, struct k
 /* What a read at snapshot (NULL: now) pins, and the version it reads at. */
 struct kv_view *kv_snapshot_view(struct kv_db *db, const struct kv_snapshot *snapshot, uint64_t *version);
 
+/* The newest version at or below version_max of a range deletion that covers key; 0: none. */
+uint64_t kv_view_range_newest(const struct kv_view *view, uint32_t space, kv_slice key, uint64_t version_max);
+/* Does the view have any range deletion of the space at all? */
+bool kv_view_has_ranges(const struct kv_view *view, uint32_t space);
+
 /* The retention clock, in unix ms. */
 int64_t kv_db_retention_now(struct kv_db *db);
 
@@ -107,6 +113,8 @@ struct kv_change {
     size_t n_drops;
     const struct kv_tree_move *moves;
     size_t n_moves;
+    const struct kv_range_add *ranges; /* range deletions that come with the flushed memtable */
+    size_t n_ranges;
     struct kv_memtable *flushed; /* leaves the view; NULL: none */
     uint64_t app_floor;          /* 0: stays */
 };

@@ -3,6 +3,7 @@
 #include "kvcore/db/db.h"
 #include "kvcore/db/merge_iter.h"
 #include "kvcore/db/tree_iter.h"
+#include "kvcore/db/view_iter.h"
 
 struct kv_snapshot {
     struct kv_db *db;
@@ -61,6 +62,7 @@ uint64_t kv_snapshot_seq(const struct kv_snapshot *snapshot)
 struct iter_pin {
     struct kv_db *db;
     struct kv_view *view;
+    uint32_t space; /* its id */
 };
 
 static void iter_closed(void *ctx)
@@ -71,60 +73,86 @@ static void iter_closed(void *ctx)
     kv_free(pin);
 }
 
+static uint64_t iter_covered(void *ctx, kv_slice key, uint64_t version)
+{
+    struct iter_pin *pin = ctx;
+    return kv_view_range_newest(pin->view, pin->space, key, version);
+}
+
+static int64_t iter_now_ms(void *ctx)
+{
+    struct iter_pin *pin = ctx;
+    return kv_db_retention_now(pin->db);
+}
+
 /* Memtables that hold nothing of the space are left out: with one source left, the walk needs no merging. */
-static kv_status iter_sources(struct kv_view *view, uint32_t space, kv_slice lower, kv_slice upper,
+static kv_status iter_sources(struct kv_view *view, uint32_t space, const struct kv_iter_options *options,
                               struct kv_entry_iter **sources, size_t *n)
 {
     kv_status rc = KV_OK;
     for (size_t i = 0; i < view->n_mem && rc == KV_OK; i++) {
         if (kv_memtable_entries(view->mem[i], space) == 0 ||
-            !kv_memtable_touches(view->mem[i], space, lower, upper))
+            !kv_memtable_touches(view->mem[i], space, options->lower, options->upper))
             continue;
-        rc = kv_memtable_iter_open(view->mem[i], space, lower, upper, &sources[*n]);
+        rc = kv_memtable_iter_open(view->mem[i], space, options->lower, options->upper, &sources[*n]);
         *n += rc == KV_OK;
     }
     if (rc < 0)
         return rc;
-    struct kv_tree_iter_options how = {.space = space, .lower = lower, .upper = upper};
+    struct kv_tree_iter_options how = {
+        .space = space, .lower = options->lower, .upper = options->upper, .no_fill = options->no_fill};
     rc = kv_tree_iter_open(view->version, &how, &sources[*n]);
     *n += rc == KV_OK;
     return rc < 0 ? rc : KV_OK;
 }
 
-static kv_status iter_open(struct kv_view *view, uint64_t version, uint32_t space, kv_slice lower,
-                           kv_slice upper, struct iter_pin *pin, struct kv_iter **out)
+static kv_status iter_open(struct iter_pin *pin, uint64_t version, const struct kv_iter_options *options,
+                           struct kv_iter **out)
 {
     size_t n = 0;
+    struct kv_view *view = pin->view;
     struct kv_entry_iter *merged = NULL;
     struct kv_entry_iter **sources = kv_alloc((view->n_mem + 1) * sizeof(struct kv_entry_iter *));
-    kv_status rc = sources ? iter_sources(view, space, lower, upper, sources, &n) : KV_NO_MEMORY;
+    if (!sources)
+        return KV_NO_MEMORY;
+    kv_status rc = iter_sources(view, pin->space, options, sources, &n);
     if (rc == KV_OK)
         rc = kv_merge_iter_open(sources, n, &merged);
     if (rc == KV_OK) {
-        struct kv_view_options how = {.version = version, .closed = iter_closed, .closed_ctx = pin};
+        struct kv_view_options how = {.version = version,
+                                      .since = options->since,
+                                      .all_versions = options->all_versions,
+                                      .keys_only = options->keys_only,
+                                      .merge = pin->db->spaces[pin->space].merge,
+                                      .covered = kv_view_has_ranges(view, pin->space) ? iter_covered : NULL,
+                                      .now_ms = iter_now_ms,
+                                      .ctx = pin,
+                                      .closed = iter_closed};
         rc = kv_view_iter_open(merged, &how, out);
-        if (rc < 0)
-            kv_entry_iter_close(merged);
-    } else {
-        for (size_t i = 0; i < n; i++)
-            kv_entry_iter_close(sources[i]);
+        if (rc < 0) {
+            kv_entry_iter_close(merged); /* and with it what it took over */
+            n = 0;
+        }
     }
+    for (size_t i = 0; i < n && rc < 0; i++)
+        kv_entry_iter_close(sources[i]);
     kv_free(sources);
     return rc;
 }
 
-kv_status kv_iter_open(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice lower,
-                       kv_slice upper, struct kv_iter **out)
+kv_status kv_iter_open_with(struct kv_db *db, uint32_t space, const struct kv_iter_options *options,
+                            struct kv_iter **out)
 {
     uint64_t version;
-    if (!kv_space_known(db, space) || lower.len > KV_KEY_LEN_MAX || upper.len > KV_KEY_LEN_MAX)
+    if (!kv_space_known(db, space) || options->lower.len > KV_KEY_LEN_MAX ||
+        options->upper.len > KV_KEY_LEN_MAX || (options->all_versions && db->spaces[db->ids[space]].merge))
         return KV_INVALID;
     struct iter_pin *pin = kv_alloc(sizeof *pin);
     if (!pin)
         return KV_NO_MEMORY;
-    struct kv_view *view = kv_snapshot_view(db, snapshot, &version);
-    *pin = (struct iter_pin){db, view};
-    kv_status rc = iter_open(view, version, db->ids[space], lower, upper, pin, out);
+    struct kv_view *view = kv_snapshot_view(db, options->snapshot, &version);
+    *pin = (struct iter_pin){db, view, db->ids[space]};
+    kv_status rc = iter_open(pin, version, options, out);
     if (rc < 0) {
         kv_view_unref(view);
         kv_free(pin);
@@ -132,5 +160,25 @@ kv_status kv_iter_open(struct kv_db *db, const struct kv_snapshot *snapshot, uin
     }
     atomic_fetch_add_explicit(&db->pins, 1, memory_order_relaxed);
     KV_COUNT(db, iterators);
+    return KV_OK;
+}
+
+kv_status kv_iter_open(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice lower,
+                       kv_slice upper, struct kv_iter **out)
+{
+    struct kv_iter_options options = {.snapshot = snapshot, .lower = lower, .upper = upper};
+    return kv_iter_open_with(db, space, &options, out);
+}
+
+kv_status kv_prefix_end(kv_slice prefix, struct kv_buf *out)
+{
+    kv_buf_clear(out);
+    kv_status rc = kv_buf_append(out, prefix);
+    if (rc < 0)
+        return rc;
+    while (out->len > 0 && out->data[out->len - 1] == 0xff)
+        out->len--;
+    if (out->len > 0)
+        out->data[out->len - 1]++;
     return KV_OK;
 }

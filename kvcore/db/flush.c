@@ -170,12 +170,14 @@ static kv_status flush_emit(void *ctx, const struct kv_entry *entry, bool first)
 
 /* What nobody needs any more is left out: readers that want an older entry pin the memtable. */
 static kv_status flush_space(struct kv_db *db, const struct kv_view *view, struct kv_memtable *memtable,
-                             uint32_t space, struct kv_output *output, struct kv_err *err)
+                             uint32_t space, const struct kv_ranges *ranges, struct kv_output *output,
+                             struct kv_err *err)
 {
     struct flush_space f = {db, view, space, output, err};
     struct kv_keep keep = {.how = &db->spaces[space],
                            .now_s = (uint64_t)kv_db_retention_now(db) / 1000,
                            .oldest_txn = kv_db_oldest_txn(db),
+                           .ranges = ranges,
                            .older = flush_older,
                            .emit = flush_emit,
                            .ctx = &f};
@@ -190,18 +192,46 @@ out:
     return rc;
 }
 
+/* The memtable's range deletions of a space: onto adds for the tree, and as a set for its own entries. */
+static kv_status flush_ranges(struct kv_memtable *memtable, uint32_t space, struct kv_buf *adds,
+                              struct kv_ranges **set)
+{
+    struct kv_buf list = {0};
+    kv_status rc = kv_memtable_ranges(memtable, space, &list);
+    size_t n = list.len / sizeof(struct kv_range);
+    const struct kv_range *ranges = (const struct kv_range *)(const void *)list.data;
+    if (rc == KV_OK && n > 0)
+        rc = kv_ranges_new(ranges, n, set);
+    for (size_t i = 0; rc == KV_OK && i < n; i++) {
+        struct kv_range_add add = {space, ranges[i]};
+        rc = kv_buf_append(adds, kv_slice_of(&add, sizeof add));
+    }
+    kv_buf_release(&list);
+    return rc;
+}
+
 static kv_status flush_memtable(struct kv_db *db, const struct kv_view *view, struct kv_memtable *memtable,
                                 struct kv_err *err)
 {
     struct kv_output output;
     struct kv_edit edit = {0};
     struct kv_change change = {.edit = &edit, .flushed = memtable};
+    struct kv_buf adds = {0};
     kv_status rc = KV_OK;
     kv_output_init(&output, db);
-    for (uint32_t space = 0; space < db->n_spaces; space++)
-        if (kv_memtable_entries(memtable, space) > 0)
-            KV_TRY(flush_space(db, view, memtable, space, &output, err));
+    output.ranges_applied = kv_memtable_version_newest(memtable);
+    for (uint32_t space = 0; space < db->n_spaces && rc == KV_OK; space++) {
+        struct kv_ranges *ranges = NULL;
+        if (kv_memtable_range_count(memtable, space) > 0)
+            rc = flush_ranges(memtable, space, &adds, &ranges);
+        if (rc == KV_OK && kv_memtable_entries(memtable, space) > 0)
+            rc = flush_space(db, view, memtable, space, ranges, &output, err);
+        kv_ranges_unref(ranges);
+    }
+    KV_TRY(rc);
     KV_TRY(kv_output_finish(&output, err));
+    change.ranges = (const struct kv_range_add *)(const void *)adds.data;
+    change.n_ranges = adds.len / sizeof(struct kv_range_add);
     kv_output_install(&output, &change, 0);
     kv_edit_last_seq(&edit, kv_memtable_version_newest(memtable));
     output.keep = true;
@@ -214,6 +244,7 @@ out:
         kv_fail(err, rc, 0, "out of memory flushing a memtable");
     kv_edit_release(&edit);
     kv_output_release(&output);
+    kv_buf_release(&adds);
     return rc;
 }
 

@@ -37,6 +37,13 @@ struct kv_table_meta {
     kv_slice smallest, largest;   /* user keys; those of a state lie behind the struct */
 };
 
+/* A range deletion that tables still have to be read through. */
+struct kv_range_meta {
+    uint32_t space;
+    uint64_t version;
+    kv_slice lower, upper; /* those of a state lie behind the struct */
+};
+
 struct kv_manifest_space {
     char name[KV_SPACE_NAME_MAX + 1];
     enum kv_style style;
@@ -67,6 +74,8 @@ struct kv_manifest_state {
     size_t n_seals, seals_capacity;
     struct kv_table_meta **tables; /* by number */
     size_t n_tables, tables_capacity;
+    struct kv_range_meta **ranges; /* in the order they came */
+    size_t n_ranges, ranges_capacity;
 };
 void kv_manifest_state_release(struct kv_manifest_state *state); /* {0} and twice are fine */
 const struct kv_table_meta *kv_manifest_table(const struct kv_manifest_state *state,
@@ -88,6 +97,8 @@ void kv_edit_space_order(struct kv_edit *edit, const uint8_t *ids, size_t n);
 void kv_edit_add_table(struct kv_edit *edit, const struct kv_table_meta *meta);
 void kv_edit_drop_table(struct kv_edit *edit, uint64_t number);
 void kv_edit_move_table(struct kv_edit *edit, uint64_t number, uint32_t level);
+void kv_edit_add_range(struct kv_edit *edit, const struct kv_range_meta *range);
+void kv_edit_drop_range(struct kv_edit *edit, const struct kv_range_meta *range);
 void kv_edit_seal(struct kv_edit *edit, const struct kv_log_seal *seal);
 void kv_edit_log_floor(struct kv_edit *edit, uint64_t seq,
                        uint64_t first_file); /* drops the seals of files below */

@@ -28,6 +28,8 @@ enum {
     FIELD_TABLE_MOVE = 36,
     FIELD_KEY_SEALED = 38,
     FIELD_PLAIN_BELOW = 40,
+    FIELD_RANGE_ADD = 42,
+    FIELD_RANGE_DROP = 44,
     /* 28 value-log segment, 30 live bytes of a segment, 32 follower pin: reserved */
 };
 
@@ -45,8 +47,25 @@ static struct kv_table_meta *table_meta_copy(const struct kv_table_meta *meta)
     return copy;
 }
 
+static struct kv_range_meta *range_meta_copy(const struct kv_range_meta *range)
+{
+    struct kv_range_meta *copy = kv_alloc(sizeof *copy + range->lower.len + range->upper.len);
+    if (!copy)
+        return NULL;
+    uint8_t *keys = (uint8_t *)(copy + 1);
+    *copy = *range;
+    memcpy(keys, range->lower.data, range->lower.len);
+    memcpy(keys + range->lower.len, range->upper.data, range->upper.len);
+    copy->lower.data = keys;
+    copy->upper.data = keys + range->lower.len;
+    return copy;
+}
+
 void kv_manifest_state_release(struct kv_manifest_state *state)
 {
+    for (size_t i = 0; i < state->n_ranges; i++)
+        kv_free(state->ranges[i]);
+    kv_free(state->ranges);
     for (size_t i = 0; i < state->n_tables; i++)
         kv_free(state->tables[i]);
     kv_free(state->tables);
@@ -73,6 +92,18 @@ const struct kv_table_meta *kv_manifest_table(const struct kv_manifest_state *st
 {
     size_t at = state_table_at(state, number);
     return at < state->n_tables && state->tables[at]->number == number ? state->tables[at] : NULL;
+}
+
+/* n_ranges: there is none. */
+static size_t state_range_at(const struct kv_manifest_state *state, const struct kv_range_meta *range)
+{
+    for (size_t i = 0; i < state->n_ranges; i++) {
+        const struct kv_range_meta *at = state->ranges[i];
+        if (at->version == range->version && at->space == range->space &&
+            kv_slice_equal(at->lower, range->lower) && kv_slice_equal(at->upper, range->upper))
+            return i;
+    }
+    return state->n_ranges;
 }
 
 const struct kv_log_seal *kv_manifest_seal_of(const struct kv_manifest_state *state, uint64_t number)
@@ -163,6 +194,31 @@ void kv_edit_move_table(struct kv_edit *edit, uint64_t number, uint32_t level)
     edit_numbers(edit, FIELD_TABLE_MOVE, (const uint64_t[]){number, level}, 2);
 }
 
+static void edit_range(struct kv_edit *edit, uint64_t tag, const struct kv_range_meta *range)
+{
+    struct kv_buf bytes = {0};
+    kv_status rc;
+    KV_TRY(kv_buf_append_varint(&bytes, range->space));
+    KV_TRY(kv_buf_append_varint(&bytes, range->version));
+    KV_TRY(kv_buf_append_lp(&bytes, range->lower));
+    KV_TRY(kv_buf_append_lp(&bytes, range->upper));
+    edit_field(edit, tag, kv_buf_slice(&bytes));
+out:
+    if (rc < 0 && edit->rc == KV_OK)
+        edit->rc = rc;
+    kv_buf_release(&bytes);
+}
+
+void kv_edit_add_range(struct kv_edit *edit, const struct kv_range_meta *range)
+{
+    edit_range(edit, FIELD_RANGE_ADD, range);
+}
+
+void kv_edit_drop_range(struct kv_edit *edit, const struct kv_range_meta *range)
+{
+    edit_range(edit, FIELD_RANGE_DROP, range);
+}
+
 void kv_edit_seal(struct kv_edit *edit, const struct kv_log_seal *seal)
 {
     edit_numbers(edit, FIELD_SEAL,
@@ -249,15 +305,18 @@ void kv_edit_snapshot(struct kv_edit *edit, const struct kv_manifest_state *stat
         kv_edit_seal(edit, &state->seals[i]);
     for (size_t i = 0; i < state->n_tables; i++)
         kv_edit_add_table(edit, state->tables[i]);
+    for (size_t i = 0; i < state->n_ranges; i++)
+        kv_edit_add_range(edit, state->ranges[i]);
 }
 
 /* ---- parsing: one decoder for replay, commit and description */
 
 struct field {
     uint64_t tag;
-    uint64_t n[4];             /* the numbers of the simple fields */
-    kv_slice bytes;            /* identity, or a space's name */
-    struct kv_table_meta meta; /* keys borrowed */
+    uint64_t n[4];              /* the numbers of the simple fields */
+    kv_slice bytes;             /* identity, or a space's name */
+    struct kv_table_meta meta;  /* keys borrowed */
+    struct kv_range_meta range; /* the same */
     struct kv_data_key key;
 };
 
@@ -304,6 +363,17 @@ static kv_status field_key(kv_slice *in, struct kv_data_key *key)
     return KV_OK;
 }
 
+static kv_status field_range(kv_slice *in, struct kv_range_meta *range)
+{
+    uint64_t n[2];
+    if (field_numbers(in, n, 2) < 0 || n[0] > UINT32_MAX || kv_take_lp(in, &range->lower) < 0 ||
+        kv_take_lp(in, &range->upper) < 0)
+        return KV_CORRUPT;
+    range->space = (uint32_t)n[0];
+    range->version = n[1];
+    return KV_OK;
+}
+
 static kv_status field_body(struct field *field, kv_slice *in)
 {
     switch (field->tag) {
@@ -321,6 +391,9 @@ static kv_status field_body(struct field *field, kv_slice *in)
         return KV_OK;
     case FIELD_TABLE_ADD:
         return field_table(in, &field->meta);
+    case FIELD_RANGE_ADD:
+    case FIELD_RANGE_DROP:
+        return field_range(in, &field->range);
     case FIELD_SEAL:
         return field_numbers(in, field->n, 4);
     case FIELD_DATA_KEY:
@@ -399,6 +472,8 @@ struct kv_manifest_change {
     struct kv_manifest_state next; /* scalars, spaces; not tables and seals */
     struct kv_table_meta **adds;
     size_t n_adds, adds_capacity;
+    struct kv_range_meta **ranges;
+    size_t n_ranges, ranges_capacity;
     size_t n_seals, n_keys;
     uint64_t key_newest;
     kv_slice fields; /* borrowed until applied */
@@ -419,6 +494,30 @@ static kv_status apply_collect_table(struct kv_manifest_change *change, const st
         return KV_NO_MEMORY;
     change->adds[change->n_adds++] = copy;
     return KV_OK;
+}
+
+static kv_status apply_collect_range(struct kv_manifest_change *change, const struct kv_range_meta *range)
+{
+    if (change->n_ranges == change->ranges_capacity) {
+        size_t capacity = change->ranges_capacity ? 2 * change->ranges_capacity : 16;
+        struct kv_range_meta **ranges = kv_realloc(change->ranges, capacity * sizeof(struct kv_range_meta *));
+        if (!ranges)
+            return KV_NO_MEMORY;
+        change->ranges = ranges;
+        change->ranges_capacity = capacity;
+    }
+    struct kv_range_meta *copy = range_meta_copy(range);
+    if (!copy)
+        return KV_NO_MEMORY;
+    change->ranges[change->n_ranges++] = copy;
+    return KV_OK;
+}
+
+static bool range_is_possible(const struct kv_range_meta *range, uint32_t n_spaces)
+{
+    return range->space < n_spaces && range->version > 0 && range->lower.len >= 1 &&
+           range->lower.len <= KV_KEY_LEN_MAX && range->upper.len <= KV_KEY_LEN_MAX &&
+           kv_slice_compare(range->lower, range->upper) < 0;
 }
 
 static kv_status apply_space(struct kv_manifest_state *next, const struct field *field, struct kv_err *err)
@@ -504,6 +603,14 @@ static kv_status apply_check(struct kv_manifest_change *change, const struct kv_
                            ": it does not have it, or there is no such level",
                            field->n[0], field->n[1]);
         return KV_OK;
+    case FIELD_RANGE_ADD:
+        if (!range_is_possible(&field->range, next->n_spaces))
+            return kv_fail(err, KV_CORRUPT, 0, "the manifest has an impossible range deletion");
+        return apply_collect_range(change, &field->range);
+    case FIELD_RANGE_DROP:
+        if (state_range_at(state, &field->range) == state->n_ranges)
+            return kv_fail(err, KV_CORRUPT, 0, "the manifest drops a range deletion it does not have");
+        return KV_OK;
     case FIELD_SEAL:
         change->n_seals++;
         return KV_OK;
@@ -543,7 +650,8 @@ static kv_status apply_check(struct kv_manifest_change *change, const struct kv_
     }
 }
 
-static kv_status apply_reserve(struct kv_manifest_state *state, size_t tables, size_t seals, size_t keys)
+static kv_status apply_reserve(struct kv_manifest_state *state, size_t tables, size_t seals, size_t keys,
+                               size_t ranges)
 {
     if (state->n_keys + keys > state->keys_capacity) {
         size_t capacity = state->n_keys + keys + 4;
@@ -552,6 +660,14 @@ static kv_status apply_reserve(struct kv_manifest_state *state, size_t tables, s
             return KV_NO_MEMORY;
         state->keys = grown;
         state->keys_capacity = capacity;
+    }
+    if (state->n_ranges + ranges > state->ranges_capacity) {
+        size_t capacity = state->n_ranges + ranges + state->ranges_capacity / 2;
+        struct kv_range_meta **grown = kv_realloc(state->ranges, capacity * sizeof(struct kv_range_meta *));
+        if (!grown)
+            return KV_NO_MEMORY;
+        state->ranges = grown;
+        state->ranges_capacity = capacity;
     }
     if (state->n_tables + tables > state->tables_capacity) {
         size_t capacity = state->n_tables + tables + state->tables_capacity / 2;
@@ -619,6 +735,16 @@ static void apply_move(struct kv_manifest_state *state, uint64_t number, uint32_
         state->tables[at]->level = level;
 }
 
+static void apply_drop_range(struct kv_manifest_state *state, const struct kv_range_meta *range)
+{
+    size_t at = state_range_at(state, range);
+    if (at == state->n_ranges)
+        return; /* dropped twice by one edit */
+    kv_free(state->ranges[at]);
+    memmove(&state->ranges[at], &state->ranges[at + 1],
+            (--state->n_ranges - at) * sizeof(struct kv_range_meta *));
+}
+
 static void apply_add(struct kv_manifest_state *state, struct kv_table_meta *meta)
 {
     size_t at = state_table_at(state, meta->number);
@@ -644,7 +770,10 @@ void kv_manifest_change_free(struct kv_manifest_change *change)
         return;
     for (size_t i = 0; i < change->n_adds; i++)
         kv_free(change->adds[i]);
+    for (size_t i = 0; i < change->n_ranges; i++)
+        kv_free(change->ranges[i]);
     kv_free(change->adds);
+    kv_free(change->ranges);
     kv_free(change);
 }
 
@@ -656,6 +785,8 @@ void kv_manifest_change_apply(struct kv_manifest_state *state, struct kv_manifes
             apply_drop(state, field.n[0]);
         else if (field.tag == FIELD_TABLE_MOVE)
             apply_move(state, field.n[0], (uint32_t)field.n[1]);
+        else if (field.tag == FIELD_RANGE_DROP)
+            apply_drop_range(state, &field.range);
         else if (field.tag == FIELD_SEAL)
             apply_seal(state, &(struct kv_log_seal){field.n[0], field.n[1], field.n[2], field.n[3]});
         else if (field.tag == FIELD_DATA_KEY)
@@ -666,6 +797,9 @@ void kv_manifest_change_apply(struct kv_manifest_state *state, struct kv_manifes
     for (size_t i = 0; i < change->n_adds; i++)
         apply_add(state, change->adds[i]);
     change->n_adds = 0; /* the state owns them now */
+    for (size_t i = 0; i < change->n_ranges; i++)
+        state->ranges[state->n_ranges++] = change->ranges[i];
+    change->n_ranges = 0;
     struct kv_manifest_state *next = &change->next;
     next->edit = state->edit;
     next->seals = state->seals;
@@ -680,6 +814,9 @@ void kv_manifest_change_apply(struct kv_manifest_state *state, struct kv_manifes
     next->tables = state->tables;
     next->n_tables = state->n_tables;
     next->tables_capacity = state->tables_capacity;
+    next->ranges = state->ranges;
+    next->n_ranges = state->n_ranges;
+    next->ranges_capacity = state->ranges_capacity;
     *state = *next;
     kv_manifest_change_free(change);
 }
@@ -707,7 +844,7 @@ kv_status kv_manifest_prepare(struct kv_manifest_state *state, kv_slice fields,
                          change->adds[i]->number);
             goto out;
         }
-    rc = apply_reserve(state, change->n_adds, change->n_seals, change->n_keys);
+    rc = apply_reserve(state, change->n_adds, change->n_seals, change->n_keys, change->n_ranges);
 out:
     if (rc == KV_NO_MEMORY)
         kv_fail(err, rc, 0, "out of memory applying a manifest edit");
@@ -743,6 +880,14 @@ static void describe_table(const struct kv_table_meta *meta, char *line, size_t 
              kv_log_quote(meta->largest, largest, sizeof largest));
 }
 
+static void describe_range(const char *verb, const struct kv_range_meta *range, char *line, size_t size)
+{
+    char lower[100], upper[100];
+    snprintf(line, size, "%s_range space=%" PRIu32 " version=%" PRIu64 " lower=%s upper=%s", verb,
+             range->space, range->version, kv_log_quote(range->lower, lower, sizeof lower),
+             kv_log_quote(range->upper, upper, sizeof upper));
+}
+
 static void describe_field(const struct field *field, char *line, size_t size)
 {
     const uint64_t *n = field->n;
@@ -761,6 +906,12 @@ static void describe_field(const struct field *field, char *line, size_t size)
         break;
     case FIELD_TABLE_ADD:
         describe_table(&field->meta, line, size);
+        break;
+    case FIELD_RANGE_ADD:
+        describe_range("add", &field->range, line, size);
+        break;
+    case FIELD_RANGE_DROP:
+        describe_range("drop", &field->range, line, size);
         break;
     case FIELD_TABLE_DROP:
         snprintf(line, size, "drop_table number=%" PRIu64, n[0]);

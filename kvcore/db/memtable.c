@@ -3,12 +3,32 @@
 #include "kvcore/base/assert.h"
 #include "kvcore/base/list.h"
 #include "kvcore/base/mem.h"
+#include "kvcore/db/ranges.h"
 #include "kvcore/db/skiplist.h"
 #include "kvcore/kv.h"
+
+enum { RANGES_TAIL = 16 }; /* range deletions read one by one before they are indexed */
+
+struct range_node {
+    struct kv_range range;
+    const struct range_node *older;
+};
+/* A set made of the nodes from `newest` back to where `older` begins. */
+struct range_index {
+    struct kv_ranges *set;
+    const struct range_node *newest;
+    const struct range_index *older;
+    struct range_index *made_before; /* all that were ever made, for the end */
+};
 
 struct memtable_space {
     struct kv_skiplist list;
     _Atomic uint64_t entries;
+    _Atomic(const struct range_node *) ranges; /* newest first */
+    _Atomic(const struct range_index *) index;
+    _Atomic uint64_t n_ranges;
+    struct range_index *made; /* writer */
+    size_t tail;              /* writer: nodes in front of the index */
 };
 
 struct kv_memtable {
@@ -56,6 +76,12 @@ void kv_memtable_unref(struct kv_memtable *memtable)
 {
     if (!memtable || atomic_fetch_sub_explicit(&memtable->refs, 1, memory_order_acq_rel) != 1)
         return;
+    for (uint32_t i = 0; i < memtable->n_spaces; i++)
+        for (struct range_index *at = memtable->spaces[i].made, *next; at; at = next) {
+            next = at->made_before;
+            kv_ranges_unref(at->set);
+            kv_free(at);
+        }
     kv_arena_release(&memtable->arena);
     kv_free(memtable);
 }
@@ -75,6 +101,134 @@ kv_status kv_memtable_reserve(struct kv_memtable *memtable, size_t entries, size
     return KV_OK;
 }
 
+/* ---- range deletions
+ *
+ * The writer puts them in front of a list; past RANGES_TAIL of them it indexes the front, together with older
+ * indexes that are not much larger, so that there are a logarithmic number of sets and each range is copied a
+ * logarithmic number of times. Readers take the index first and the list second, so that the list's front lies
+ * at or in front of what the index covers: they walk from the one to the other. Without memory for an index the
+ * list in front of it is only longer. Indexes are not of the arena: its reserved room is for entries.
+ */
+
+static size_t ranges_gather(const struct range_node *from, const struct range_node *until,
+                            struct kv_range *out)
+{
+    size_t n = 0;
+    for (; from != until; from = from->older, n++)
+        if (out)
+            out[n] = from->range;
+    return n;
+}
+
+static void ranges_index(struct memtable_space *in)
+{
+    const struct range_node *newest = atomic_load_explicit(&in->ranges, memory_order_relaxed);
+    const struct range_index *older = atomic_load_explicit(&in->index, memory_order_relaxed);
+    size_t n = in->tail;
+    for (; older && kv_ranges_count(older->set) <= 2 * n; older = older->older)
+        n += kv_ranges_count(older->set);
+    struct kv_range *list = kv_alloc(n * sizeof *list);
+    struct range_index *index = kv_alloc(sizeof *index);
+    if (list && index) {
+        *index = (struct range_index){.newest = newest, .older = older, .made_before = in->made};
+        size_t found = ranges_gather(newest, older ? older->newest : NULL, list);
+        KV_ASSERT(found == n);
+        if (kv_ranges_new(list, n, &index->set) == KV_OK) {
+            in->made = index;
+            in->tail = 0;
+            atomic_store_explicit(&in->index, index, memory_order_release);
+            index = NULL;
+        }
+    }
+    kv_free(index);
+    kv_free(list);
+}
+
+static kv_status memtable_add_range(struct kv_memtable *memtable, struct memtable_space *in,
+                                    const struct kv_entry *entry)
+{
+    struct range_node *node =
+        kv_arena_alloc(&memtable->arena, sizeof *node + entry->key.len + entry->value.len);
+    if (!node)
+        return KV_NO_MEMORY;
+    uint8_t *keys = (uint8_t *)(node + 1);
+    memcpy(keys, entry->key.data, entry->key.len);
+    memcpy(keys + entry->key.len, entry->value.data, entry->value.len);
+    node->range = (struct kv_range){kv_slice_of(keys, entry->key.len),
+                                    kv_slice_of(keys + entry->key.len, entry->value.len), entry->version};
+    node->older = atomic_load_explicit(&in->ranges, memory_order_relaxed);
+    atomic_store_explicit(&in->ranges, node, memory_order_release);
+    atomic_fetch_add_explicit(&in->n_ranges, 1, memory_order_relaxed);
+    if (++in->tail >= RANGES_TAIL)
+        ranges_index(in);
+    return KV_OK;
+}
+
+struct ranges_seen {
+    const struct range_node *front;
+    const struct range_index *index;
+};
+static struct ranges_seen ranges_see(const struct memtable_space *in)
+{
+    struct ranges_seen seen;
+    seen.index = atomic_load_explicit(&in->index, memory_order_acquire);
+    seen.front = atomic_load_explicit(&in->ranges, memory_order_acquire);
+    return seen;
+}
+
+uint64_t kv_memtable_range_newest(struct kv_memtable *memtable, uint32_t space, kv_slice key,
+                                  uint64_t version_max)
+{
+    struct ranges_seen seen = ranges_see(&memtable->spaces[space]);
+    const struct range_node *until = seen.index ? seen.index->newest : NULL;
+    uint64_t best = 0;
+    for (const struct range_node *at = seen.front; at != until; at = at->older)
+        if (at->range.version > best && at->range.version <= version_max &&
+            kv_slice_compare(at->range.lower, key) <= 0 && kv_slice_compare(at->range.upper, key) > 0)
+            best = at->range.version;
+    for (const struct range_index *index = seen.index; index; index = index->older) {
+        uint64_t version = kv_ranges_newest(index->set, key, version_max);
+        best = version > best ? version : best;
+    }
+    return best;
+}
+
+bool kv_memtable_ranges_touch(struct kv_memtable *memtable, uint32_t space, kv_slice lower, kv_slice upper,
+                              uint64_t version)
+{
+    const struct memtable_space *in = &memtable->spaces[space];
+    for (const struct range_node *at = ranges_see(in).front; at; at = at->older)
+        if (at->range.version > version && kv_slice_compare(at->range.upper, lower) > 0 &&
+            (upper.len == 0 || kv_slice_compare(at->range.lower, upper) < 0))
+            return true;
+    return false;
+}
+
+kv_status kv_memtable_ranges(struct kv_memtable *memtable, uint32_t space, struct kv_buf *out)
+{
+    kv_status rc = KV_OK;
+    const struct range_node *at = ranges_see(&memtable->spaces[space]).front;
+    for (; at && rc == KV_OK; at = at->older)
+        rc = kv_buf_append(out, kv_slice_of(&at->range, sizeof at->range));
+    return rc;
+}
+
+uint64_t kv_memtable_range_count(const struct kv_memtable *memtable, uint32_t space)
+{
+    return atomic_load_explicit(&memtable->spaces[space].n_ranges, memory_order_relaxed);
+}
+
+/* ---- entries */
+
+static void memtable_count_version(struct kv_memtable *memtable, uint64_t version)
+{
+    uint64_t oldest = atomic_load_explicit(&memtable->version_oldest, memory_order_relaxed);
+    if (oldest == 0 || version < oldest)
+        atomic_store_explicit(&memtable->version_oldest, version, memory_order_relaxed);
+    if (version > atomic_load_explicit(&memtable->version_newest, memory_order_relaxed))
+        atomic_store_explicit(&memtable->version_newest, version, memory_order_relaxed);
+}
+
 kv_status kv_memtable_add(struct kv_memtable *memtable, uint32_t space, const struct kv_entry *entry)
 {
     KV_ASSERT(space < memtable->n_spaces);
@@ -82,20 +236,18 @@ kv_status kv_memtable_add(struct kv_memtable *memtable, uint32_t space, const st
     KV_ASSERT(entry->key.len > 0 && entry->key.len <= KV_KEY_LEN_MAX);
     KV_ASSERT(entry->value.len <= KV_VALUE_LEN_MAX);
     struct memtable_space *in = &memtable->spaces[space];
-    uint64_t newest = atomic_load_explicit(&memtable->version_newest, memory_order_relaxed);
-    if (entry->version < newest) /* said before the entry can be seen */
-        atomic_store_explicit(&memtable->unordered, true, memory_order_relaxed);
-    kv_status rc = kv_skiplist_insert(&in->list, &memtable->arena, entry);
+    bool range = entry->kind == KV_KIND_RANGE;
+    if (entry->version < atomic_load_explicit(&memtable->version_newest, memory_order_relaxed))
+        atomic_store_explicit(&memtable->unordered, true, memory_order_relaxed); /* before it can be seen */
+    kv_status rc = range ? memtable_add_range(memtable, in, entry)
+                         : kv_skiplist_insert(&in->list, &memtable->arena, entry);
     if (rc == KV_EXISTS)
         return KV_OK;
     if (rc < 0)
         return rc;
-    uint64_t oldest = atomic_load_explicit(&memtable->version_oldest, memory_order_relaxed);
-    if (oldest == 0 || entry->version < oldest)
-        atomic_store_explicit(&memtable->version_oldest, entry->version, memory_order_relaxed);
-    if (entry->version > newest)
-        atomic_store_explicit(&memtable->version_newest, entry->version, memory_order_relaxed);
-    atomic_fetch_add_explicit(&in->entries, 1, memory_order_relaxed);
+    memtable_count_version(memtable, entry->version);
+    if (!range)
+        atomic_fetch_add_explicit(&in->entries, 1, memory_order_relaxed);
     memtable_count_bytes(memtable);
     return KV_OK;
 }
@@ -156,7 +308,7 @@ uint64_t kv_memtable_entries_all(const struct kv_memtable *memtable)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < memtable->n_spaces; i++)
-        sum += kv_memtable_entries(memtable, i);
+        sum += kv_memtable_entries(memtable, i) + kv_memtable_range_count(memtable, i);
     return sum;
 }
 
@@ -216,6 +368,40 @@ static kv_status iter_next(struct kv_entry_iter *it)
     return iter_show(iter);
 }
 
+/* As iter_show, for a walk backward. */
+static kv_status iter_show_backward(struct memtable_iter *iter)
+{
+    struct kv_entry entry;
+    if (!iter->node)
+        return KV_END;
+    kv_skiplist_entry(iter->node, &entry);
+    if (kv_slice_compare(entry.key, kv_buf_slice(&iter->lower)) < 0) {
+        iter->node = NULL;
+        return KV_END;
+    }
+    return iter_show(iter);
+}
+
+static kv_status iter_seek_before(struct kv_entry_iter *it, kv_slice key, uint64_t version)
+{
+    struct memtable_iter *iter = KV_CONTAINER(it, struct memtable_iter, it);
+    kv_slice upper = kv_buf_slice(&iter->upper);
+    if (upper.len && (key.len == 0 || kv_slice_compare(key, upper) > 0)) {
+        key = upper;
+        version = KV_VERSION_MAX;
+    }
+    iter->node = kv_skiplist_before(iter->list, key, version);
+    return iter_show_backward(iter);
+}
+
+static kv_status iter_prev(struct kv_entry_iter *it)
+{
+    struct memtable_iter *iter = KV_CONTAINER(it, struct memtable_iter, it);
+    if (iter->node)
+        iter->node = kv_skiplist_before(iter->list, it->key, it->version);
+    return iter_show_backward(iter);
+}
+
 static void iter_close(struct kv_entry_iter *it)
 {
     struct memtable_iter *iter = KV_CONTAINER(it, struct memtable_iter, it);
@@ -228,7 +414,8 @@ static void iter_close(struct kv_entry_iter *it)
 kv_status kv_memtable_iter_open(struct kv_memtable *memtable, uint32_t space, kv_slice lower, kv_slice upper,
                                 struct kv_entry_iter **out)
 {
-    static const struct kv_entry_iter_ops ops = {iter_seek, iter_next, iter_close};
+    static const struct kv_entry_iter_ops ops = {iter_seek, iter_next, iter_seek_before, iter_prev,
+                                                 iter_close};
     KV_ASSERT(space < memtable->n_spaces);
     struct memtable_iter *iter = kv_zalloc(1, sizeof *iter);
     if (!iter)

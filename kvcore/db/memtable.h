@@ -11,6 +11,7 @@
 #ifndef KV_MEMTABLE_H
 #define KV_MEMTABLE_H
 
+#include "kvcore/base/buf.h"
 #include "kvcore/sst/entry.h"
 
 struct kv_memtable;
@@ -23,6 +24,18 @@ void kv_memtable_unref(struct kv_memtable *memtable); /* NULL is fine */
 KV_MUST kv_status kv_memtable_reserve(struct kv_memtable *memtable, size_t entries, size_t bytes);
 /* Copies. The same (key, version) twice (a log replayed twice) changes nothing and is KV_OK. */
 KV_MUST kv_status kv_memtable_add(struct kv_memtable *memtable, uint32_t space, const struct kv_entry *entry);
+
+/* An entry of KV_KIND_RANGE goes to a structure of its own and is not met by get and iterators: */
+
+/* The newest version at or below version_max of a range deletion that covers key; 0: none does. */
+uint64_t kv_memtable_range_newest(struct kv_memtable *memtable, uint32_t space, kv_slice key,
+                                  uint64_t version_max);
+/* Does a range deletion newer than version reach into [lower, upper)? upper empty: unbounded. */
+bool kv_memtable_ranges_touch(struct kv_memtable *memtable, uint32_t space, kv_slice lower, kv_slice upper,
+                              uint64_t version);
+/* Appends its range deletions (struct kv_range, slices good while the memtable is) to *out. */
+KV_MUST kv_status kv_memtable_ranges(struct kv_memtable *memtable, uint32_t space, struct kv_buf *out);
+uint64_t kv_memtable_range_count(const struct kv_memtable *memtable, uint32_t space);
 
 /* The newest entry at or below version, deletions included: KV_OK and *out (block stays NULL), or
  * KV_NOT_FOUND. */
@@ -46,7 +59,7 @@ kv_status kv_memtable_newer(struct kv_memtable *memtable, uint32_t space, uint64
 /* Any thread; values may be a moment old. */
 size_t kv_memtable_bytes(const struct kv_memtable *memtable); /* heap bytes */
 uint64_t kv_memtable_entries(const struct kv_memtable *memtable, uint32_t space);
-uint64_t kv_memtable_entries_all(const struct kv_memtable *memtable);
+uint64_t kv_memtable_entries_all(const struct kv_memtable *memtable); /* range deletions included */
 /* Versions of the entries it holds; oldest is 0 when it is empty: it has no floor. */
 uint64_t kv_memtable_version_oldest(const struct kv_memtable *memtable);
 uint64_t kv_memtable_version_newest(const struct kv_memtable *memtable);

@@ -1,5 +1,6 @@
 #include "kvcore/db/merge_iter.h"
 #include "kvcore/base/assert.h"
+#include "kvcore/base/buf.h"
 #include "kvcore/base/list.h"
 #include "kvcore/base/mem.h"
 
@@ -12,24 +13,29 @@ struct merge_source {
 
 struct merge_iter {
     struct kv_entry_iter it;
-    struct merge_source *heap; /* the first `live` are a heap, smallest first; behind them those that ended */
+    struct merge_source *heap; /* the first `live` are a heap, what comes next on top; behind them those that
+                                  ended */
     uint32_t n, live;
-    kv_status failed; /* KV_OK, or what every next answers until a seek */
+    bool backward;
+    kv_status failed;  /* KV_OK, or what every next answers until a seek */
+    struct kv_buf key; /* of the shown entry, while sources are moved to the other side of it */
 };
 
-static bool merge_less(const struct merge_source *a, const struct merge_source *b)
+/* Does a come before b on the way the merge goes? */
+static inline bool merge_less(const struct merge_iter *merge, const struct merge_source *a,
+                              const struct merge_source *b)
 {
     int c = kv_entry_compare(a->it->key, a->it->version, b->it->key, b->it->version);
-    return c ? c < 0 : a->age < b->age;
+    return c ? (c < 0) != merge->backward : a->age < b->age;
 }
 
 static void merge_sink(struct merge_iter *merge, uint32_t at)
 {
     struct merge_source moving = merge->heap[at];
     for (uint32_t child; (child = 2 * at + 1) < merge->live; at = child) {
-        if (child + 1 < merge->live && merge_less(&merge->heap[child + 1], &merge->heap[child]))
+        if (child + 1 < merge->live && merge_less(merge, &merge->heap[child + 1], &merge->heap[child]))
             child++;
-        if (!merge_less(&merge->heap[child], &moving))
+        if (!merge_less(merge, &merge->heap[child], &moving))
             break;
         merge->heap[at] = merge->heap[child];
     }
@@ -64,13 +70,16 @@ static kv_status merge_fail(struct merge_iter *merge, kv_status rc)
     return rc;
 }
 
-static kv_status merge_seek(struct kv_entry_iter *it, kv_slice key, uint64_t version)
+/* Puts every source at (key, version), or in front of it, and shows what comes first on the way. */
+static kv_status merge_place(struct merge_iter *merge, bool backward, kv_slice key, uint64_t version)
 {
-    struct merge_iter *merge = KV_CONTAINER(it, struct merge_iter, it);
     merge->failed = KV_OK;
+    merge->backward = backward;
     merge->live = merge->n;
     for (uint32_t i = 0; i < merge->live;) {
-        kv_status rc = kv_entry_iter_seek(merge->heap[i].it, key, version);
+        struct kv_entry_iter *it = merge->heap[i].it;
+        kv_status rc =
+            backward ? kv_entry_iter_seek_before(it, key, version) : kv_entry_iter_seek(it, key, version);
         if (rc < 0)
             return merge_fail(merge, rc);
         if (rc == KV_END)
@@ -83,10 +92,25 @@ static kv_status merge_seek(struct kv_entry_iter *it, kv_slice key, uint64_t ver
     return merge_show(merge);
 }
 
+static kv_status merge_seek(struct kv_entry_iter *it, kv_slice key, uint64_t version)
+{
+    return merge_place(KV_CONTAINER(it, struct merge_iter, it), false, key, version);
+}
+
+static kv_status merge_seek_before(struct kv_entry_iter *it, kv_slice key, uint64_t version)
+{
+    return merge_place(KV_CONTAINER(it, struct merge_iter, it), true, key, version);
+}
+
 /* Moves the top source on and restores the heap. */
+static kv_status merge_step(const struct merge_iter *merge, struct kv_entry_iter *it)
+{
+    return merge->backward ? kv_entry_iter_prev(it) : kv_entry_iter_next(it);
+}
+
 static kv_status merge_step_top(struct merge_iter *merge)
 {
-    kv_status rc = kv_entry_iter_next(merge->heap[0].it);
+    kv_status rc = merge_step(merge, merge->heap[0].it);
     if (rc < 0)
         return merge_fail(merge, rc);
     if (rc == KV_END)
@@ -113,9 +137,9 @@ static kv_status merge_skip_copies(struct merge_iter *merge)
 {
     while (merge_top_repeats(merge)) {
         uint32_t child = 1;
-        if (merge->live > 2 && merge_less(&merge->heap[2], &merge->heap[1]))
+        if (merge->live > 2 && merge_less(merge, &merge->heap[2], &merge->heap[1]))
             child = 2;
-        kv_status rc = kv_entry_iter_next(merge->heap[child].it);
+        kv_status rc = merge_step(merge, merge->heap[child].it);
         if (rc < 0)
             return merge_fail(merge, rc);
         if (rc == KV_END)
@@ -126,9 +150,8 @@ static kv_status merge_skip_copies(struct merge_iter *merge)
     return KV_OK;
 }
 
-static kv_status merge_next(struct kv_entry_iter *it)
+static kv_status merge_go(struct merge_iter *merge)
 {
-    struct merge_iter *merge = KV_CONTAINER(it, struct merge_iter, it);
     if (merge->failed < 0)
         return merge->failed;
     if (merge->live == 0)
@@ -139,16 +162,48 @@ static kv_status merge_next(struct kv_entry_iter *it)
     return rc < 0 ? rc : merge_show(merge);
 }
 
+/* The shown entry's key, where no source's move can touch it. */
+static kv_status merge_hold_key(struct merge_iter *merge)
+{
+    kv_buf_clear(&merge->key);
+    kv_status rc = kv_buf_append(&merge->key, merge->it.key);
+    return rc < 0 ? merge_fail(merge, rc) : rc;
+}
+
+static kv_status merge_next(struct kv_entry_iter *it)
+{
+    struct merge_iter *merge = KV_CONTAINER(it, struct merge_iter, it);
+    if (merge->backward && merge->failed == KV_OK) {
+        kv_status rc = merge_hold_key(merge);
+        if (rc == KV_OK)
+            rc = merge_place(merge, false, kv_buf_slice(&merge->key), it->version);
+        if (rc < 0)
+            return rc;
+    }
+    return merge_go(merge);
+}
+
+static kv_status merge_prev(struct kv_entry_iter *it)
+{
+    struct merge_iter *merge = KV_CONTAINER(it, struct merge_iter, it);
+    if (merge->backward || merge->failed < 0)
+        return merge_go(merge);
+    kv_status rc = merge_hold_key(merge);
+    return rc < 0 ? rc : merge_place(merge, true, kv_buf_slice(&merge->key), it->version);
+}
+
 static void merge_close(struct kv_entry_iter *it)
 {
     struct merge_iter *merge = KV_CONTAINER(it, struct merge_iter, it);
     for (uint32_t i = 0; i < merge->n; i++)
         kv_entry_iter_close(merge->heap[i].it);
+    kv_buf_release(&merge->key);
     kv_free(merge->heap);
     kv_free(merge);
 }
 
-static const struct kv_entry_iter_ops merge_ops = {merge_seek, merge_next, merge_close};
+static const struct kv_entry_iter_ops merge_ops = {merge_seek, merge_next, merge_seek_before, merge_prev,
+                                                   merge_close};
 
 kv_status kv_merge_iter_open(struct kv_entry_iter **sources, size_t n, struct kv_entry_iter **out)
 {
@@ -177,139 +232,10 @@ kv_status kv_merge_iter_open(struct kv_entry_iter **sources, size_t n, struct kv
     return KV_OK;
 }
 
-/* The only source left in a merge, standing on the entry the merge shows; NULL while there are several. */
-static struct kv_entry_iter *merge_sole(struct kv_entry_iter *it)
+struct kv_entry_iter *kv_merge_iter_sole(struct kv_entry_iter *it)
 {
     if (it->ops != &merge_ops)
         return it;
     struct merge_iter *merge = KV_CONTAINER(it, struct merge_iter, it);
     return merge->live == 1 && merge->failed == KV_OK ? merge->heap[0].it : NULL;
-}
-
-/* ---- what a reader sees */
-
-struct view_iter {
-    struct kv_iter it;
-    struct kv_entry_iter *source; /* owned */
-    struct kv_entry_iter *at;     /* the source, or the one source left in it */
-    uint64_t version;
-    struct kv_buf target;
-    struct kv_buf passed; /* the user key whose other versions are passed over */
-    void (*closed)(void *ctx);
-    void *closed_ctx;
-};
-
-static kv_status view_next_unique(struct kv_iter *it);
-static kv_status view_next_sole(struct kv_iter *it);
-static kv_status view_next(struct kv_iter *it);
-static kv_status view_seek(struct kv_iter *it, kv_slice target);
-static void view_close(struct kv_iter *it);
-
-/* One table of `next` for each way to walk; the view changes its ops as sources end. */
-static const struct kv_iter_ops view_ops = {view_seek, view_next, view_close};
-static const struct kv_iter_ops view_ops_sole = {view_seek, view_next_sole, view_close};
-static const struct kv_iter_ops view_ops_unique = {view_seek, view_next_unique, view_close};
-
-/* Once one source is left it is walked directly, and without looking at keys and versions if it promises that
- * there is nothing to hide. The view stands on an entry of that source then, so nothing of it has been passed
- * over unseen. */
-static void view_choose(struct view_iter *view)
-{
-    struct kv_entry_iter *sole = merge_sole(view->source);
-    if (!sole)
-        return;
-    view->at = sole;
-    view->it.ops =
-        sole->unique_puts && sole->version_max <= view->version ? &view_ops_unique : &view_ops_sole;
-}
-
-static inline kv_status view_show(struct view_iter *view)
-{
-    view->it.key = view->at->key;
-    view->it.value = view->at->value;
-    return KV_OK;
-}
-
-/* rc: of the step that brought `at` to where it stands. Goes on to the first entry that is to be seen. */
-static kv_status view_settle(struct view_iter *view, kv_status rc)
-{
-    for (; rc == KV_OK; rc = kv_entry_iter_next(view->at)) {
-        const struct kv_entry_iter *at = view->at;
-        if (at->version > view->version)
-            continue; /* too new; an older one may follow */
-        if (view->passed.len && kv_slice_equal(kv_buf_slice(&view->passed), at->key))
-            continue; /* a newer one of this key was shown or is a deletion */
-        kv_buf_clear(&view->passed);
-        rc = kv_buf_append(&view->passed, at->key);
-        if (rc < 0)
-            return rc;
-        if (at->kind == KV_KIND_PUT)
-            return view_show(view);
-    }
-    return rc;
-}
-
-static kv_status view_next_unique(struct kv_iter *it)
-{
-    struct view_iter *view = KV_CONTAINER(it, struct view_iter, it);
-    kv_status rc = kv_entry_iter_next(view->at);
-    return rc == KV_OK ? view_show(view) : rc;
-}
-
-static kv_status view_next_sole(struct kv_iter *it)
-{
-    struct view_iter *view = KV_CONTAINER(it, struct view_iter, it);
-    return view_settle(view, kv_entry_iter_next(view->at));
-}
-
-static kv_status view_next(struct kv_iter *it)
-{
-    struct view_iter *view = KV_CONTAINER(it, struct view_iter, it);
-    kv_status rc = view_settle(view, kv_entry_iter_next(view->at));
-    if (rc == KV_OK)
-        view_choose(view);
-    return rc;
-}
-
-static kv_status view_seek(struct kv_iter *it, kv_slice target)
-{
-    struct view_iter *view = KV_CONTAINER(it, struct view_iter, it);
-    /* A copy: the target may be a key this iterator lent, and the sources move one after another. */
-    kv_buf_clear(&view->target);
-    kv_status rc = kv_buf_append(&view->target, target);
-    if (rc < 0)
-        return rc;
-    kv_buf_clear(&view->passed);
-    view->at = view->source;
-    view->it.ops = &view_ops;
-    rc = view_settle(view, kv_entry_iter_seek(view->source, kv_buf_slice(&view->target), KV_VERSION_MAX));
-    if (rc == KV_OK)
-        view_choose(view);
-    return rc;
-}
-
-static void view_close(struct kv_iter *it)
-{
-    struct view_iter *view = KV_CONTAINER(it, struct view_iter, it);
-    kv_entry_iter_close(view->source);
-    if (view->closed)
-        view->closed(view->closed_ctx);
-    kv_buf_release(&view->target);
-    kv_buf_release(&view->passed);
-    kv_free(view);
-}
-
-kv_status kv_view_iter_open(struct kv_entry_iter *source, const struct kv_view_options *options,
-                            struct kv_iter **out)
-{
-    struct view_iter *view = kv_zalloc(1, sizeof *view);
-    if (!view)
-        return KV_NO_MEMORY;
-    view->it.ops = &view_ops;
-    view->source = view->at = source;
-    view->version = options->version;
-    view->closed = options->closed;
-    view->closed_ctx = options->closed_ctx;
-    *out = &view->it;
-    return KV_OK;
 }

@@ -201,6 +201,28 @@ out:
     return rc;
 }
 
+/* The range deletions that the manifest knows become those of the version. */
+static kv_status open_ranges(const struct kv_manifest_state *state, struct kv_version *version)
+{
+    struct kv_range *list = kv_alloc(state->n_ranges * sizeof *list);
+    kv_status rc = list ? KV_OK : KV_NO_MEMORY;
+    for (uint32_t space = 0; rc == KV_OK && space < version->n_spaces; space++) {
+        struct kv_ranges *set = NULL;
+        size_t n = 0;
+        for (size_t i = 0; i < state->n_ranges; i++) {
+            const struct kv_range_meta *range = state->ranges[i];
+            if (range->space == space)
+                list[n++] = (struct kv_range){range->lower, range->upper, range->version};
+        }
+        if (n > 0)
+            rc = kv_ranges_new(list, n, &set);
+        if (set)
+            kv_version_set_ranges(version, space, set);
+    }
+    kv_free(list);
+    return rc;
+}
+
 static kv_status open_tables(struct kv_db *db, struct kv_err *err)
 {
     const struct kv_manifest_state *state = &db->manifest.state;
@@ -217,6 +239,7 @@ static kv_status open_tables(struct kv_db *db, struct kv_err *err)
     KV_TRY(rc);
     struct kv_tree_change change = {.adds = adds, .n_adds = n};
     KV_TRY(kv_version_make(NULL, db->n_spaces, db->spaces, &change, &version, err));
+    KV_TRY(open_ranges(state, version));
     KV_TRY(kv_memtable_new(db->n_spaces, &memtable));
     KV_TRY(kv_view_first(version, memtable, &db->view));
     db->active = memtable;

@@ -31,6 +31,7 @@ static kv_status output_begin(struct kv_output *output, uint32_t space, kv_slice
                                              .codec = how->codec,
                                              .block_bytes = how->block_bytes,
                                              .no_filter = how->no_filter,
+                                             .ranges_applied = output->ranges_applied,
                                              .cut_len = cut.len};
     return kv_table_build_open(&options, &output->build, err);
 }

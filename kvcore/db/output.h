@@ -31,6 +31,7 @@ struct kv_output {
     struct kv_tree_add *adds; /* finished tables, opened */
     size_t n_adds, adds_capacity;
     uint64_t bytes;
+    uint64_t ranges_applied; /* set before the first add: the tables' property */
     bool keep;
 };
 void kv_output_init(struct kv_output *output, struct kv_db *db);

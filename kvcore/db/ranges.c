@@ -95,6 +95,11 @@ size_t kv_ranges_bytes(const struct kv_ranges *set)
     return set ? set->bytes : 0;
 }
 
+uint64_t kv_ranges_version_max(const struct kv_ranges *set)
+{
+    return set && set->n ? set->nodes[set->n / 2].version_max : 0;
+}
+
 const struct kv_range *kv_ranges_at(const struct kv_ranges *set, size_t i)
 {
     return &set->nodes[i].range;
@@ -102,21 +107,27 @@ const struct kv_range *kv_ranges_at(const struct kv_ranges *set, size_t i)
 
 /* What is asked for, and the best answer so far. */
 struct question {
-    kv_slice first, last; /* both to be covered */
+    kv_slice first, last; /* both to be covered; exclusive: all of [first, last) */
     uint64_t version_max, best;
+    bool exclusive;
 };
+
+static bool ranges_reach(const struct question *q, kv_slice upper)
+{
+    int c = kv_slice_compare(upper, q->last);
+    return c > 0 || (c == 0 && q->exclusive);
+}
 
 static void ranges_search(const struct kv_ranges *set, size_t low, size_t high, struct question *q)
 {
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         const struct ranges_node *node = &set->nodes[middle];
-        if (node->version_max <= q->best || kv_slice_compare(node->upper_max, q->last) <= 0)
+        if (node->version_max <= q->best || !ranges_reach(q, node->upper_max))
             return;
         if (kv_slice_compare(node->range.lower, q->first) <= 0) {
             uint64_t version = node->range.version;
-            if (version > q->best && version <= q->version_max &&
-                kv_slice_compare(node->range.upper, q->last) > 0)
+            if (version > q->best && version <= q->version_max && ranges_reach(q, node->range.upper))
                 q->best = version;
             ranges_search(set, middle + 1, high, q);
         }
@@ -127,7 +138,16 @@ static void ranges_search(const struct kv_ranges *set, size_t low, size_t high, 
 uint64_t kv_ranges_newest_over(const struct kv_ranges *set, kv_slice first, kv_slice last,
                                uint64_t version_max)
 {
-    struct question q = {first, last, version_max, 0};
+    struct question q = {first, last, version_max, 0, false};
+    if (set)
+        ranges_search(set, 0, set->n, &q);
+    return q.best;
+}
+
+uint64_t kv_ranges_newest_covering(const struct kv_ranges *set, kv_slice lower, kv_slice upper,
+                                   uint64_t version_max)
+{
+    struct question q = {lower, upper, version_max, 0, true};
     if (set)
         ranges_search(set, 0, set->n, &q);
     return q.best;

@@ -27,6 +27,7 @@ void kv_ranges_unref(struct kv_ranges *ranges); /* NULL is fine */
 
 size_t kv_ranges_count(const struct kv_ranges *ranges);                        /* NULL: 0 */
 size_t kv_ranges_bytes(const struct kv_ranges *ranges);                        /* of its keys; NULL: 0 */
+uint64_t kv_ranges_version_max(const struct kv_ranges *ranges);                /* NULL: 0 */
 const struct kv_range *kv_ranges_at(const struct kv_ranges *ranges, size_t i); /* by lower bound */
 
 /* The newest version at or below version_max of a range that covers key; 0: none does. ranges NULL: 0. */
@@ -34,6 +35,9 @@ uint64_t kv_ranges_newest(const struct kv_ranges *ranges, kv_slice key, uint64_t
 /* The same for ranges that cover all of [first, last], both keys included. */
 uint64_t kv_ranges_newest_over(const struct kv_ranges *ranges, kv_slice first, kv_slice last,
                                uint64_t version_max);
+/* The same for ranges that cover all of [lower, upper). */
+uint64_t kv_ranges_newest_covering(const struct kv_ranges *ranges, kv_slice lower, kv_slice upper,
+                                   uint64_t version_max);
 /* Does a range newer than version reach into [lower, upper)? upper empty: unbounded. */
 bool kv_ranges_touch(const struct kv_ranges *ranges, kv_slice lower, kv_slice upper, uint64_t version);
 

@@ -116,6 +116,16 @@ const struct kv_skipnode *kv_skiplist_seek(const struct kv_skiplist *list, kv_sl
     return skiplist_find(list, key, version, NULL);
 }
 
+const struct kv_skipnode *kv_skiplist_before(const struct kv_skiplist *list, kv_slice key, uint64_t version)
+{
+    struct kv_skipnode *at = list->head;
+    for (int level = atomic_load_explicit(&list->height, memory_order_relaxed) - 1; level >= 0; level--)
+        for (struct kv_skipnode *next;
+             (next = skipnode_next(at, level)) && (key.len == 0 || skipnode_before(next, key, version));)
+            at = next;
+    return at == list->head ? NULL : at;
+}
+
 const struct kv_skipnode *kv_skiplist_next(const struct kv_skipnode *node)
 {
     return skipnode_next(node, 0);

@@ -37,6 +37,8 @@ KV_MUST kv_status kv_skiplist_insert(struct kv_skiplist *list, struct kv_arena *
                                      const struct kv_entry *entry);
 /* The first node at or after (key, version); NULL when there is none. */
 const struct kv_skipnode *kv_skiplist_seek(const struct kv_skiplist *list, kv_slice key, uint64_t version);
+/* The last node before (key, version), key empty: of all; NULL when there is none. O(log n). */
+const struct kv_skipnode *kv_skiplist_before(const struct kv_skiplist *list, kv_slice key, uint64_t version);
 const struct kv_skipnode *kv_skiplist_next(const struct kv_skipnode *node);
 /* The node that was inserted before `node`; node NULL: the one inserted last. NULL: there is none. */
 const struct kv_skipnode *kv_skiplist_inserted(const struct kv_skiplist *list,

@@ -75,9 +75,9 @@ static kv_status concat_from(struct concat *c, size_t i, kv_slice key, uint64_t 
     return concat_take(c, rc);
 }
 
-static kv_status concat_seek(struct kv_entry_iter *it, kv_slice key, uint64_t version)
+/* The first part that may hold a key >= key. */
+static size_t concat_at(const struct concat *c, kv_slice key)
 {
-    struct concat *c = (struct concat *)it;
     size_t low = c->first, high = c->last;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
@@ -86,7 +86,48 @@ static kv_status concat_seek(struct kv_entry_iter *it, kv_slice key, uint64_t ve
         else
             high = middle;
     }
-    return concat_from(c, low, key, version);
+    return low;
+}
+
+static kv_status concat_seek(struct kv_entry_iter *it, kv_slice key, uint64_t version)
+{
+    struct concat *c = (struct concat *)it;
+    return concat_from(c, concat_at(c, key), key, version);
+}
+
+/* Part i backward from (key, version), then the ends of those in front of it. */
+static kv_status concat_from_back(struct concat *c, size_t i, kv_slice key, uint64_t version)
+{
+    kv_status rc = KV_END;
+    for (;; i--, key = (kv_slice){0}) {
+        rc = concat_open_part(c, i);
+        if (rc == KV_OK)
+            rc = kv_entry_iter_seek_before(c->part, key, version);
+        if (rc != KV_END || i == c->first)
+            break;
+    }
+    return concat_take(c, rc);
+}
+
+static kv_status concat_seek_before(struct kv_entry_iter *it, kv_slice key, uint64_t version)
+{
+    struct concat *c = (struct concat *)it;
+    if (c->first == c->last)
+        return KV_END;
+    size_t i = key.len ? concat_at(c, key) : c->last;
+    if (i == c->last)
+        return concat_from_back(c, i - 1, (kv_slice){0}, KV_VERSION_MAX);
+    return concat_from_back(c, i, key, version);
+}
+
+static kv_status concat_prev(struct kv_entry_iter *it)
+{
+    struct concat *c = (struct concat *)it;
+    c->part->run = c->it.run;
+    kv_status rc = kv_entry_iter_prev(c->part);
+    if (rc == KV_END && c->at > c->first)
+        return concat_from_back(c, c->at - 1, (kv_slice){0}, KV_VERSION_MAX);
+    return concat_take(c, rc);
 }
 
 static kv_status concat_next(struct kv_entry_iter *it)
@@ -108,7 +149,8 @@ static void concat_close(struct kv_entry_iter *it)
     kv_free(c);
 }
 
-static const struct kv_entry_iter_ops concat_ops = {concat_seek, concat_next, concat_close};
+static const struct kv_entry_iter_ops concat_ops = {concat_seek, concat_next, concat_seek_before, concat_prev,
+                                                    concat_close};
 
 static kv_status concat_open(struct kv_version *version, const struct kv_tree_iter_options *options,
                              struct concat **out)

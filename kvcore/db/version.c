@@ -173,12 +173,21 @@ kv_status kv_version_make(const struct kv_version *base, uint32_t n_spaces, cons
     for (uint32_t i = 0; i < n_spaces && rc == KV_OK; i++)
         rc = tree_make(&version->trees[i], base && i < base->n_spaces ? &base->trees[i] : NULL, i, &spaces[i],
                        change, err);
+    for (uint32_t i = 0; base && i < base->n_spaces; i++)
+        if (base->trees[i].ranges)
+            version->trees[i].ranges = kv_ranges_ref(base->trees[i].ranges);
     if (rc < 0) {
         kv_version_unref(version);
         return rc;
     }
     *out = version;
     return KV_OK;
+}
+
+void kv_version_set_ranges(struct kv_version *version, uint32_t space, struct kv_ranges *ranges)
+{
+    kv_ranges_unref(version->trees[space].ranges);
+    version->trees[space].ranges = ranges;
 }
 
 struct kv_version *kv_version_ref(struct kv_version *version)
@@ -198,6 +207,7 @@ void kv_version_unref(struct kv_version *version)
         kv_free(tree->items);
         kv_free(tree->runs);
         kv_free(tree->cuts);
+        kv_ranges_unref(tree->ranges);
     }
     kv_free(version);
 }

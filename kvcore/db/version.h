@@ -12,6 +12,7 @@
 #ifndef KV_DB_VERSION_H
 #define KV_DB_VERSION_H
 
+#include "kvcore/db/ranges.h"
 #include "kvcore/db/space.h"
 #include "kvcore/sst/table.h"
 
@@ -49,6 +50,7 @@ struct kv_tree {
     uint64_t bytes, entries, deletes;
     uint64_t version_max; /* of all its entries */
     struct kv_tree_level levels[KV_LEVELS_MAX];
+    struct kv_ranges *ranges; /* range deletions its tables are to be read through; NULL: none */
 };
 struct kv_version {
     _Atomic uint32_t refs;
@@ -80,6 +82,9 @@ struct kv_tree_change {
 KV_MUST kv_status kv_version_make(const struct kv_version *base, uint32_t n_spaces,
                                   const struct kv_space *spaces, const struct kv_tree_change *change,
                                   struct kv_version **out, struct kv_err *err);
+/* The range deletions of a space become these (NULL: none; the reference is taken over), before anybody else
+ * sees the version. A version made of a base has the base's. */
+void kv_version_set_ranges(struct kv_version *version, uint32_t space, struct kv_ranges *ranges);
 struct kv_version *kv_version_ref(struct kv_version *version);
 void kv_version_unref(struct kv_version *version); /* NULL is fine */
 

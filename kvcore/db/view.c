@@ -111,6 +111,28 @@ out:
     return rc;
 }
 
+/* ---- range deletions of a view */
+
+uint64_t kv_view_range_newest(const struct kv_view *view, uint32_t space, kv_slice key, uint64_t version_max)
+{
+    uint64_t best = kv_ranges_newest(view->version->trees[space].ranges, key, version_max);
+    for (size_t i = 0; i < view->n_mem; i++) {
+        if (kv_memtable_range_count(view->mem[i], space) == 0)
+            continue;
+        uint64_t version = kv_memtable_range_newest(view->mem[i], space, key, version_max);
+        best = version > best ? version : best;
+    }
+    return best;
+}
+
+bool kv_view_has_ranges(const struct kv_view *view, uint32_t space)
+{
+    for (size_t i = 0; i < view->n_mem; i++)
+        if (kv_memtable_range_count(view->mem[i], space) > 0)
+            return true;
+    return view->version->trees[space].ranges != NULL;
+}
+
 /* Every put below this sequence is in tables, `leaving` (may be NULL) counted as one. Commits above `visible`
  * may still be on their way into a memtable, so `visible` is read first. */
 uint64_t kv_db_log_floor(struct kv_db *db, const struct kv_memtable *leaving)
@@ -161,6 +183,7 @@ static kv_status change_commit(struct kv_db *db, struct kv_change *change, struc
 {
     struct kv_version *base = NULL, *version = NULL;
     struct kv_view *view = NULL;
+    struct kv_range_plan plan = {0};
     size_t reserved = 0;
     kv_status rc;
     KV_ASSERT(!db->recovering);
@@ -171,29 +194,35 @@ static kv_status change_commit(struct kv_db *db, struct kv_change *change, struc
         if (!kv_manifest_table(&db->manifest.state, change->moves[i].number))
             return kv_fail(err, KV_CONFLICT, 0, "table %06" PRIu64 " is gone already",
                            change->moves[i].number);
-    KV_TRY(kv_obsolete_reserve(db, change->n_drops));
-    reserved = change->n_drops;
     kv_mutex_lock(&db->view_mutex);
     base = kv_version_ref(db->view->version); /* only changed here, under manifest_mutex; views come and go */
     size_t n = db->view->n_mem;               /* and others may come meanwhile */
     kv_mutex_unlock(&db->view_mutex);
+    KV_TRY(kv_range_plan_begin(&plan, base, change->ranges, change->n_ranges, change->drops, change->n_drops,
+                               change->edit));
+    const uint64_t *drops = (const uint64_t *)(const void *)plan.drops.data;
+    size_t n_drops = plan.drops.len / sizeof *drops;
+    KV_TRY(kv_obsolete_reserve(db, n_drops));
+    reserved = n_drops;
     struct kv_tree_change tree = {.adds = change->adds,
                                   .n_adds = change->n_adds,
-                                  .drops = change->drops,
-                                  .n_drops = change->n_drops,
+                                  .drops = drops,
+                                  .n_drops = n_drops,
                                   .moves = change->moves,
                                   .n_moves = change->n_moves};
     KV_TRY(kv_version_make(base, db->n_spaces, db->spaces, &tree, &version, err));
+    KV_TRY(kv_range_plan_finish(&plan, version, kv_db_oldest_txn(db), change->edit));
     view = view_new(n > KV_MEMTABLES_MAX ? n : KV_MEMTABLES_MAX);
     rc = view ? KV_OK : KV_NO_MEMORY;
     if (rc < 0)
         goto out;
     edit_add_floors(db, change);
     KV_TRY(kv_manifest_commit(&db->manifest, change->edit, err));
-    for (size_t i = 0; i < change->n_drops; i++)
-        kv_obsolete_add(db, change->drops[i]);
+    for (size_t i = 0; i < n_drops; i++)
+        kv_obsolete_add(db, drops[i]);
     reserved = 0;
     kv_db_press(db, version);
+    KV_COUNT_BY(db, drops, plan.n_covered);
     kv_mutex_lock(&db->view_mutex);
     view_fill(view, version, NULL, db->view, change->flushed);
     *old = view_swap(db, view);
@@ -204,6 +233,7 @@ out:
         kv_fail(err, rc, 0, "out of memory changing the tree");
     kv_free(view); /* never filled */
     kv_obsolete_unreserve(db, reserved);
+    kv_range_plan_release(&plan);
     kv_version_unref(base);
     kv_version_unref(version);
     return rc;

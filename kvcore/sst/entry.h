@@ -95,6 +95,10 @@ struct kv_entry_iter_ops {
     kv_status (*seek)(struct kv_entry_iter *it, kv_slice key, uint64_t version);
     /* After KV_OK only, and only while run.left is 0: use kv_entry_iter_next. */
     kv_status (*next)(struct kv_entry_iter *it);
+    /* The last entry before (key, version); key empty: the last of all. KV_OK, KV_END or negative. key must
+     * not be one this iterator lent. */
+    kv_status (*seek_before)(struct kv_entry_iter *it, kv_slice key, uint64_t version);
+    kv_status (*prev)(struct kv_entry_iter *it); /* after KV_OK only, of whichever call */
     void (*close)(struct kv_entry_iter *it);
 };
 
@@ -151,6 +155,15 @@ static inline KV_MUST kv_status kv_entry_iter_next(struct kv_entry_iter *it)
         return KV_OK;
     }
     return it->ops->next(it);
+}
+static inline KV_MUST kv_status kv_entry_iter_seek_before(struct kv_entry_iter *it, kv_slice key,
+                                                          uint64_t version)
+{
+    return it->ops->seek_before(it, key, version);
+}
+static inline KV_MUST kv_status kv_entry_iter_prev(struct kv_entry_iter *it)
+{
+    return it->ops->prev(it);
 }
 static inline void kv_entry_iter_close(struct kv_entry_iter *it)
 {

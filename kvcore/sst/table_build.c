@@ -55,6 +55,7 @@ kv_status kv_table_build_open(const struct kv_table_build_options *options, stru
     build->no_filter = options->no_filter;
     build->cut_len = options->cut_len;
     build->properties.space = options->space;
+    build->properties.ranges_applied = options->ranges_applied;
     build->properties.version_min = UINT64_MAX;
     build->name = kv_dup_str(options->name);
     build->space_name = kv_dup_str(options->space_name);
@@ -364,6 +365,8 @@ static kv_status properties_encode(const struct kv_table_properties *properties,
     KV_TRY(properties_put_number(out, KV_TAG_DATA_BYTES, properties->data_bytes));
     if (properties->rich)
         KV_TRY(properties_put_number(out, KV_TAG_RICH, properties->rich));
+    if (properties->ranges_applied)
+        KV_TRY(properties_put_number(out, KV_TAG_RANGES_APPLIED, properties->ranges_applied));
     if (properties->expiring)
         KV_TRY(properties_put_expiry(out, properties));
 out:

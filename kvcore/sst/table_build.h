@@ -30,6 +30,7 @@ struct kv_table_build_options {
     enum kv_codec codec;
     uint32_t block_bytes; /* 0: 4096 */
     bool no_filter;
+    uint64_t ranges_applied; /* for properties.ranges_applied */
     size_t
         cut_len; /* length of the key prefix that every key of the table shares by the space's cut function */
 };
@@ -45,8 +46,9 @@ struct kv_table_properties {
     uint64_t version_min, version_max;
     uint64_t entries, deletes, keys; /* keys: distinct user keys */
     uint64_t raw_key_bytes, raw_value_bytes;
-    uint64_t data_blocks, data_bytes;              /* as stored */
-    uint64_t rich;                                 /* entries that are neither plain puts nor deletes */
+    uint64_t data_blocks, data_bytes; /* as stored */
+    uint64_t rich;                    /* entries that are neither plain puts nor deletes */
+    uint64_t ranges_applied;          /* no entry is covered by a range deletion up to this version */
     uint64_t expiring, expiry_min_s, expiry_max_s; /* entries that expire, and when (unix seconds) */
     uint64_t file_bytes;
 };

@@ -163,6 +163,113 @@ static kv_status iter_seek(struct kv_entry_iter *it, kv_slice key, uint64_t vers
     return rc;
 }
 
+/* ---- backward */
+
+/* To the block in front of the current one: KV_END when there is none. */
+static kv_status iter_step_block_back(struct table_iter *iter)
+{
+    if (iter->partition_at > 0) {
+        iter->partition_at--;
+        return KV_OK;
+    }
+    if (iter->table->levels == 1 || iter->top_at == 0)
+        return KV_END;
+    iter->top_at--;
+    kv_status rc = iter_load_partition(iter);
+    if (rc == KV_OK && iter->partition->n == 0)
+        return KV_END; /* never written */
+    if (rc == KV_OK)
+        iter->partition_at = iter->partition->n - 1;
+    return rc;
+}
+
+/* Takes the entry in front of number `at` of the current block, or the last one of the blocks before it. end:
+ * how many entries of the block lie below the upper bound. */
+static kv_status iter_take_before(struct table_iter *iter, uint32_t at, uint32_t end)
+{
+    kv_slice lower = kv_buf_slice(&iter->lower);
+    kv_status rc = KV_OK;
+    while (at == 0 && rc == KV_OK) {
+        rc = iter_step_block_back(iter);
+        if (rc == KV_OK)
+            rc = iter_load(iter, &end);
+        at = end;
+    }
+    if (rc == KV_OK)
+        rc = iter_enter(iter, at - 1, end);
+    if (rc == KV_OK && lower.len && kv_slice_compare(iter->it.key, lower) < 0)
+        rc = KV_END;
+    if (rc != KV_OK) {
+        iter->it.run.left = 0;
+        iter->last = true;
+        iter->at_last = rc;
+    }
+    return rc;
+}
+
+static kv_status iter_prev(struct kv_entry_iter *it)
+{
+    struct table_iter *iter = KV_CONTAINER(it, struct table_iter, it);
+    return iter_take_before(iter, it->run.index - 1, it->run.index + it->run.left);
+}
+
+/* Stands on the last block's end. */
+static kv_status iter_seek_end(struct table_iter *iter)
+{
+    if (iter->table->top->n == 0)
+        return KV_END;
+    if (iter->table->levels == 2) {
+        iter->top_at = iter->table->top->n - 1;
+        kv_status rc = iter_load_partition(iter);
+        if (rc < 0)
+            return rc;
+    }
+    if (iter_index(iter)->n == 0)
+        return KV_END; /* never written */
+    iter->partition_at = iter_index(iter)->n - 1;
+    return KV_OK;
+}
+
+static kv_status iter_seek_before_stored(struct table_iter *iter, kv_slice key, uint64_t version)
+{
+    uint32_t end = 0;
+    bool at_end = key.len == 0;
+    iter->it.run.left = 0;
+    iter->at_last = KV_END;
+    kv_status rc = at_end ? KV_END : iter_seek_index(iter, key, version);
+    if (rc == KV_END) {
+        at_end = true;
+        rc = iter_seek_end(iter);
+    }
+    if (rc == KV_OK)
+        rc = iter_load(iter, &end);
+    if (rc != KV_OK) {
+        iter->last = true;
+        iter->at_last = rc;
+        return rc;
+    }
+    uint32_t at = at_end ? end : kv_block_seek(iter->data, key, version);
+    return iter_take_before(iter, at < end ? at : end, end);
+}
+
+static kv_status iter_seek_before(struct kv_entry_iter *it, kv_slice key, uint64_t version)
+{
+    struct table_iter *iter = KV_CONTAINER(it, struct table_iter, it);
+    kv_slice upper = kv_buf_slice(&iter->upper);
+    if (upper.len && (key.len == 0 || kv_slice_compare(key, upper) > 0)) {
+        key = upper;
+        version = KV_VERSION_MAX;
+    }
+    /* Stored with version 0, every entry counts as the table's: one of the very key lies before the target if
+     * it is newer. */
+    if (iter->table->version && key.len && version < iter->table->version) {
+        kv_status rc = iter_seek(it, key, KV_VERSION_MAX);
+        if (rc < 0 || (rc == KV_OK && kv_slice_equal(it->key, key)))
+            return rc;
+    }
+    return iter_seek_before_stored(iter, key, iter->table->version ? KV_VERSION_MAX : version);
+}
+
 static void iter_close(struct kv_entry_iter *it)
 {
     struct table_iter *iter = KV_CONTAINER(it, struct table_iter, it);
@@ -177,7 +284,8 @@ static void iter_close(struct kv_entry_iter *it)
 kv_status kv_table_iter_open(struct kv_table *table, const struct kv_table_iter_options *options,
                              struct kv_entry_iter **out)
 {
-    static const struct kv_entry_iter_ops ops = {iter_seek, iter_next, iter_close};
+    static const struct kv_entry_iter_ops ops = {iter_seek, iter_next, iter_seek_before, iter_prev,
+                                                 iter_close};
     struct table_iter *iter = kv_alloc(sizeof *iter);
     if (!iter)
         return kv_fail(options->err, KV_NO_MEMORY, 0, "no memory to walk table %s", table->name);

@@ -184,7 +184,18 @@ static void iter_close(struct kv_iter *it)
     iter_free(iter);
 }
 
-static const struct kv_iter_ops iter_ops = {iter_seek, iter_next, iter_close};
+static kv_status iter_seek_before(struct kv_iter *it, kv_slice target)
+{
+    (void)it, (void)target;
+    return KV_UNSUPPORTED; /* a read-write transaction walks forward only */
+}
+
+static kv_status iter_prev(struct kv_iter *it)
+{
+    return iter_seek_before(it, (kv_slice){0});
+}
+
+static const struct kv_iter_ops iter_ops = {iter_seek, iter_next, iter_seek_before, iter_prev, iter_close};
 
 kv_status kv_txn_iter_open(struct kv_txn *txn, uint32_t space, kv_slice lower, kv_slice upper,
                            struct kv_iter **out)

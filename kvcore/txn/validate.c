@@ -114,6 +114,33 @@ static kv_status tree_check(const struct check *check, const struct kv_tree *tre
     return rc;
 }
 
+/* ---- range deletions */
+
+static kv_status ranges_check(const struct check *check, const struct kv_view *view)
+{
+    const struct kv_read_set *reads = check->reads;
+    const struct kv_ranges *tree = view->version->trees[check->id].ranges;
+    for (size_t i = 0; i < reads->n_ranges; i++) {
+        const struct kv_read_range *range = &reads->ranges[i];
+        bool touched =
+            range->space == check->space && kv_ranges_touch(tree, range->lower, range->upper, check->since);
+        for (size_t m = 0; m < view->n_mem && range->space == check->space && !touched; m++)
+            touched =
+                kv_memtable_ranges_touch(view->mem[m], check->id, range->lower, range->upper, check->since);
+        if (touched)
+            return conflict(check->err, check->space, range->lower, kv_db_visible(check->db));
+    }
+    for (size_t i = 0; i < reads->n_slots; i++) {
+        const struct kv_read_key *read = &reads->slots[i];
+        uint64_t version = read->key.data && read->space == check->space
+                               ? kv_view_range_newest(view, check->id, read->key, UINT64_MAX)
+                               : 0;
+        if (version > check->since)
+            return conflict(check->err, check->space, read->key, version);
+    }
+    return KV_OK;
+}
+
 kv_status kv_validate_view(struct kv_db *db, struct kv_view *view, const struct kv_read_set *reads,
                            uint64_t since, struct kv_err *err)
 {
@@ -126,6 +153,8 @@ kv_status kv_validate_view(struct kv_db *db, struct kv_view *view, const struct 
             rc = memtable_check(&check, view->mem[i]);
         if (rc == KV_OK)
             rc = tree_check(&check, &view->version->trees[check.id]);
+        if (rc == KV_OK && kv_view_has_ranges(view, check.id))
+            rc = ranges_check(&check, view);
     }
     return rc;
 }

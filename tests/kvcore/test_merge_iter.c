@@ -2,6 +2,7 @@
 #include "kvcore/base/list.h"
 #include "kvcore/base/mem.h"
 #include "kvcore/db/memtable.h"
+#include "kvcore/db/view_iter.h"
 #include "tests/support/sst_kit.h"
 
 #include <criterion/criterion.h>
@@ -44,6 +45,21 @@ static kv_status array_next(struct kv_entry_iter *it)
     iter->at++;
     return array_show(iter);
 }
+static kv_status array_before(struct array_iter *iter, size_t at)
+{
+    iter->at = at - 1;
+    return at == 0 ? KV_END : array_show(iter);
+}
+static kv_status array_seek_before(struct kv_entry_iter *it, kv_slice key, uint64_t version)
+{
+    struct array_iter *iter = KV_CONTAINER(it, struct array_iter, it);
+    return array_before(iter, key.len ? sst_model_seek(iter->data, key, version) : iter->data->n);
+}
+static kv_status array_prev(struct kv_entry_iter *it)
+{
+    struct array_iter *iter = KV_CONTAINER(it, struct array_iter, it);
+    return array_before(iter, iter->at);
+}
 static void array_close(struct kv_entry_iter *it)
 {
     struct array_iter *iter = KV_CONTAINER(it, struct array_iter, it);
@@ -53,7 +69,8 @@ static void array_close(struct kv_entry_iter *it)
 }
 static struct kv_entry_iter *array_open(const struct sst_data *data, int fail_in, int *closed)
 {
-    static const struct kv_entry_iter_ops ops = {array_seek, array_next, array_close};
+    static const struct kv_entry_iter_ops ops = {array_seek, array_next, array_seek_before, array_prev,
+                                                 array_close};
     struct array_iter *iter = calloc(1, sizeof *iter);
     iter->it.ops = &ops;
     iter->it.version_max = UINT64_MAX;
@@ -140,6 +157,61 @@ static void expect_view(struct kv_iter *it, kv_slice target, const struct sst_da
         rc = kv_iter_next(it);
     }
     cr_assert_eq(rc, KV_END);
+    rc = kv_iter_seek_before(it, target);
+    for (size_t i = target.len ? sst_model_seek(seen, target, KV_VERSION_MAX) : seen->n; i > 0; i--) {
+        cr_assert_eq(rc, KV_OK);
+        cr_assert(kv_slice_equal(it->key, seen->entries[i - 1].key), "%.*s, not %.*s", KV_ARG(it->key),
+                  KV_ARG(seen->entries[i - 1].key));
+        cr_assert(kv_slice_equal(it->value, seen->entries[i - 1].value));
+        rc = kv_iter_prev(it);
+    }
+    cr_assert_eq(rc, KV_END);
+}
+
+/* From somewhere, to and fro. */
+static void expect_zigzag(struct kv_iter *it, const struct sst_data *seen, struct kv_prng *prng)
+{
+    for (int round = 0; round < 8 && seen->n; round++) {
+        size_t at = (size_t)kv_prng_below(prng, seen->n);
+        kv_status rc = kv_iter_seek(it, seen->entries[at].key);
+        for (int step = 0; rc == KV_OK && step < 14; step++) {
+            cr_assert(kv_slice_equal(it->key, seen->entries[at].key), "%.*s, not %.*s", KV_ARG(it->key),
+                      KV_ARG(seen->entries[at].key));
+            cr_assert(kv_slice_equal(it->value, seen->entries[at].value));
+            cr_assert_eq(it->version, seen->entries[at].version);
+            bool forward = kv_prng_below(prng, 2) == 0;
+            rc = forward ? kv_iter_next(it) : kv_iter_prev(it);
+            cr_assert_eq(rc == KV_END, forward ? at + 1 == seen->n : at == 0);
+            at = forward ? at + 1 : at - 1;
+        }
+        cr_assert(rc >= 0);
+    }
+}
+
+/* Every visible version by itself, both ways. */
+static void expect_all_versions(struct kv_iter *it, const struct sst_data *all, uint64_t version)
+{
+    kv_status rc = kv_iter_seek(it, KV_STR(""));
+    for (size_t i = 0; i < all->n; i++) {
+        const struct kv_entry *e = &all->entries[i];
+        if (e->version > version)
+            continue;
+        cr_assert_eq(rc, KV_OK);
+        cr_assert(kv_slice_equal(it->key, e->key) && it->version == e->version);
+        cr_assert_eq(it->deleted, e->kind == KV_KIND_DELETE);
+        rc = kv_iter_next(it);
+    }
+    cr_assert_eq(rc, KV_END);
+    rc = kv_iter_seek_before(it, KV_STR(""));
+    for (size_t i = all->n; i > 0; i--) {
+        const struct kv_entry *e = &all->entries[i - 1];
+        if (e->version > version)
+            continue;
+        cr_assert_eq(rc, KV_OK);
+        cr_assert(kv_slice_equal(it->key, e->key) && it->version == e->version);
+        rc = kv_iter_prev(it);
+    }
+    cr_assert_eq(rc, KV_END);
 }
 
 static void count_closed(void *ctx)
@@ -169,14 +241,20 @@ Test(merge_iter, many_sources_read_as_one_sorted_array)
         uint64_t at = kv_prng_below(&prng, 8);
         struct kv_iter *view = NULL;
         int closed = 0;
-        struct kv_view_options options = {.version = at, .closed = count_closed, .closed_ctx = &closed};
+        struct kv_view_options options = {.version = at, .closed = count_closed, .ctx = &closed};
         cr_assert_eq(kv_view_iter_open(merge, &options, &view), KV_OK);
         visible(&all, at, &seen);
         expect_view(view, KV_STR(""), &seen);
         for (int i = 0; i < 10; i++)
             expect_view(view, sst_key_random(&all.arena, &prng, &shape), &seen);
+        expect_zigzag(view, &seen, &prng);
         kv_iter_close(view);
         cr_assert_eq(closed, 1);
+        merge = open_merge(&kit, parts, n);
+        options.all_versions = true;
+        cr_assert_eq(kv_view_iter_open(merge, &options, &view), KV_OK);
+        expect_all_versions(view, &all, at);
+        kv_iter_close(view);
         for (size_t i = 0; i < n; i++)
             free(parts[i].entries);
         free(seen.entries);

@@ -195,20 +195,57 @@ void sst_file_write(struct sst_kit *kit, const char *name, kv_slice bytes)
     kv_file_close(file);
 }
 
+static void expect_at(const struct kv_entry_iter *it, const struct sst_data *data, size_t i, uint64_t version)
+{
+    const struct kv_entry *e = &data->entries[i];
+    KV_ASSERT(kv_slice_equal(it->key, e->key));
+    KV_ASSERT(kv_slice_equal(it->value, e->value));
+    KV_ASSERT(it->version == (version ? version : e->version));
+    KV_ASSERT(it->kind == e->kind);
+}
+
+/* Backward over [from, to), all that the iterator has; then to and fro at random. */
+static void expect_zigzag(struct kv_entry_iter *it, const struct sst_data *data, size_t from, size_t to,
+                          uint64_t version)
+{
+    struct kv_prng prng;
+    kv_status rc = kv_entry_iter_seek_before(it, (kv_slice){0}, KV_VERSION_MAX);
+    for (size_t i = to; i > from; i--) {
+        KV_ASSERT(rc == KV_OK);
+        expect_at(it, data, i - 1, version);
+        rc = kv_entry_iter_prev(it);
+    }
+    KV_ASSERT(rc == KV_END);
+    kv_prng_init(&prng, to + from);
+    for (int round = 0; round < 20 && from < to; round++) {
+        size_t at = from + (size_t)kv_prng_below(&prng, to - from);
+        const struct kv_entry *e = &data->entries[at];
+        uint64_t asked = version ? version : e->version;
+        rc = round % 2 ? kv_entry_iter_seek(it, e->key, asked) : kv_entry_iter_seek_before(it, e->key, asked);
+        KV_ASSERT((rc == KV_END) == (round % 2 == 0 && at == from));
+        at -= round % 2 == 0;
+        for (int step = 0; rc == KV_OK && step < 12; step++) {
+            expect_at(it, data, at, version);
+            bool forward = kv_prng_below(&prng, 2) == 0;
+            rc = forward ? kv_entry_iter_next(it) : kv_entry_iter_prev(it);
+            KV_ASSERT((rc == KV_END) == (forward ? at + 1 == to : at == from));
+            at = forward ? at + 1 : at - 1;
+        }
+    }
+}
+
 void sst_expect_walk(struct kv_entry_iter *it, kv_slice key, uint64_t seek_version,
                      const struct sst_data *data, size_t from, size_t to, uint64_t version)
 {
     kv_status rc = kv_entry_iter_seek(it, key, seek_version);
     for (size_t i = from; i < to; i++) {
-        const struct kv_entry *e = &data->entries[i];
         KV_ASSERT(rc == KV_OK);
-        KV_ASSERT(kv_slice_equal(it->key, e->key));
-        KV_ASSERT(kv_slice_equal(it->value, e->value));
-        KV_ASSERT(it->version == (version ? version : e->version));
-        KV_ASSERT(it->kind == e->kind);
+        expect_at(it, data, i, version);
         rc = kv_entry_iter_next(it);
     }
     KV_ASSERT(rc == KV_END);
+    if (key.len == 0)
+        expect_zigzag(it, data, from, to, version);
 }
 
 static uint64_t malloc_left; /* 0: off */

@@ -72,7 +72,7 @@ void sst_file_read(struct sst_kit *kit, const char *name, struct kv_buf *out);
 void sst_file_write(struct sst_kit *kit, const char *name, kv_slice bytes);
 
 /* Walks it from seek (key, version) to its end and compares with the entries [from, to); version: nonzero, of
- * every entry. */
+ * every entry. With an empty key they are all it has: it is walked backward and to and fro as well. */
 void sst_expect_walk(struct kv_entry_iter *it, kv_slice key, uint64_t seek_version,
                      const struct sst_data *data, size_t from, size_t to, uint64_t version);
 
