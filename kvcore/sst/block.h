@@ -5,7 +5,8 @@
  * A stored block is payload, codec, inflated length and a crc32c over (file uid, offset, all of it); in an encrypted
  * file all of it is sealed by the file's cipher, whose tag takes the place of the crc. Inflated it is a run of entries in order; every KV_RUN_GROUP'th has its full key, the others share a prefix with the
  * full key of their group. So each entry can be decoded by itself: kv_block_open checks every entry once and
- * notes its offset, and a search is a binary search over those offsets.
+ * notes its offset and four telling bytes of its key (a hint): a search is a binary search over the hints, which lie side
+ * by side, and looks at entries only where hints are the same.
  * Threads    a kv_block never changes after kv_block_open: any. A kv_block_build belongs to one.
  * Ownership  a kv_block is counted; slices of it are good while a reference is held.
  * Failure    KV_CORRUPT: the bytes break a rule of the format; KV_TOO_NEW: a codec or kind of a newer
@@ -23,15 +24,21 @@
 
 struct kv_cache_slot;
 
+enum { KV_BLOCK_PREFIX_INLINE = 32 };
+
+/* One piece of memory besides the payload, so that a search touches few lines of it, and those one behind another. */
 struct kv_block {
     struct kv_cache_slot *slot; /* holds the count while the block is cached; NULL: refs does */
     _Atomic uint32_t refs;
     uint32_t n; /* entries; 0 for a block of plain bytes (a filter) */
     uint64_t base_version;
-    size_t charge;     /* heap bytes, for the cache */
-    kv_slice bytes;    /* the inflated payload */
-    uint32_t *offsets; /* of each entry in bytes; n of them */
-    uint32_t key_len_max;
+    size_t charge;  /* heap bytes, for the cache */
+    kv_slice bytes; /* the inflated payload */
+    uint32_t key_len_max, prefix_len;
+    const uint8_t *prefix; /* what all keys begin with: a copy in prefix_copy if it fits, else in bytes */
+    uint8_t prefix_copy[KV_BLOCK_PREFIX_INLINE];
+    uint32_t places
+        []; /* n hints: of each key the bytes behind the prefix; then n offsets of the entries in bytes */
 };
 
 /* Where a stored block is: len counts the payload and its trailer. */
@@ -49,8 +56,19 @@ KV_MUST kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, s
 struct kv_block *kv_block_ref(struct kv_block *block);
 void kv_block_unref(struct kv_block *block); /* NULL is fine */
 
+/* Asks for the lines of memory that a search will want first, all at once. */
+static inline void kv_block_prefetch(const struct kv_block *block)
+{
+    const char *at = (const char *)block;
+    for (int line = 0; line < 4; line++)
+        __builtin_prefetch(at + (size_t)64 * (size_t)line);
+}
+
 /* Index of the first entry at or after (key, version); block->n when there is none. */
 uint32_t kv_block_seek(const struct kv_block *block, kv_slice key, uint64_t version);
+/* The newest entry of key at or below version. out->key is the caller's. */
+bool kv_block_get(const struct kv_block *block, kv_slice key, uint64_t version, struct kv_entry *out);
+kv_slice kv_block_value(const struct kv_block *block, uint32_t i);
 /* Decodes entry i: the key into key_buf (block->key_len_max bytes of room) unless it lies whole in the block.
  */
 void kv_block_entry(const struct kv_block *block, uint32_t i, uint8_t *key_buf, struct kv_entry *out);

@@ -131,6 +131,7 @@ static inline struct kv_block *cache_slot_take(struct kv_cache_slot *slot, uint6
 {
     uint32_t before = atomic_fetch_add_explicit(&slot->meta, 1, memory_order_acquire);
     if (KV_LIKELY((before & CACHE_VISIBLE) && slot->id == id && slot->offset == offset)) {
+        kv_block_prefetch(slot->block);
         if (!atomic_load_explicit(&slot->used, memory_order_relaxed))
             atomic_store_explicit(&slot->used, 1, memory_order_relaxed);
         return slot->block;

@@ -63,16 +63,21 @@ kv_status kv_table_block(struct kv_table *table, struct kv_block_handle handle, 
     return table_block(table, handle, true, fill, out, err);
 }
 
+static kv_status table_take_entry_handle(const struct kv_table *table, kv_slice value,
+                                         struct kv_block_handle *out, struct kv_err *err)
+{
+    *out = (struct kv_block_handle){0, 0};
+    if (kv_take_varint(&value, &out->offset) < 0 || kv_take_varint(&value, &out->len) < 0 || value.len)
+        return kv_table_damaged(table, KV_CORRUPT, table->top_handle.offset, "a bad index entry", err);
+    return KV_OK;
+}
+
 kv_status kv_table_handle(const struct kv_table *table, const struct kv_block *index, uint32_t i,
                           struct kv_entry *separator, uint8_t key_buf[KV_KEY_LEN_MAX],
                           struct kv_block_handle *out, struct kv_err *err)
 {
-    *out = (struct kv_block_handle){0, 0};
     kv_block_entry(index, i, key_buf, separator);
-    kv_slice value = separator->value;
-    if (kv_take_varint(&value, &out->offset) < 0 || kv_take_varint(&value, &out->len) < 0 || value.len)
-        return kv_table_damaged(table, KV_CORRUPT, table->top_handle.offset, "a bad index entry", err);
-    return KV_OK;
+    return table_take_entry_handle(table, separator->value, out, err);
 }
 
 /* The filter's bytes; *held (may come back NULL) is unreferenced by the caller. */
@@ -403,26 +408,19 @@ static kv_status get_passes_filter(struct kv_table *table, kv_slice key, struct 
 static kv_status get_descend(struct kv_table *table, const struct kv_block *index, kv_slice key,
                              uint64_t version, struct kv_block **out, struct kv_err *err)
 {
-    uint8_t key_buf[KV_KEY_LEN_MAX];
-    struct kv_entry separator;
     struct kv_block_handle handle;
     uint32_t i = kv_block_seek(index, key, version);
     if (i == index->n)
         return KV_NOT_FOUND;
-    kv_status rc = kv_table_handle(table, index, i, &separator, key_buf, &handle, err);
+    kv_status rc = table_take_entry_handle(table, kv_block_value(index, i), &handle, err);
     return rc < 0 ? rc : kv_table_block(table, handle, true, out, err);
 }
 
 static kv_status get_from_block(struct kv_table *table, struct kv_block *block, kv_slice key,
                                 uint64_t version, struct kv_found *out)
 {
-    uint8_t key_buf[KV_KEY_LEN_MAX];
     struct kv_entry entry;
-    uint32_t i = kv_block_seek(block, key, version);
-    if (i == block->n)
-        return KV_NOT_FOUND;
-    kv_block_entry(block, i, key_buf, &entry);
-    if (!kv_slice_equal(entry.key, key))
+    if (!kv_block_get(block, key, version, &entry))
         return KV_NOT_FOUND;
     *out = (struct kv_found){.version = table->version ? table->version : entry.version,
                              .kind = entry.kind,

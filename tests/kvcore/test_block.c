@@ -72,27 +72,73 @@ Test(block, entries_come_back_under_every_codec)
     }
 }
 
-Test(block, seek_finds_what_a_linear_search_finds)
+/* Behind a shared prefix; and of the letters a, b, c the bytes 0, 7f and ff, so that hints meet their limits. The order
+ * of keys stays. */
+static kv_slice reshape(struct kv_arena *arena, kv_slice key, size_t prefix_len, bool extreme)
 {
-    const struct sst_shape shape = {.versions = 4, .key_len_max = 6, .alphabet = 2};
+    static const uint8_t bytes[3] = {0, 0x7f, 0xff};
+    uint8_t *out = kv_arena_alloc(arena, prefix_len + key.len);
+    cr_assert_not_null(out);
+    memset(out, 'p', prefix_len);
+    for (size_t i = 0; i < key.len; i++)
+        out[prefix_len + i] = extreme ? bytes[key.data[i] - 'a'] : key.data[i];
+    return kv_slice_of(out, prefix_len + key.len);
+}
+
+static void expect_found(const struct kv_block *block, const struct sst_data *data, kv_slice key,
+                         uint64_t version)
+{
+    struct kv_entry got;
+    const struct kv_entry *wanted = sst_model_get(data, key, version);
+    cr_assert_eq(kv_block_seek(block, key, version), sst_model_seek(data, key, version));
+    bool found = kv_block_get(block, key, version, &got);
+    cr_assert_eq(found, wanted != NULL);
+    if (wanted) {
+        cr_assert(got.version == wanted->version && got.kind == wanted->kind);
+        cr_assert(kv_slice_equal(got.value, wanted->value));
+    }
+}
+
+static void expect_seeks(const struct sst_shape *shape, size_t n, size_t prefix_len, bool extreme)
+{
     struct sst_data data;
     struct kv_buf stored = {0};
     struct kv_block *block = NULL;
     struct kv_prng prng;
     kv_prng_init(&prng, 5);
-    sst_data_random(&data, 1, 200, &shape);
+    sst_data_random(&data, n, n, shape);
+    for (size_t i = 0; i < data.n; i++)
+        data.entries[i].key = reshape(&data.arena, data.entries[i].key, prefix_len, extreme);
     store(&data, KV_CODEC_PLAIN, &stored);
     cr_assert_eq(open_copy(kv_buf_slice(&stored), &block), KV_OK);
-    for (int i = 0; i < 5000; i++) {
-        kv_slice key = sst_key_random(&data.arena, &prng, &shape);
+    for (int i = 0; i < 2000; i++) {
+        kv_slice key = reshape(&data.arena, sst_key_random(&data.arena, &prng, shape), prefix_len, extreme);
         uint64_t version = i % 7 ? kv_prng_below(&prng, 6) : KV_VERSION_MAX;
-        cr_assert_eq(kv_block_seek(block, key, version), sst_model_seek(&data, key, version));
+        expect_found(block, &data, key, version);
+        if (i % 5 == 0) /* before, inside and behind the shared prefix */
+            expect_found(block, &data, kv_slice_of("pppppppppq", (size_t)(1 + i / 5 % 10)), version);
     }
+    for (size_t i = 0; i < data.n; i++)
+        expect_found(block, &data, data.entries[i].key, data.entries[i].version);
     cr_assert_eq(kv_block_seek(block, KV_STR(""), 0), 0);
-    cr_assert_eq(kv_block_seek(block, KV_STR("zzz"), 0), block->n);
+    cr_assert_eq(kv_block_seek(block, KV_STR("zzz"), 0), sst_model_seek(&data, KV_STR("zzz"), 0));
     kv_block_unref(block);
     kv_buf_release(&stored);
     sst_data_release(&data);
+}
+
+Test(block, seek_finds_what_a_linear_search_finds)
+{
+    const struct sst_shape shapes[] = {{.versions = 4, .key_len_max = 6, .alphabet = 2},
+                                       {.versions = 4, .key_len_max = 12, .alphabet = 3, .deletes = true},
+                                       {.key_len_max = 9, .alphabet = 1},
+                                       {.key_len_max = 3, .alphabet = 3}};
+    for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++)
+        for (size_t n = 1; n <= 200; n += n < 4 ? 1 : 39)
+            for (size_t prefix_len = 0; prefix_len <= 9; prefix_len += 3) {
+                expect_seeks(&shapes[s], n, prefix_len, false);
+                expect_seeks(&shapes[s], n, prefix_len, true);
+            }
 }
 
 Test(block, any_flipped_bit_and_any_cut_is_damage)
