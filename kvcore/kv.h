@@ -526,4 +526,107 @@ KV_API KV_MUST kv_status kv_check(struct kv_env *env, const char *path,
                                   void (*each)(void *ctx, kv_status severity, const char *line), void *ctx,
                                   struct kv_err *err);
 
+/* ---- backup, restore: kvcore/docs/backup.md */
+
+/* Where bytes go to, front to back. A negative answer ends what was under way, which returns it. */
+struct kv_sink {
+    kv_status (*write)(void *ctx, kv_slice bytes, struct kv_err *err);
+    void *ctx;
+};
+/* Where they come from: up to len bytes into `into`; *got 0 at the end. */
+struct kv_source {
+    kv_status (*read)(void *ctx, uint8_t *into, size_t len, size_t *got, struct kv_err *err);
+    void *ctx;
+};
+/* Encrypts what is written to an archive or repository, on top of whatever the database's files are. Called by one thread at a
+ * time. */
+struct kv_archive_cipher {
+    void *ctx;
+    /* Appends the sealed form of plain to *out; place is authenticated with it and not stored. No place comes twice. */
+    kv_status (*seal)(void *ctx, kv_slice place, kv_slice plain, struct kv_buf *out);
+    /* Appends what was sealed. KV_CORRUPT: that place, with this key, was never sealed so. */
+    kv_status (*open)(void *ctx, kv_slice place, kv_slice sealed, struct kv_buf *out);
+};
+struct kv_progress {
+    uint64_t files_done, files, bytes_done, bytes;
+};
+/* A negative answer cancels, and is returned. */
+typedef kv_status (*kv_progress_fn)(void *ctx, const struct kv_progress *progress);
+
+/* A directory that holds the backups of one database: every file once, whoever of them needs it. */
+struct kv_repository {
+    const char *path;
+    struct kv_vfs *vfs;                     /* NULL: the environment's */
+    const struct kv_archive_cipher *cipher; /* NULL: none */
+};
+
+struct kv_backup_info {
+    uint64_t number;                   /* in its repository, from 1; 0: an archive */
+    int64_t time_ms;                   /* unix, when it was taken */
+    uint64_t version;                  /* of the newest commit in it */
+    uint64_t files, bytes;             /* of the database */
+    uint64_t added_files, added_bytes; /* what had to be stored for it */
+    uint8_t uuid[16];
+};
+
+/* One of repository and archive. */
+struct kv_backup_options {
+    const struct kv_repository *repository; /* made when missing; copies only the files it lacks */
+    const struct kv_sink *archive;          /* one stream of everything; cipher: `cipher` */
+    const struct kv_archive_cipher *cipher;
+    /* Archives: only files that are not in the archive this receipt is of, nor in those below it. Empty: everything. */
+    kv_slice base;
+    struct kv_buf *receipt; /* archives: what the next one takes as its base is appended. May be NULL */
+    enum kv_compression
+        compression; /* of files on the way; a piece that saves less than an eighth is stored plain */
+    uint32_t keep;   /* repositories: afterwards the oldest are removed until so many are left. 0: all stay */
+    kv_progress_fn progress; /* may be NULL; on this thread */
+    void *progress_ctx;
+};
+/*
+ * A backup of the database as it is now: every file of a pinned moment, each checked while it is copied, and everything answered before
+ * it began. Writers are not stopped. A repository has the new backup once this returns KV_OK (or, after a crash, not at all); older
+ * ones are untouched whatever happens. The database may be open read-only.
+ * KV_CORRUPT: a file of the database is damaged (nothing damaged is ever copied), or the repository is; KV_INVALID: the directory holds
+ * something else, or another database's backups; KV_BUSY: another process uses it; KV_NO_SPACE.
+ */
+KV_API KV_MUST kv_status kv_backup(struct kv_db *db, const struct kv_backup_options *options,
+                                   struct kv_backup_info *info, struct kv_err *err);
+
+/* One of repository and archives. */
+struct kv_restore_options {
+    const struct kv_repository *repository;
+    uint64_t number; /* in the repository. 0: the newest */
+    const struct kv_source
+        *archives; /* the full one first, then those that build upon it; the last is what is restored */
+    size_t n_archives;
+    const struct kv_archive_cipher *cipher; /* of archives */
+    kv_progress_fn progress;                /* may be NULL; on this thread */
+    void *progress_ctx;
+};
+/*
+ * Makes a backup a database in the directory path, which must be missing or empty (KV_EXISTS): to replace a database, restore beside it
+ * and swap the directories while it is closed. Everything is verified on the way; the database is there once this returns KV_OK, and
+ * after a failure the directory is empty again. It keeps its uuid (see kvcore/docs/backup.md for what that means with two of them
+ * alive) and gets a new owner epoch. An encrypted database's backup needs no key here, only when it is opened. info may be NULL.
+ */
+KV_API KV_MUST kv_status kv_restore(struct kv_env *env, const char *path,
+                                    const struct kv_restore_options *options, struct kv_backup_info *info,
+                                    struct kv_err *err);
+/* Reads a backup whole and checks every sum; number 0: all of the repository. each (may be NULL) gets a line per file and finding.
+ * KV_OK: sound. KV_CORRUPT: findings. */
+KV_API KV_MUST kv_status kv_backup_verify(struct kv_env *env, const struct kv_restore_options *options,
+                                          void (*each)(void *ctx, kv_status severity, const char *line),
+                                          void *ctx, struct kv_err *err);
+/* Oldest first. */
+KV_API KV_MUST kv_status kv_backup_list(struct kv_env *env, const struct kv_repository *repository,
+                                        void (*each)(void *ctx, const struct kv_backup_info *info), void *ctx,
+                                        struct kv_err *err);
+/* The backup and the files only it needs. KV_MISSING: there is none of that number. */
+KV_API KV_MUST kv_status kv_backup_remove(struct kv_env *env, const struct kv_repository *repository,
+                                          uint64_t number, struct kv_err *err);
+/* Removes the oldest until n are left; n at least 1. */
+KV_API KV_MUST kv_status kv_backup_keep(struct kv_env *env, const struct kv_repository *repository,
+                                        uint32_t n, struct kv_err *err);
+
 #endif

@@ -26,7 +26,7 @@ enum kv_file_kind {
     KV_FILE_TABLE = 3,
     KV_FILE_VLOG = 4,   /* taken, not yet written */
     KV_FILE_KEYS = 5,   /* taken, not yet written */
-    KV_FILE_BACKUP = 6, /* taken, not yet written */
+    KV_FILE_BACKUP = 6,
 };
 
 struct kv_file_header {

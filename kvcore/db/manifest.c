@@ -545,8 +545,8 @@ kv_status kv_manifest_rekey(struct kv_manifest *manifest, const uint8_t master[K
 }
 
 /* Keys wrapped by the master key of the moment, header, snapshot. */
-static kv_status build_copy(struct kv_clock *clock, struct kv_keyring *keys,
-                            const struct kv_manifest_state *state, struct kv_buf *bytes)
+kv_status kv_manifest_build_copy(struct kv_clock *clock, struct kv_keyring *keys,
+                                 const struct kv_manifest_state *state, struct kv_buf *bytes)
 {
     struct kv_edit snapshot = {0};
     struct kv_file_header header;
@@ -580,7 +580,7 @@ kv_status kv_manifest_write_copy(struct kv_dir *target, struct kv_clock *clock, 
     struct kv_file *file = NULL;
     char name[32];
     kv_status rc;
-    KV_TRY(build_copy(clock, keys, state, &bytes));
+    KV_TRY(kv_manifest_build_copy(clock, keys, state, &bytes));
     kv_file_name(name, file_number, KV_NAME_MANIFEST);
     KV_TRY(write_file(target, name, kv_buf_slice(&bytes), &file, err));
     KV_TRY(target->ops->publish(target, kv_slice_str(name), 0, err));

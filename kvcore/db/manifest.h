@@ -184,8 +184,11 @@ KV_MUST kv_status kv_manifest_rekey(struct kv_manifest *manifest, const uint8_t 
 KV_MUST kv_status kv_manifest_commit(struct kv_manifest *manifest, struct kv_edit *edit, struct kv_err *err);
 /* A file number never used before in this database. Any thread. */
 uint64_t kv_manifest_take_number(struct kv_manifest *manifest);
-/* Writes state, the description of a copy of the database, into target and publishes it there: the last thing
- * of a checkpoint. keys: of the database, NULL when it is not encrypted; the copy has the master key of this moment. */
+/* Appends the whole of a manifest file that says state, the description of a copy of the database. keys: of the database, NULL
+ * when it is not encrypted; the copy has the master key of this moment. */
+KV_MUST kv_status kv_manifest_build_copy(struct kv_clock *clock, struct kv_keyring *keys,
+                                         const struct kv_manifest_state *state, struct kv_buf *bytes);
+/* Writes such a file into target and publishes it there: the last thing of a checkpoint. */
 KV_MUST kv_status kv_manifest_write_copy(struct kv_dir *target, struct kv_clock *clock,
                                          struct kv_keyring *keys, const struct kv_manifest_state *state,
                                          uint64_t file_number, struct kv_err *err);

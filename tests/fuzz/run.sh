@@ -6,7 +6,7 @@ only=$1
 seconds=$2
 out=build/fuzz
 mkdir -p $out
-src=$(ls kvcore/base/*.c kvcore/os/*.c kvcore/sst/*.c kvcore/db/*.c tsdb/*.c tsdb/*/*.c http/*.c http/*/*.c 2>/dev/null)
+src=$(ls kvcore/*/*.c tsdb/*.c tsdb/*/*.c http/*.c http/*/*.c 2>/dev/null)
 flags="-std=c11 -I. -D_GNU_SOURCE -DKV_DEBUG -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -pthread -Wno-everything"
 for c in $src; do
     o=$out/$(echo "$c" | tr / _).o
