@@ -298,7 +298,10 @@ kv_status kv_manifest_load(struct kv_manifest *manifest, struct kv_dir *dir, str
     KV_TRY(read_published(manifest, err));
     if (rc == KV_NOT_FOUND)
         goto out;
-    KV_TRY(read_whole(dir, manifest->name, &bytes, err));
+    rc = read_whole(dir, manifest->name, &bytes, err);
+    if (rc == KV_MISSING)
+        rc = kv_fail(err, KV_CORRUPT, 0, "%s is published but missing", manifest->name);
+    KV_TRY(rc);
     KV_TRY(check_header(kv_buf_slice(&bytes), manifest->name, true, &manifest->header, err));
     KV_TRY(load_keys(manifest, source, bytes.data, &cipher, err));
     KV_TRY(
@@ -310,8 +313,6 @@ kv_status kv_manifest_load(struct kv_manifest *manifest, struct kv_dir *dir, str
         manifest->state.next_file = number + 1;
     manifest->next_file = manifest->state.next_file;
 out:
-    if (rc == KV_MISSING)
-        rc = kv_fail(err, KV_CORRUPT, 0, "%s is published but missing", manifest->name);
     kv_cipher_free(cipher);
     kv_buf_release(&bytes);
     return rc;

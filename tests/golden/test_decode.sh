@@ -7,3 +7,6 @@ python3 tests/golden/decode_table.py --golden tests/golden/table-1-plain.tbl tes
 got=$(python3 tests/golden/decode_log.py tests/golden/log-v1.log | tr '\n' ';')
 [ "$got" = "1 0 2 0 45;2 1 2 1 82;3 2 1 0 0;4 3 2 0 156;5 4 0 0 70000;6 5 1 0 230;7 6 2 0 267;8 7 2 1 304;9 8 1 0 41;10 9 2 0 0;11 10 2 1 115;12 11 1 0 152;" ] ||
     { echo "decode_log.py read: $got"; exit 1; }
+# An encrypted database (kv_kit, tests/kvcore/test_encryption.c), from its master key and the pages alone.
+got=$(python3 tests/golden/decode_sealed.py "$(printf 'golden master key, not a secret.' | od -An -tx1 | tr -d ' \n')" tests/golden/encrypted-1 | cksum)
+[ "$got" = "1668792414 466" ] || { echo "decode_sealed.py read something else"; exit 1; }
