@@ -87,6 +87,11 @@ static void life_init(struct life *life, struct kv_vfs *vfs)
     kv_kit_init(&life->kit, vfs);
     if (encrypted)
         life->kit.options.key = key_source;
+    life->kit.spaces[0].style = KV_STYLE_LEVELLED;
+    life->kit.spaces[0].table_bytes = 1024;
+    life->kit.spaces[0].level_base_bytes = 1024;
+    life->kit.spaces[0].level_multiplier = 2;
+    life->kit.spaces[0].level0_runs = 1; /* every flush is worth a move or a merge */
     life->kit.spaces[1].hook = &hook;
     life->kit.options.log_file_bytes = 1024;
 }
@@ -334,6 +339,30 @@ static const struct step {
     {"both", step_both_spaces, true},
     {"reopen", step_reopen, false},
     {"delete", step_delete, true},
+    {"both", step_both_spaces, true}, {"record", step_record, true},
+    {"delete", step_delete, true},    {"flush", step_flush, false},
+    {"work", step_work, false},       {"both", step_both_spaces, true},
+    {"flush", step_flush, false},     {"work", step_work, false},
+    {"put", step_put, true},          {"put and record", step_put_and_record, true},
+    {"doomed", step_doomed, true},    {"bulk", step_bulk, false},
+    {"put", step_put, true},          {"delete", step_delete, true},
+    {"merge b", step_merge_b, false}, {"record", step_record, true},
+    {"merge a", step_merge_a, false}, {"reopen", step_reopen, false},
+    {"both", step_both_spaces, true}, {"put and record", step_put_and_record, true},
+    {"bulk", step_bulk, false},       {"checkpoint", step_checkpoint, false},
+    {"put", step_put, true},          {"put", step_put, true},
+    {"put", step_put, true},          {"flush", step_flush, false},
+    {"work", step_work, false},       {"delete", step_delete, true},
+    {"flush", step_flush, false},     {"work", step_work, false},
+    {"drop b", step_drop_b, false},   {"delete", step_delete, true},
+    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},       {"work", step_work, false},
+    {"put", step_put, true},          {"floor", step_floor, false},
+    {"record", step_record, true},    {"both", step_both_spaces, true},
+    {"reopen", step_reopen, false},   {"delete", step_delete, true},
 };
 enum { N_STEPS = sizeof steps / sizeof *steps };
 

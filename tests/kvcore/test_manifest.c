@@ -66,9 +66,11 @@ Test(manifest, a_snapshot_says_what_the_edits_before_it_said)
     cr_assert_eq(kv_manifest_apply(&state, kv_buf_slice(&edit.fields), NULL), KV_OK);
     kv_buf_clear(&edit.fields);
     kv_edit_drop_table(&edit, 5);
+    kv_edit_move_table(&edit, 6, 3);
     kv_edit_next_file(&edit, 77);
     cr_assert_eq(kv_manifest_apply(&state, kv_buf_slice(&edit.fields), NULL), KV_OK);
     cr_assert(state.n_tables == 1 && state.tables[0]->number == 6 && state.tables[0]->deletions == 1);
+    cr_assert_eq(state.tables[0]->level, 3);
     cr_assert(state.n_seals == 1 && state.seals[0].last_record_seq == 12);
     cr_assert(state.app_floor == 7 && state.log_floor == 5 && state.log_current == 8 && state.last_seq == 17);
     cr_assert(state.retention_ms == -5 && state.next_file == 77 && state.owner_epoch == 1);
@@ -123,11 +125,13 @@ Test(manifest, edits_that_contradict_the_state_change_nothing)
     cr_assert_eq(kv_manifest_apply(&state, kv_buf_slice(&good.fields), NULL), KV_OK);
     cr_assert_eq(kv_manifest_apply(&before, kv_buf_slice(&good.fields), NULL), KV_OK);
     struct kv_table_meta twice = table(5, "a", "b"), swapped = table(9, "z", "b"), lost = table(9, "a", "b"),
-                         empty = table(9, "a", "b"), bulk = table(9, "a", "b"), fine = table(11, "a", "b");
+                         empty = table(9, "a", "b"), bulk = table(9, "a", "b"), deep = table(9, "a", "b"),
+                         fine = table(11, "a", "b");
     lost.space = 1;
     empty.entries = 0;
     bulk.bulk_version = 3;
-    for (int how = 0; how < 10; how++) {
+    deep.level = KV_LEVELS_MAX;
+    for (int how = 0; how < 13; how++) {
         struct kv_err err = {0};
         kv_edit_add_table(&edit, &fine); /* good in itself */
         if (how == 0)
@@ -148,6 +152,12 @@ Test(manifest, edits_that_contradict_the_state_change_nothing)
             kv_edit_log_floor(&edit, 4, 5);
         else if (how == 8)
             kv_edit_space(&edit, 3, "c", KV_STYLE_RUNS);
+        else if (how == 9)
+            kv_edit_move_table(&edit, 99, 1);
+        else if (how == 10)
+            kv_edit_move_table(&edit, 5, KV_LEVELS_MAX);
+        else if (how == 11)
+            kv_edit_add_table(&edit, &deep);
         else
             kv_edit_add_table(&edit, &fine);
         cr_assert_eq(edit.rc, KV_OK);
