@@ -59,10 +59,14 @@ struct kv_db {
     struct kv_view *view;
     struct kv_memtable *
         active; /* view->mem[0], which only the leader (or recovery) replaces: it reads this without a lock */
-    uint64_t active_log_at;  /* log position (kv_log_stats.bytes_ever) when the active memtable got its first
+    uint64_t active_log_at; /* log position (kv_log_stats.bytes_ever) when the active memtable got its first
                                 entry; leader only */
-    uint64_t flush_failures; /* grows with each failed flush; view_mutex */
-    struct kv_err work_err;  /* of the last failed flush or merge; code KV_OK: none; view_mutex */
+    /* What deletions in the active memtable hide in tables, in bytes, about; leader only. */
+    uint64_t active_hides[KV_SPACES_MAX];
+    _Atomic uint64_t mean_bytes[KV_SPACES_MAX]; /* of an entry in tables; 0: not asked for */
+    _Atomic uint64_t hides_max[KV_SPACES_MAX];  /* past this the active memtable is flushed early */
+    uint64_t flush_failures;                    /* grows with each failed flush; view_mutex */
+    struct kv_err work_err;           /* of the last failed flush or merge; code KV_OK: none; view_mutex */
     _Atomic uint64_t slow_ns_per_kib; /* what commits pay while merges are behind; 0: nothing */
     uint64_t slow_owed_ns;            /* and have not paid yet; leader only */
     _Atomic bool merging_stopped;     /* a merge met damage: no more of them by themselves */
@@ -141,7 +145,13 @@ KV_MUST kv_status kv_db_room(void *ctx, uint64_t first_seq, size_t entries, size
 /* Turns the oldest immutable memtable into tables. KV_END: there is none. */
 KV_MUST kv_status kv_flush_one(struct kv_db *db, struct kv_err *err);
 bool kv_flush_pending(struct kv_db *db);
-/* A new picture of the tree: how much commits are to be slowed down by it. */
+/* The leader enters a deletion, or one of [key, upper), into the active memtable. */
+void kv_db_note_deletion(struct kv_db *db, uint32_t space);
+void kv_db_note_range(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper);
+/* kv_committer_hooks.published: a memtable whose deletions hide a tenth of a levelled space is replaced before it
+ * is full, so that space comes back although nothing more is written. */
+void kv_db_published(void *ctx, uint64_t seq);
+/* A new picture of the tree: how much commits are to be slowed down by it, and what a deletion hides. */
 void kv_db_press(struct kv_db *db, const struct kv_version *version);
 
 /* ---- work.c */

@@ -103,6 +103,16 @@ static double pressure_of(const struct kv_tree *tree, uint32_t space, const stru
     return most > 0 ? most : 0;
 }
 
+enum { HIDES_SHARE = 10, HIDES_MEMTABLE_SHARE = 8 };
+
+static void measure_entries(struct kv_db *db, const struct kv_tree *tree, uint32_t space)
+{
+    uint64_t puts = tree->entries - tree->deletes, least = db->options.memtable_bytes / HIDES_MEMTABLE_SHARE;
+    uint64_t share = tree->bytes / HIDES_SHARE;
+    atomic_store_explicit(&db->mean_bytes[space], puts ? tree->bytes / puts + 1 : 0, memory_order_relaxed);
+    atomic_store_explicit(&db->hides_max[space], share > least ? share : least, memory_order_relaxed);
+}
+
 /* From nothing to about 64 KiB/s at pressure 1, and on: it doubles every tenth. */
 void kv_db_press(struct kv_db *db, const struct kv_version *version)
 {
@@ -110,12 +120,51 @@ void kv_db_press(struct kv_db *db, const struct kv_version *version)
     double pressure = 0, ns = 0;
     for (uint32_t i = 0; i < version->n_spaces; i++)
         if (db->spaces[i].style == KV_STYLE_LEVELLED) {
+            measure_entries(db, &version->trees[i], i);
             double here = pressure_of(&version->trees[i], i, &db->spaces[i]);
             pressure = here > pressure ? here : pressure;
         }
     if (pressure > 0)
         ns = FREE_NS_PER_KIB * exp2(10 * (pressure < 2 ? pressure : 2));
     atomic_store_explicit(&db->slow_ns_per_kib, (uint64_t)ns, memory_order_relaxed);
+}
+
+/* ---- deletions */
+
+void kv_db_note_deletion(struct kv_db *db, uint32_t space)
+{
+    db->active_hides[space] += atomic_load_explicit(&db->mean_bytes[space], memory_order_relaxed);
+}
+
+void kv_db_note_range(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper)
+{
+    uint64_t visible;
+    if (db->spaces[space].style != KV_STYLE_LEVELLED)
+        return;
+    struct kv_view *view = kv_view_pin(db, &visible);
+    const struct kv_tree *tree = &view->version->trees[space];
+    for (size_t i = 0; i < tree->n_items; i++) {
+        const struct kv_table_properties *p = tree->items[i].properties;
+        if (kv_slice_compare(p->largest, lower) >= 0 &&
+            (upper.len == 0 || kv_slice_compare(p->smallest, upper) < 0))
+            db->active_hides[space] += p->file_bytes;
+    }
+    kv_view_unref(view);
+}
+
+void kv_db_published(void *ctx, uint64_t seq)
+{
+    struct kv_db *db = ctx;
+    bool much = false;
+    (void)seq;
+    for (uint32_t i = 0; i < db->n_spaces && !much; i++)
+        much = db->active_hides[i] &&
+               db->active_hides[i] > atomic_load_explicit(&db->hides_max[i], memory_order_relaxed);
+    if (!much || immutables(db) >= KV_IMMUTABLE_MAX - 1)
+        return;
+    kv_status rc = kv_db_switch_memtable(db, NULL);
+    if (rc < 0) /* then it is flushed when it is full */
+        memset(db->active_hides, 0, sizeof db->active_hides);
 }
 
 kv_status kv_db_room(void *ctx, uint64_t first_seq, size_t entries, size_t bytes, struct kv_err *err)

@@ -48,9 +48,14 @@ static kv_status enter_batch(struct kv_db *db, uint64_t seq, kv_slice batch, con
         if (entry.space >= n_order)
             return KV_CORRUPT;
         struct kv_entry add = {entry.key, seq, (enum kv_kind)entry.kind, entry.value};
-        rc = kv_memtable_add(db->active, order[entry.space], &add);
+        uint32_t space = order[entry.space];
+        rc = kv_memtable_add(db->active, space, &add);
         if (rc < 0)
             return rc;
+        if (add.kind == KV_KIND_DELETE)
+            kv_db_note_deletion(db, space);
+        else if (add.kind == KV_KIND_RANGE)
+            kv_db_note_range(db, space, entry.key, entry.value);
     }
     return rc == KV_END ? KV_OK : rc;
 }
@@ -243,6 +248,7 @@ static kv_status open_tables(struct kv_db *db, struct kv_err *err)
     KV_TRY(kv_memtable_new(db->n_spaces, &memtable));
     KV_TRY(kv_view_first(version, memtable, &db->view));
     db->active = memtable;
+    kv_db_press(db, version);
 out:
     if (rc == KV_NO_MEMORY)
         kv_fail(err, rc, 0, "%s: out of memory opening tables", db->path);
@@ -324,6 +330,7 @@ static kv_status open_committer(struct kv_db *db, struct kv_err *err)
                                            .hooks = {.ctx = db,
                                                      .room = kv_db_room,
                                                      .apply = hook_apply,
+                                                     .published = kv_db_published,
                                                      .record = db->options.apply,
                                                      .record_ctx = db->options.apply_ctx,
                                                      .health = hook_health}};

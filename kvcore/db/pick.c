@@ -464,18 +464,37 @@ static bool level_best(const struct chooser *c, uint32_t level, struct kv_pick *
     return best >= 0;
 }
 
-/* ---- what is dead: deletions, and entries that have expired */
+/* ---- what is dead: deletions, entries that have expired, entries under range deletions */
 
 /* Of the entries that expire a part is taken to have, by time. */
-static uint64_t dead_entries(const struct chooser *c, const struct kv_table_properties *p)
+static uint64_t expired_entries(const struct chooser *c, const struct kv_table_properties *p)
 {
     uint64_t now = c->limits->now_s;
     if (p->expiring == 0 || now < p->expiry_min_s)
-        return p->deletes;
+        return 0;
     if (now >= p->expiry_max_s)
-        return p->deletes + p->expiring;
+        return p->expiring;
     double share = (double)(now - p->expiry_min_s) / (double)(p->expiry_max_s - p->expiry_min_s);
-    return p->deletes + (uint64_t)(share * (double)p->expiring);
+    return (uint64_t)(share * (double)p->expiring);
+}
+
+/* Does a range deletion reach into the table that was not applied when it was written? (What one covers whole is
+ * dropped when it comes: range_plan.h.) */
+static bool is_covered(const struct chooser *c, const struct kv_table_properties *p)
+{
+    const struct kv_ranges *ranges = c->tree->ranges;
+    uint64_t known = p->ranges_applied > p->version_min ? p->ranges_applied : p->version_min;
+    return ranges && (kv_ranges_touch(ranges, p->smallest, p->largest, known) ||
+                      kv_ranges_newest(ranges, p->largest, UINT64_MAX) > known);
+}
+
+/* Of a table that is covered in part half is taken to be, but never all. */
+static uint64_t dead_entries(const struct chooser *c, const struct kv_table_properties *p)
+{
+    uint64_t dead = p->deletes + expired_entries(c, p);
+    if (dead < p->entries && is_covered(c, p))
+        dead += (p->entries - dead) / 2;
+    return dead;
 }
 
 /* Could an entry of another table be older than one of item's, in its range? */
@@ -513,7 +532,7 @@ static bool shed_pick(const struct chooser *c, size_t at, const struct kv_tree_i
 static bool dead_pick(const struct chooser *c, size_t at, const struct kv_tree_item *item, uint64_t dead,
                       struct kv_pick *out)
 {
-    if (table_can_shed(c, at, item))
+    if (table_can_shed(c, at, item) || (item->level > 0 && is_covered(c, item->properties)))
         return shed_pick(c, at, item, dead, out);
     if (item->level == 0)
         return level0_pick(c, at, KV_WHY_DEAD, out);

@@ -100,6 +100,7 @@ kv_status kv_db_switch_memtable(struct kv_db *db, struct kv_err *err)
     view_fill(view, db->view->version, fresh, db->view, NULL);
     old = view_swap(db, view);
     db->active = fresh;
+    memset(db->active_hides, 0, sizeof db->active_hides);
     kv_mutex_unlock(&db->view_mutex);
 out:
     if (rc == KV_NO_MEMORY)

@@ -164,6 +164,41 @@ Test(levels, after_deleting_half_the_space_comes_back_by_itself)
     kv_kit_release(&kit);
 }
 
+/* The same with deletions that are few enough to stay in memory. */
+Test(levels, deletions_that_hide_much_do_not_wait_for_a_full_memtable)
+{
+    struct kv_kit kit;
+    struct kv_batch *batch = NULL;
+    levelled(&kit, NULL);
+    kit.options.memtable_bytes = 256 << 10;
+    kv_kit_must_open(&kit);
+    put_many(&kit, 0, 1, 2000, "a value that takes some room, as values do, so that it is seen");
+    flush(&kit);
+    kv_kit_work_all(&kit);
+    uint64_t before = kv_kit_stats(&kit, 0).table_bytes;
+    for (int i = 0; i < 1900; i += 100) {
+        put_many(&kit, i, 1, 100, NULL);
+        kv_kit_work_all(&kit);
+    }
+    uint64_t after = kv_kit_stats(&kit, 0).table_bytes;
+    cr_assert(after * 2 < before, "%d of %d", (int)after, (int)before);
+    cr_assert_eq(count_of(&kit), 100);
+    put_many(&kit, 0, 1, 2000, "a value that takes some room, as values do, so that it is seen");
+    flush(&kit);
+    kv_kit_work_all(&kit);
+    cr_assert_eq(kv_batch_new(&batch), KV_OK);
+    cr_assert_eq(kv_batch_delete_range(batch, 0, KV_STR("key000010"), KV_STR("key001990")), KV_OK);
+    cr_assert_eq(kv_commit(kit.db, batch, NULL, NULL, &kit.err), KV_OK, "%s", kit.err.text);
+    kv_batch_free(batch);
+    kv_kit_work_all(&kit);
+    after = kv_kit_stats(&kit, 0).table_bytes;
+    cr_assert(after * 10 < before, "%d of %d", (int)after, (int)before);
+    cr_assert_eq(count_of(&kit), 20);
+    must_be_sound(&kit);
+    cr_assert_eq(count_of(&kit), 20);
+    kv_kit_release(&kit);
+}
+
 /* Theme "Deleted data comes back". */
 Test(levels, a_deletion_stays_while_something_older_lies_outside_the_merge)
 {
