@@ -1,7 +1,8 @@
 /*
  * A database under everything at once: commits, gets, scans, flushes, merges, bulk loads, drops, checkpoints, metrics. Every commit writes
  * the same number under one key in two spaces; every bulk load one generation under all its keys. A reader that sees two numbers in one
- * snapshot, or a number go back, has found a bug. Exit 0: none did.
+ * snapshot, or a number go back, has found a bug. Then the same again in an encrypted database whose keys change all the time. Exit 0:
+ * none did.
  */
 #include "kvcore/base/assert.h"
 #include "kvcore/kv.h"
@@ -15,6 +16,8 @@
 enum { WRITERS = 3, READERS = 2, COMMITS = 1500, LOADS = 25, LOADED_KEYS = 40, CHECKPOINTS = 4 };
 
 static struct kv_db *db;
+static bool encrypted;
+static const uint8_t masters[2][KV_MASTER_KEY_LEN] = {"one master key", "another"};
 static _Atomic int working;
 static _Atomic uint64_t records, acked[WRITERS];
 
@@ -146,6 +149,23 @@ static void count_metric(void *ctx, const char *name, const char *help, bool cou
     *(int *)ctx += 1;
 }
 
+static kv_status key_of(void *ctx, uint64_t id, uint8_t key[KV_MASTER_KEY_LEN])
+{
+    uint64_t first = 0;
+    (void)ctx;
+    kv_status rc = kv_master_key_id(masters[0], &first);
+    memcpy(key, masters[id && id != first], KV_MASTER_KEY_LEN);
+    return rc;
+}
+
+static void rotate(int round)
+{
+    struct kv_err err = {0};
+    must(kv_rotate_data_key(db, &err), &err);
+    if (round % 2)
+        must(kv_rotate_master_key(db, masters[(round + 1) / 2 % 2], &err), &err);
+}
+
 static void maintain(void *ctx)
 {
     struct kv_err err = {0};
@@ -155,6 +175,8 @@ static void maintain(void *ctx)
     for (int round = 0; atomic_load(&working) > 0; round++) {
         char path[16];
         must(kv_flush(db, &err), &err);
+        if (encrypted)
+            rotate(round);
         if (round % 3 == 0)
             must(kv_merge_range(db, (uint32_t)(round % 2), (kv_slice){0}, (kv_slice){0}, &err), &err);
         must(kv_drop_tables(db, 1, KV_STR("x"), KV_STR("y"), &bytes, &err), &err);
@@ -177,10 +199,10 @@ static void check_copy(struct kv_env *env, const struct kv_options *options, con
         KV_ASSERT(number_at(NULL, 0, writer_key(w, key)) == number_at(NULL, 1, writer_key(w, key)));
     generation_of(NULL);
     must(kv_close(db, &err), &err);
-    must(kv_check(env, path, NULL, NULL, &err), &err);
+    must(kv_check_with_key(env, path, &options->key, NULL, NULL, &err), &err);
 }
 
-int main(void)
+static void live(void)
 {
     struct kv_vfs *vfs = kv_vfs_mem_new();
     struct kv_env_options env_options = {.vfs = vfs, .threads = 2};
@@ -193,6 +215,11 @@ int main(void)
                                  .log_file_bytes = 32 << 10,
                                  .disk_reserve_bytes = 4096,
                                  .apply = on_record};
+    if (encrypted)
+        options.key.key_of = key_of;
+    atomic_store(&records, 0);
+    for (size_t w = 0; w < WRITERS; w++)
+        atomic_store(&acked[w], 0);
     kv_thread writers[WRITERS] = {0}, readers[READERS] = {0}, loader = {0}, keeper = {0};
     char path[16], key[8];
     must(kv_env_open(&env_options, &env, &err), &err);
@@ -214,7 +241,7 @@ int main(void)
     for (size_t w = 0; w < WRITERS; w++)
         KV_ASSERT(number_at(NULL, 1, writer_key(w, key)) == COMMITS);
     must(kv_close(db, &err), &err);
-    must(kv_check(env, "db", NULL, NULL, &err), &err);
+    must(kv_check_with_key(env, "db", &options.key, NULL, NULL, &err), &err);
     for (int i = 0; i < CHECKPOINTS; i++) {
         snprintf(path, sizeof path, "copy%d", i);
         struct kv_options existing = options;
@@ -223,6 +250,13 @@ int main(void)
     }
     kv_env_close(env);
     kv_vfs_mem_free(vfs);
+}
+
+int main(void)
+{
+    live();
+    encrypted = true;
+    live();
     puts("ok");
     return 0;
 }
