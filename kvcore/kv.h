@@ -419,6 +419,9 @@ KV_API KV_MUST kv_status kv_txn_run(struct kv_db *db, const struct kv_txn_option
 KV_API KV_MUST kv_status kv_bulk_open(struct kv_db *db, uint32_t space, struct kv_bulk **out,
                                       struct kv_err *err);
 KV_API KV_MUST kv_status kv_bulk_add(struct kv_bulk *bulk, kv_slice key, kv_slice value, struct kv_err *err);
+/* With expiry and meta; options NULL: none. */
+KV_API KV_MUST kv_status kv_bulk_add_with(struct kv_bulk *bulk, kv_slice key, kv_slice value,
+                                          const struct kv_put_options *options, struct kv_err *err);
 /*
  * Finishes, syncs and installs the tables in one manifest edit, with a version assigned under the commit lock
  * (*seq, may be NULL), and moves the application floor to app_floor in the same edit (0: leaves it):
@@ -628,5 +631,103 @@ KV_API KV_MUST kv_status kv_backup_remove(struct kv_env *env, const struct kv_re
 /* Removes the oldest until n are left; n at least 1. */
 KV_API KV_MUST kv_status kv_backup_keep(struct kv_env *env, const struct kv_repository *repository,
                                         uint32_t n, struct kv_err *err);
+
+/* ---- stream, ingest, export, import: kvcore/docs/backup.md */
+
+struct kv_stream_entry {
+    kv_slice key, value;
+    uint64_t version;
+    uint64_t expires_at_s; /* 0: never */
+    uint8_t meta;
+    bool deleted; /* all_versions only */
+};
+/* Entries of one range, in key order, the next of which come with later batches of the same range. Good for the call. */
+struct kv_stream_batch {
+    uint32_t range; /* from 0, by key: all keys of a range come before those of the next */
+    bool done;      /* the range's last one; n may be 0 */
+    const struct kv_stream_entry *entries;
+    size_t n;
+};
+enum { KV_STREAM_THREADS_MAX = 64, KV_STREAM_BATCH_BYTES = 1 << 20 };
+/* All zero but send is everything of space 0. */
+struct kv_stream_options {
+    uint32_t space;
+    const struct kv_snapshot *snapshot; /* NULL: one is taken */
+    kv_slice lower, upper;              /* [lower, upper); empty: unbounded */
+    uint64_t since; /* only what was written after this version: an export, not a backup, for it cannot show
+                                           removals */
+    bool all_versions, keys_only;            /* as kv_iter_options */
+    int threads;                             /* that read, this one among them. 0: 4 */
+    size_t batch_bytes;                      /* keys and values of a batch, about. 0: KV_STREAM_BATCH_BYTES */
+    bool (*choose)(void *ctx, kv_slice key); /* keys wanted; by any of the threads. NULL: all */
+    /* One call at a time, by any of the threads. A negative answer ends the stream, and is returned. */
+    kv_status (*send)(void *ctx, const struct kv_stream_batch *batch, struct kv_err *err);
+    void *ctx;
+};
+/* Everything of a range at one moment, read by several threads side by side, split where tables end. *version (may be NULL): of the
+ * moment. On failure some batches were sent. */
+KV_API KV_MUST kv_status kv_stream(struct kv_db *db, const struct kv_stream_options *options,
+                                   uint64_t *version, struct kv_err *err);
+
+/*
+ * Several sorted streams, disjoint, become one bulk load: tables in the deepest level that fits, visible at once.
+ * Threads    different streams may be written side by side.
+ */
+struct kv_stream_writer;
+enum { KV_STREAMS_MAX = 4096 };
+KV_API KV_MUST kv_status kv_stream_writer_open(struct kv_db *db, uint32_t space,
+                                               struct kv_stream_writer **out, struct kv_err *err);
+/* Keys of one stream (a number below KV_STREAMS_MAX) increase. options NULL: neither expiry nor meta. */
+KV_API KV_MUST kv_status kv_stream_writer_add(struct kv_stream_writer *writer, uint32_t stream, kv_slice key,
+                                              kv_slice value, const struct kv_put_options *options,
+                                              struct kv_err *err);
+/* A batch of kv_stream: its range is the stream. Versions are not kept; deletions are refused (KV_INVALID). */
+KV_API KV_MUST kv_status kv_stream_writer_batch(struct kv_stream_writer *writer,
+                                                const struct kv_stream_batch *batch, struct kv_err *err);
+/* Installs everything under one version (*seq, may be NULL). KV_INVALID: two streams overlap. Freed either way. */
+KV_API KV_MUST kv_status kv_stream_writer_install(struct kv_stream_writer *writer, uint64_t *seq,
+                                                  struct kv_err *err);
+KV_API void kv_stream_writer_abort(struct kv_stream_writer *writer); /* NULL is fine */
+
+/* A table made outside of any database, to be ingested by one: another process or machine may do the work. */
+struct kv_table_writer;
+struct kv_table_writer_options {
+    enum kv_compression compression;
+    uint32_t block_bytes; /* 0: 4096 */
+};
+/* A new file `name` in the directory path of env's vfs, which must exist. options may be NULL. */
+KV_API KV_MUST kv_status kv_table_writer_open(struct kv_env *env, const char *path, const char *name,
+                                              const struct kv_table_writer_options *options,
+                                              struct kv_table_writer **out, struct kv_err *err);
+/* Keys increase. options NULL: neither expiry nor meta. */
+KV_API KV_MUST kv_status kv_table_writer_add(struct kv_table_writer *writer, kv_slice key, kv_slice value,
+                                             const struct kv_put_options *options, struct kv_err *err);
+/* The file and its name are durable. Freed either way; after a failure the file is gone. */
+KV_API KV_MUST kv_status kv_table_writer_finish(struct kv_table_writer *writer, struct kv_err *err);
+KV_API void kv_table_writer_abort(struct kv_table_writer *writer); /* NULL is fine */
+/*
+ * Loads such files, disjoint, in any order, into a space, under one version (*seq, may be NULL), all or nothing. Every block is
+ * verified; the files are read, not taken: they stay the caller's. KV_CORRUPT, KV_MISSING: names the file; KV_INVALID: they overlap.
+ */
+KV_API KV_MUST kv_status kv_ingest(struct kv_db *db, uint32_t space, const char *path,
+                                   const char *const *names, size_t n, uint64_t *seq, struct kv_err *err);
+
+struct kv_export_options {
+    const uint32_t *spaces; /* NULL: all */
+    size_t n_spaces;
+    kv_slice lower, upper;
+    uint64_t since;
+    int threads;
+    enum kv_compression compression;
+    const struct kv_archive_cipher *cipher;
+};
+/* Entries of one moment as one stream of frames, for another database: keys, values, expiry, meta, of each key the newest version. */
+KV_API KV_MUST kv_status kv_export(struct kv_db *db, const struct kv_export_options *options,
+                                   const struct kv_sink *sink, uint64_t *entries, struct kv_err *err);
+/* Loads such a stream: each space into the one of the same name, which must be declared (KV_INVALID), as one bulk load each. Nothing is
+ * loaded unless the stream is whole. */
+KV_API KV_MUST kv_status kv_import(struct kv_db *db, const struct kv_source *source,
+                                   const struct kv_archive_cipher *cipher, uint64_t *entries,
+                                   struct kv_err *err);
 
 #endif

@@ -1,15 +1,18 @@
 /* Bulk load: a sorted run that becomes tables without passing the log. */
+#include "kvcore/db/bulk.h"
 #include "kvcore/base/mem.h"
 #include "kvcore/db/compact.h"
 #include "kvcore/db/output.h"
+#include "kvcore/sst/attrs.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 
 struct kv_bulk {
     struct kv_db *db;
     uint32_t declared, space;
     struct kv_output output;
-    struct kv_buf last_key;
+    struct kv_buf last_key, rich; /* rich: attributes and value of an entry that has some */
     bool any;
     kv_status failed; /* the first failure of an add; install repeats it */
 };
@@ -32,7 +35,21 @@ kv_status kv_bulk_open(struct kv_db *db, uint32_t space, struct kv_bulk **out, s
     return KV_OK;
 }
 
-static kv_status bulk_add(struct kv_bulk *bulk, kv_slice key, kv_slice value, struct kv_err *err)
+/* A value with its attributes in front. */
+static kv_status bulk_rich(struct kv_bulk *bulk, const struct kv_attrs *attrs, struct kv_entry *entry)
+{
+    uint8_t head[KV_ATTRS_LEN_MAX];
+    kv_buf_clear(&bulk->rich);
+    kv_status rc = kv_buf_append(&bulk->rich, kv_slice_of(head, kv_attrs_put(head, attrs)));
+    if (rc == KV_OK)
+        rc = kv_buf_append(&bulk->rich, entry->value);
+    entry->kind = KV_KIND_RICH;
+    entry->value = kv_buf_slice(&bulk->rich);
+    return rc;
+}
+
+static kv_status bulk_add(struct kv_bulk *bulk, kv_slice key, kv_slice value,
+                          const struct kv_put_options *options, struct kv_err *err)
 {
     if (key.len < 1 || key.len > KV_KEY_LEN_MAX || value.len > KV_VALUE_LEN_MAX)
         return kv_fail(err, KV_INVALID, 0, "a key of %zu or a value of %zu bytes is out of range", key.len,
@@ -44,16 +61,27 @@ static kv_status bulk_add(struct kv_bulk *bulk, kv_slice key, kv_slice value, st
     if (kv_buf_append(&bulk->last_key, key) < 0)
         return kv_fail(err, KV_NO_MEMORY, 0, "out of memory in a bulk load");
     struct kv_entry entry = {key, 0, KV_KIND_PUT, value};
+    struct kv_attrs attrs = {0};
+    if (options)
+        attrs = (struct kv_attrs){.expires_at_s = options->expires_at_s, .meta = options->meta};
+    if (!kv_attrs_plain(&attrs) && bulk_rich(bulk, &attrs, &entry) < 0)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory in a bulk load");
     return kv_output_add(&bulk->output, bulk->space, &entry, true, err);
+}
+
+kv_status kv_bulk_add_with(struct kv_bulk *bulk, kv_slice key, kv_slice value,
+                           const struct kv_put_options *options, struct kv_err *err)
+{
+    if (bulk->failed < 0)
+        return kv_fail(err, bulk->failed, 0, "the bulk load failed before");
+    kv_status rc = bulk_add(bulk, key, value, options, err);
+    bulk->failed = rc;
+    return rc;
 }
 
 kv_status kv_bulk_add(struct kv_bulk *bulk, kv_slice key, kv_slice value, struct kv_err *err)
 {
-    if (bulk->failed < 0)
-        return kv_fail(err, bulk->failed, 0, "the bulk load failed before");
-    kv_status rc = bulk_add(bulk, key, value, err);
-    bulk->failed = rc;
-    return rc;
+    return kv_bulk_add_with(bulk, key, value, NULL, err);
 }
 
 void kv_bulk_abort(struct kv_bulk *bulk)
@@ -62,6 +90,7 @@ void kv_bulk_abort(struct kv_bulk *bulk)
         return;
     kv_output_release(&bulk->output);
     kv_buf_release(&bulk->last_key);
+    kv_buf_release(&bulk->rich);
     atomic_fetch_sub_explicit(&bulk->db->pins, 1, memory_order_relaxed);
     kv_free(bulk);
 }
@@ -152,4 +181,45 @@ kv_status kv_bulk_install(struct kv_bulk *bulk, uint64_t app_floor, uint64_t *se
 out:
     kv_bulk_abort(bulk);
     return rc < 0 ? rc : KV_OK;
+}
+
+/* ---- several streams as one load */
+
+kv_status kv_bulk_join(struct kv_bulk *into, struct kv_bulk *from, struct kv_err *err)
+{
+    kv_status rc = KV_OK;
+    if (from->failed < 0 || into->failed < 0)
+        rc = kv_fail(err, from->failed < 0 ? from->failed : into->failed, 0, "the bulk load failed before");
+    if (rc == KV_OK)
+        rc = kv_output_join(&into->output, &from->output, err);
+    into->failed = rc;
+    kv_bulk_abort(from);
+    return rc;
+}
+
+static int compare_adds(const void *a, const void *b)
+{
+    const struct kv_tree_add *x = a, *y = b;
+    return kv_slice_compare(kv_table_properties(x->table)->smallest, kv_table_properties(y->table)->smallest);
+}
+
+kv_status kv_bulk_settle(struct kv_bulk *bulk, struct kv_err *err)
+{
+    struct kv_tree_add *adds = bulk->output.adds;
+    size_t n = bulk->output.n_adds;
+    if (bulk->failed < 0)
+        return kv_fail(err, bulk->failed, 0, "the bulk load failed before");
+    if (n > 1)
+        qsort(adds, n, sizeof *adds, compare_adds);
+    for (size_t i = 1; i < n; i++) {
+        kv_slice before = kv_table_properties(adds[i - 1].table)->largest;
+        kv_slice key = kv_table_properties(adds[i].table)->smallest;
+        if (kv_slice_compare(before, key) >= 0)
+            return bulk->failed = kv_fail(
+                       err, KV_INVALID, 0,
+                       "streams of one load overlap: one goes on to \"%.*s\" past \"%.*s\" of another",
+                       (int)(before.len < 40 ? before.len : 40), (const char *)before.data,
+                       (int)(key.len < 40 ? key.len : 40), (const char *)key.data);
+    }
+    return KV_OK;
 }

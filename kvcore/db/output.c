@@ -111,6 +111,33 @@ kv_status kv_output_finish(struct kv_output *output, struct kv_err *err)
     return rc < 0 || output->n_adds == 0 ? rc : kv_dir_sync_names(output->db->dir, err);
 }
 
+kv_status kv_output_join(struct kv_output *into, struct kv_output *from, struct kv_err *err)
+{
+    kv_status rc;
+    KV_TRY(output_end(into, err));
+    KV_TRY(output_end(from, err));
+    if (from->n_adds == 0)
+        goto out;
+    size_t n = into->n_adds + from->n_adds;
+    struct kv_tree_add *grown = kv_realloc(into->adds, n * sizeof *grown);
+    if (!grown) {
+        rc = kv_fail(err, KV_NO_MEMORY, 0, "out of memory joining bulk loads");
+        goto out;
+    }
+    into->adds = grown;
+    into->adds_capacity = n;
+    if (!into->run)
+        into->run = from->run;
+    for (size_t i = 0; i < from->n_adds; i++) {
+        from->adds[i].run = into->run;
+        into->adds[into->n_adds++] = from->adds[i];
+    }
+    into->bytes += from->bytes;
+    from->n_adds = 0;
+out:
+    return rc;
+}
+
 void kv_output_install(struct kv_output *output, struct kv_change *change, uint64_t bulk_version)
 {
     for (size_t i = 0; i < output->n_adds; i++) {
