@@ -143,6 +143,16 @@ static bool iter_next(void *it, struct bench_entry *out)
     return iter_show(it, kv_iter_next(it), out);
 }
 
+static bool iter_last(void *it, struct bench_entry *out)
+{
+    return iter_show(it, kv_iter_seek_before(it, (kv_slice){0}), out);
+}
+
+static bool iter_prev(void *it, struct bench_entry *out)
+{
+    return iter_show(it, kv_iter_prev(it), out);
+}
+
 static void iter_end(void *it)
 {
     kv_iter_close(it);
@@ -160,4 +170,6 @@ const struct bench_backend bench_tidemark = {.name = "tidemark",
                                              .iter = iter_open,
                                              .seek = iter_seek,
                                              .next = iter_next,
+                                             .last = iter_last,
+                                             .prev = iter_prev,
                                              .iter_end = iter_end};

@@ -16,8 +16,9 @@ _Static_assert(sizeof(struct kv_arena_block) % ARENA_ALIGN == 0, "blocks keep th
 static bool arena_grow(struct kv_arena *arena, size_t size)
 {
     size_t want = arena->blocks ? arena->blocks->size * 2 : ARENA_BLOCK_MIN;
-    if (want > ARENA_BLOCK_MAX)
-        want = ARENA_BLOCK_MAX;
+    size_t most = arena->large ? KV_LARGE_PAGE : ARENA_BLOCK_MAX;
+    if (want > most)
+        want = most;
     if (want < size + sizeof(struct kv_arena_block))
         want = size + sizeof(struct kv_arena_block);
     if (arena->max && (want > arena->max || arena->used > arena->max - want)) {
@@ -25,7 +26,7 @@ static bool arena_grow(struct kv_arena *arena, size_t size)
         if (want > arena->max || arena->used > arena->max - want)
             return false;
     }
-    struct kv_arena_block *block = kv_alloc(want);
+    struct kv_arena_block *block = want == KV_LARGE_PAGE ? kv_alloc_large(want) : kv_alloc(want);
     if (!block)
         return false;
     *block = (struct kv_arena_block){.next = arena->blocks, .size = want};
@@ -91,5 +92,5 @@ void kv_arena_release(struct kv_arena *arena)
         kv_free(arena->blocks);
         arena->blocks = next;
     }
-    *arena = (struct kv_arena){.max = arena->max};
+    *arena = (struct kv_arena){.max = arena->max, .large = arena->large};
 }

@@ -17,6 +17,7 @@ struct kv_arena {
     uint8_t *at, *end;             /* free part of the newest block */
     size_t used;                   /* bytes taken from the heap, for memory accounts */
     size_t max;                    /* 0: none */
+    bool large; /* grows by large pages once it is large: for much memory read in random order */
 };
 
 static inline void kv_arena_init(struct kv_arena *arena, size_t max)

@@ -1,6 +1,7 @@
 #include "kvcore/base/mem.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 bool (*kv_mem_should_fail)(size_t size);
 
@@ -32,6 +33,16 @@ void *kv_alloc_aligned(size_t alignment, size_t size)
     void *memory = NULL;
     if (mem_refused(size) || posix_memalign(&memory, alignment, size ? size : 1) != 0)
         return NULL;
+    return memory;
+}
+
+void *kv_alloc_large(size_t size)
+{
+    void *memory = kv_alloc_aligned(KV_LARGE_PAGE, size);
+#ifdef MADV_HUGEPAGE
+    if (memory && size % KV_LARGE_PAGE == 0)
+        (void)madvise(memory, size, MADV_HUGEPAGE); /* where the system has none, small pages do too */
+#endif
     return memory;
 }
 

@@ -14,8 +14,12 @@ void *kv_alloc(size_t size);                 /* size 0 gives a valid unique poin
 void *kv_zalloc(size_t count, size_t size);  /* zeroed array; an overflowing product fails */
 void *kv_realloc(void *memory, size_t size); /* memory may be NULL; on failure the old block is untouched */
 void *kv_alloc_aligned(size_t alignment, size_t size); /* alignment: a power of two >= sizeof(void *) */
-void kv_free(void *memory);                            /* NULL is fine; takes kv_alloc_aligned's too */
-char *kv_dup_str(const char *text);                    /* a NUL-terminated copy */
+/* Aligned to KV_LARGE_PAGE and, if size is a multiple of it, in large pages where the system has them: for what is read
+ * in random order, where finding the page would cost as much as reading it. */
+enum { KV_LARGE_PAGE = 2 << 20 };
+void *kv_alloc_large(size_t size);
+void kv_free(void *memory);         /* NULL is fine; takes what the two above gave, too */
+char *kv_dup_str(const char *text); /* a NUL-terminated copy */
 
 /* Tests: when set, asked before each allocation; true makes that allocation fail. Set while no other thread
  * runs. */

@@ -54,6 +54,7 @@ kv_status kv_memtable_new(uint32_t n_spaces, struct kv_memtable **out)
         return KV_NO_MEMORY;
     atomic_init(&memtable->refs, 1);
     memtable->n_spaces = n_spaces;
+    memtable->arena.large = true;
     for (uint32_t i = 0; i < n_spaces; i++) {
         /* The seed decides node heights only; keys cannot be chosen against it, for they do not enter it. */
         if (kv_skiplist_init(&memtable->spaces[i].list, &memtable->arena, 0x746d + i) < 0) {

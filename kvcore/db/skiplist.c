@@ -65,9 +65,15 @@ static struct kv_skipnode *skiplist_find(const struct kv_skiplist *list, kv_slic
 {
     struct kv_skipnode *at = list->head, *behind = NULL, *next = NULL;
     for (int level = atomic_load_explicit(&list->height, memory_order_relaxed) - 1; level >= 0; level--) {
-        /* What stopped the level above stops this one too: no need to compare with it again. */
-        while ((next = skipnode_next(at, level)) && next != behind && skipnode_before(next, key, version))
+        /* What stopped the level above stops this one too: no need to compare with it again. While one node is
+         * compared, the one that is next if it lies behind comes from memory already. */
+        while ((next = skipnode_next(at, level)) && next != behind) {
+            if (level > 0)
+                __builtin_prefetch(skipnode_next(at, level - 1));
+            if (!skipnode_before(next, key, version))
+                break;
             at = next;
+        }
         behind = next;
         if (prev)
             prev[level] = at;

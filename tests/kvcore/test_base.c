@@ -152,6 +152,25 @@ Test(arena, gives_aligned_memory_up_to_its_maximum)
     kv_arena_release(&arena);
 }
 
+Test(arena, a_large_one_comes_to_whole_large_pages_and_stays_as_it_was_told)
+{
+    struct kv_arena arena = {.large = true};
+    size_t used = 0, pages = 0;
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 9000; i++) {
+            uint8_t *p = kv_arena_alloc(&arena, 1000);
+            cr_assert_not_null(p);
+            memset(p, i, 1000);
+            pages += arena.used - used == KV_LARGE_PAGE && (uintptr_t)arena.blocks % KV_LARGE_PAGE == 0;
+            used = arena.used;
+        }
+        cr_assert_geq(pages, 3);
+        kv_arena_release(&arena);
+        cr_assert(arena.large && arena.used == 0);
+        used = pages = 0;
+    }
+}
+
 /* ---- crc32c, hash, prng */
 
 Test(crc32c, known_answers_and_both_forms_agree)
