@@ -131,6 +131,8 @@ struct kv_change {
 KV_MUST kv_status kv_db_change(struct kv_db *db, struct kv_change *change, struct kv_err *err);
 /* An edit without a change of the tree; adds the retention clock. Takes manifest_mutex. */
 KV_MUST kv_status kv_db_commit_edit(struct kv_db *db, struct kv_edit *edit, struct kv_err *err);
+/* Empty, with a filter for its size. */
+KV_MUST kv_status kv_db_memtable_new(struct kv_db *db, struct kv_memtable **out);
 /* Replaces the active memtable by an empty one. Leader (or recovery) only; everything in the old one is
  * synced first. */
 KV_MUST kv_status kv_db_switch_memtable(struct kv_db *db, struct kv_err *err);

@@ -1,13 +1,18 @@
 #include "kvcore/db/memtable.h"
 #include "kvcore/base/arena.h"
 #include "kvcore/base/assert.h"
+#include "kvcore/base/hash.h"
 #include "kvcore/base/list.h"
 #include "kvcore/base/mem.h"
 #include "kvcore/db/ranges.h"
 #include "kvcore/db/skiplist.h"
 #include "kvcore/kv.h"
 
-enum { RANGES_TAIL = 16 }; /* range deletions read one by one before they are indexed */
+enum {
+    RANGES_TAIL = 16, /* range deletions read one by one before they are indexed */
+    FILTER_LINE_WORDS = 8,
+    FILTER_PROBES = 4,
+};
 
 struct range_node {
     struct kv_range range;
@@ -37,13 +42,16 @@ struct kv_memtable {
     struct kv_arena arena;
     _Atomic size_t bytes; /* arena.used, for other threads */
     _Atomic uint64_t version_oldest, version_newest;
-    _Atomic bool unordered; /* something was added behind a newer version */
+    _Atomic bool unordered;   /* something was added behind a newer version */
+    _Atomic uint64_t *filter; /* lines of memory; NULL: none */
+    size_t filter_lines;
     struct memtable_space spaces[];
 };
 
 static void memtable_count_bytes(struct kv_memtable *memtable)
 {
-    atomic_store_explicit(&memtable->bytes, memtable->arena.used, memory_order_relaxed);
+    size_t filter_bytes = memtable->filter_lines * FILTER_LINE_WORDS * sizeof *memtable->filter;
+    atomic_store_explicit(&memtable->bytes, memtable->arena.used + filter_bytes, memory_order_relaxed);
 }
 
 kv_status kv_memtable_new(uint32_t n_spaces, struct kv_memtable **out)
@@ -84,7 +92,76 @@ void kv_memtable_unref(struct kv_memtable *memtable)
             kv_free(at);
         }
     kv_arena_release(&memtable->arena);
+    kv_free(memtable->filter);
     kv_free(memtable);
+}
+
+/* ---- filter: bits of one line of memory for each key, set by the writer before the entry can be visible */
+
+void kv_memtable_filter(struct kv_memtable *memtable, size_t bytes)
+{
+    enum { LINE = FILTER_LINE_WORDS * sizeof *memtable->filter };
+    KV_ASSERT(!memtable->filter && kv_memtable_entries_all(memtable) == 0);
+    size_t lines = bytes / LINE;
+    if (lines == 0)
+        return;
+    void *filter =
+        bytes >= KV_LARGE_PAGE ? kv_alloc_large(lines * LINE) : kv_alloc_aligned(LINE, lines * LINE);
+    if (!filter)
+        return;
+    memset(filter, 0, lines * LINE);
+    memtable->filter = filter;
+    memtable->filter_lines = lines;
+    memtable_count_bytes(memtable);
+}
+
+static inline uint64_t filter_word(uint64_t hash, int probe, size_t *word)
+{
+    uint64_t bits = hash * UINT64_C(0x9e3779b97f4a7c15) >> (10 + 9 * probe);
+    *word = (size_t)(bits >> 6 & (FILTER_LINE_WORDS - 1));
+    return (uint64_t)1 << (bits & 63);
+}
+
+static inline _Atomic uint64_t *filter_line(const struct kv_memtable *memtable, uint64_t hash)
+{
+    return memtable->filter + (size_t)((hash >> 32) * memtable->filter_lines >> 32) * FILTER_LINE_WORDS;
+}
+
+/* The line that filter_set will want, on its way from memory; NULL: there is no filter. */
+static _Atomic uint64_t *filter_fetch(const struct kv_memtable *memtable, uint32_t space, kv_slice key,
+                                      uint64_t *hash)
+{
+    if (!memtable->filter)
+        return NULL;
+    *hash = kv_hash64(key, space);
+    _Atomic uint64_t *line = filter_line(memtable, *hash);
+    __builtin_prefetch((const void *)line, 1);
+    return line;
+}
+
+static void filter_set(_Atomic uint64_t *line, uint64_t hash)
+{
+    for (int probe = 0; line && probe < FILTER_PROBES; probe++) {
+        size_t word;
+        uint64_t bit = filter_word(hash, probe, &word),
+                 old = atomic_load_explicit(&line[word], memory_order_relaxed);
+        atomic_store_explicit(&line[word], old | bit, memory_order_relaxed);
+    }
+}
+
+static bool filter_may_hold(const struct kv_memtable *memtable, uint32_t space, kv_slice key)
+{
+    if (!memtable->filter)
+        return true;
+    uint64_t hash = kv_hash64(key, space);
+    _Atomic uint64_t *line = filter_line(memtable, hash);
+    for (int probe = 0; probe < FILTER_PROBES; probe++) {
+        size_t word;
+        uint64_t bit = filter_word(hash, probe, &word);
+        if (!(atomic_load_explicit(&line[word], memory_order_relaxed) & bit))
+            return false;
+    }
+    return true;
 }
 
 kv_status kv_memtable_reserve(struct kv_memtable *memtable, size_t entries, size_t bytes)
@@ -240,12 +317,15 @@ kv_status kv_memtable_add(struct kv_memtable *memtable, uint32_t space, const st
     bool range = entry->kind == KV_KIND_RANGE;
     if (entry->version < atomic_load_explicit(&memtable->version_newest, memory_order_relaxed))
         atomic_store_explicit(&memtable->unordered, true, memory_order_relaxed); /* before it can be seen */
+    uint64_t hash = 0;
+    _Atomic uint64_t *line = range ? NULL : filter_fetch(memtable, space, entry->key, &hash);
     kv_status rc = range ? memtable_add_range(memtable, in, entry)
                          : kv_skiplist_insert(&in->list, &memtable->arena, entry);
     if (rc == KV_EXISTS)
         return KV_OK;
     if (rc < 0)
         return rc;
+    filter_set(line, hash);
     memtable_count_version(memtable, entry->version);
     if (!range)
         atomic_fetch_add_explicit(&in->entries, 1, memory_order_relaxed);
@@ -259,6 +339,8 @@ kv_status kv_memtable_get(struct kv_memtable *memtable, uint32_t space, kv_slice
     KV_ASSERT(space < memtable->n_spaces);
     struct kv_entry entry;
     *out = (struct kv_found){0};
+    if (!filter_may_hold(memtable, space, key))
+        return KV_NOT_FOUND;
     const struct kv_skipnode *node = kv_skiplist_seek(&memtable->spaces[space].list, key, version);
     if (!node)
         return KV_NOT_FOUND;

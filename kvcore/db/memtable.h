@@ -17,6 +17,9 @@
 struct kv_memtable;
 
 KV_MUST kv_status kv_memtable_new(uint32_t n_spaces, struct kv_memtable **out);
+/* Before the first add: a bloom filter of that many bytes, so that lookups of keys that are not there are cheap. Without
+ * memory for it they are not. */
+void kv_memtable_filter(struct kv_memtable *memtable, size_t bytes);
 struct kv_memtable *kv_memtable_ref(struct kv_memtable *memtable);
 void kv_memtable_unref(struct kv_memtable *memtable); /* NULL is fine */
 

@@ -245,7 +245,7 @@ static kv_status open_tables(struct kv_db *db, struct kv_err *err)
     struct kv_tree_change change = {.adds = adds, .n_adds = n};
     KV_TRY(kv_version_make(NULL, db->n_spaces, db->spaces, &change, &version, err));
     KV_TRY(open_ranges(state, version));
-    KV_TRY(kv_memtable_new(db->n_spaces, &memtable));
+    KV_TRY(kv_db_memtable_new(db, &memtable));
     KV_TRY(kv_view_first(version, memtable, &db->view));
     db->active = memtable;
     kv_db_press(db, version);

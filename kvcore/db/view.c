@@ -76,6 +76,15 @@ static struct kv_view *view_swap(struct kv_db *db, struct kv_view *view)
     return old;
 }
 
+kv_status kv_db_memtable_new(struct kv_db *db, struct kv_memtable **out)
+{
+    enum { FILTER_SHARE = 64 }; /* at some 100 bytes an entry a dozen bits each */
+    kv_status rc = kv_memtable_new(db->n_spaces, out);
+    if (rc == KV_OK)
+        kv_memtable_filter(*out, (size_t)(db->options.memtable_bytes / FILTER_SHARE));
+    return rc;
+}
+
 kv_status kv_db_switch_memtable(struct kv_db *db, struct kv_err *err)
 {
     struct kv_memtable *fresh = NULL;
@@ -83,7 +92,7 @@ kv_status kv_db_switch_memtable(struct kv_db *db, struct kv_err *err)
     kv_status rc;
     if (db->committer && db->options.durability >= KV_DURABILITY_INTERVAL)
         KV_TRY(kv_committer_sync(db->committer, err)); /* no table is synced before the log it came from */
-    KV_TRY(kv_memtable_new(db->n_spaces, &fresh));
+    KV_TRY(kv_db_memtable_new(db, &fresh));
     /* Only the leader (or recovery) adds memtables, so their number can only shrink meanwhile. */
     kv_mutex_lock(&db->view_mutex);
     size_t n = db->view->n_mem;

@@ -29,12 +29,15 @@ static void add_shuffled(struct kv_memtable *memtable, uint32_t space, const str
     kv_free(order);
 }
 
-Test(memtable, answers_what_a_sorted_array_answers)
+static void expect_sorted_array(size_t filter_bytes)
 {
     const struct sst_shape shape = {.versions = 5, .deletes = true, .key_len_max = 6};
     struct sst_data data;
     struct kv_prng prng;
     struct kv_memtable *memtable = memtable_new(3);
+    size_t without = kv_memtable_bytes(memtable);
+    kv_memtable_filter(memtable, filter_bytes);
+    cr_assert_eq(kv_memtable_bytes(memtable), without + filter_bytes / 64 * 64);
     kv_prng_init(&prng, 2);
     sst_data_random(&data, 1, 3000, &shape);
     add_shuffled(memtable, 1, &data, 9);
@@ -67,6 +70,29 @@ Test(memtable, answers_what_a_sorted_array_answers)
     }
     kv_memtable_unref(memtable);
     sst_data_release(&data);
+}
+
+Test(memtable, answers_what_a_sorted_array_answers)
+{
+    const size_t filters[] = {0, 64, 1000, 1 << 16, 4 << 20}; /* full of keys to nearly empty */
+    for (size_t i = 0; i < sizeof filters / sizeof filters[0]; i++)
+        expect_sorted_array(filters[i]);
+}
+
+Test(memtable, without_memory_for_its_filter_it_has_none)
+{
+    struct kv_memtable *memtable = memtable_new(1);
+    struct kv_entry e = {KV_STR("k"), 9, KV_KIND_PUT, KV_STR("v")};
+    struct kv_found found;
+    size_t without = kv_memtable_bytes(memtable);
+    sst_malloc_fail_nth(1);
+    kv_memtable_filter(memtable, 1 << 16);
+    cr_assert(sst_malloc_failed());
+    sst_malloc_fail_nth(0);
+    cr_assert_eq(kv_memtable_bytes(memtable), without);
+    cr_assert_eq(kv_memtable_add(memtable, 0, &e), KV_OK);
+    cr_assert_eq(kv_memtable_get(memtable, 0, e.key, KV_VERSION_MAX, &found), KV_OK);
+    kv_memtable_unref(memtable);
 }
 
 Test(memtable, knows_the_versions_and_bytes_it_holds)
