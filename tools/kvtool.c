@@ -6,6 +6,13 @@
  *     kvtool info DIR                         what the manifest says
  *     kvtool scan DIR SPACE [LOWER [UPPER]]   keys and values, read-only
  *     kvtool get DIR SPACE KEY
+ *     kvtool stream DIR SPACE [PREFIX]        keys and values, by several threads
+ *     kvtool export DIR FILE|-                entries of all spaces, for kv_import
+ *     kvtool backup [--plain] [--keep N] DIR REPOSITORY | --archive DIR FILE|-
+ *     kvtool backups REPOSITORY               what it holds
+ *     kvtool verify REPOSITORY|ARCHIVE...     reads everything, checks every sum
+ *     kvtool restore REPOSITORY|ARCHIVE... DIR   into a directory that is missing or empty
+ *     kvtool forget REPOSITORY NUMBER         removes a backup and what only it needs
  *     kvtool salvage DIR                      writes what can be read of a damaged log into a new one
  *     kvtool rotate-key DIR NEW_KEY_FILE      makes another key the master key of an encrypted database
  *     kvtool key-id KEY_FILE                  what that key is called in texts
@@ -26,6 +33,7 @@
 #include "kvcore/os/secret.h"
 #include "kvcore/sst/block.h"
 #include "kvcore/sst/table.h"
+#include "tools/kvtool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,9 +43,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { EXIT_FINDINGS = 1, EXIT_TROUBLE = 2 };
-
-static int trouble(const struct kv_err *err, kv_status rc)
+int kvtool_trouble(const struct kv_err *err, kv_status rc)
 {
     fprintf(stderr, "kvtool: %s: %s\n", kv_status_text(rc), err->text);
     return EXIT_TROUBLE;
@@ -99,7 +105,7 @@ static kv_status key_read(const char *path, uint8_t out[KV_MASTER_KEY_LEN], stru
 
 /* ---- bytes as text */
 
-static void print_bytes(kv_slice bytes)
+void kvtool_print_bytes(kv_slice bytes)
 {
     for (size_t i = 0; i < bytes.len; i++) {
         uint8_t c = bytes.data[i];
@@ -111,7 +117,7 @@ static void print_bytes(kv_slice bytes)
 }
 
 /* Undoes \xHH in place. */
-static kv_slice parse_bytes(char *text)
+kv_slice kvtool_parse_bytes(char *text)
 {
     size_t n = 0;
     for (char *p = text; *p; n++) {
@@ -238,9 +244,9 @@ static kv_status dump_table(const struct opened *at, struct kv_err *err)
     KV_TRY(kv_table_iter_open(table, &how, &it));
     for (rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX); rc == KV_OK;
          rc = kv_entry_iter_next(it)) {
-        print_bytes(it->key);
+        kvtool_print_bytes(it->key);
         printf(" @%" PRIu64 " %s ", it->version, it->kind == KV_KIND_DELETE ? "delete" : "put");
-        print_bytes(it->value);
+        kvtool_print_bytes(it->value);
         putchar('\n');
     }
 out:
@@ -261,9 +267,9 @@ static kv_status dump_commit(const struct kv_log_item *item, struct kv_err *err)
            item->seq, item->synced, batch.len, record.len);
     while ((rc = kv_batch_next(&batch, &entry)) == KV_OK) {
         printf("  space=%" PRIu32 " %s ", entry.space, entry.kind == KV_KIND_DELETE ? "delete" : "put");
-        print_bytes(entry.key);
+        kvtool_print_bytes(entry.key);
         putchar(' ');
-        print_bytes(entry.value);
+        kvtool_print_bytes(entry.value);
         putchar('\n');
     }
     return rc;
@@ -317,12 +323,12 @@ static int command_dump(int argc, char **argv)
                  ? dump_log(&at, &err)
                  : kv_fail(&err, KV_INVALID, 0, "dump what?");
     close_folder(&at);
-    return rc < 0 ? trouble(&err, rc) : 0;
+    return rc < 0 ? kvtool_trouble(&err, rc) : 0;
 }
 
 /* ---- check, info */
 
-static void print_finding(void *ctx, kv_status severity, const char *line)
+void kvtool_print_finding(void *ctx, kv_status severity, const char *line)
 {
     (void)ctx;
     printf("%s%s\n", severity < 0 ? "DAMAGE " : "", line);
@@ -337,11 +343,13 @@ static int command_check(int argc, char **argv)
         return -1;
     kv_status rc = kv_env_open(&options, &env, &err);
     if (rc == KV_OK)
-        rc = kv_check_with_key(env, argv[0], &key, print_finding, NULL, &err);
+        rc = kv_check_with_key(env, argv[0], &key, kvtool_print_finding, NULL, &err);
     kv_env_close(env);
     if (rc == KV_OK)
         puts("sound");
-    return rc == KV_OK ? 0 : rc == KV_CORRUPT ? (printf("%s\n", err.text), EXIT_FINDINGS) : trouble(&err, rc);
+    return rc == KV_OK        ? 0
+           : rc == KV_CORRUPT ? (printf("%s\n", err.text), EXIT_FINDINGS)
+                              : kvtool_trouble(&err, rc);
 }
 
 static kv_status manifest_of(const char *path, struct kv_dir **dir, struct kv_manifest *manifest,
@@ -395,18 +403,13 @@ static int command_info(int argc, char **argv)
         print_info(&manifest);
     kv_manifest_close(&manifest);
     kv_dir_close(dir);
-    return rc == KV_OK ? 0 : trouble(&err, rc);
+    return rc == KV_OK ? 0 : kvtool_trouble(&err, rc);
 }
 
 /* ---- reading entries: the spaces are those of the manifest, without their owner's cuts and hooks */
 
-struct reading {
-    struct kv_env *env;
-    struct kv_db *db;
-    uint32_t space;
-};
-
-static kv_status reading_open(const char *path, const char *space, struct reading *out, struct kv_err *err)
+kv_status kvtool_reading_open(const char *path, const char *space, struct kvtool_reading *out,
+                              struct kv_err *err)
 {
     struct kv_manifest manifest = {0};
     struct kv_dir *dir = NULL;
@@ -414,11 +417,11 @@ static kv_status reading_open(const char *path, const char *space, struct readin
     struct kv_env_options env = {.threads = KV_THREADS_NONE};
     kv_status rc;
     KV_TRY(manifest_of(path, &dir, &manifest, err));
-    out->space = manifest.state.n_spaces;
+    out->space = space ? manifest.state.n_spaces : 0;
     for (uint32_t i = 0; i < manifest.state.n_spaces; i++) {
         spaces[i] = (struct kv_space_options){.name = manifest.state.spaces[i].name,
                                               .style = manifest.state.spaces[i].style};
-        if (strcmp(spaces[i].name, space) == 0)
+        if (space && strcmp(spaces[i].name, space) == 0)
             out->space = i;
     }
     if (out->space == manifest.state.n_spaces) {
@@ -435,23 +438,23 @@ out:
     return rc;
 }
 
-static void reading_close(struct reading *reading)
+void kvtool_reading_close(struct kvtool_reading *reading)
 {
     kv_status rc = kv_close(reading->db, NULL); /* read-only: nothing can be lost */
     (void)rc;
     kv_env_close(reading->env);
 }
 
-static kv_status scan(const struct reading *r, kv_slice lower, kv_slice upper)
+static kv_status scan(const struct kvtool_reading *r, kv_slice lower, kv_slice upper)
 {
     struct kv_iter *it = NULL;
     kv_status rc = kv_iter_open(r->db, NULL, r->space, lower, upper, &it);
     if (rc < 0)
         return rc;
     for (rc = kv_iter_seek(it, (kv_slice){0}); rc == KV_OK; rc = kv_iter_next(it)) {
-        print_bytes(it->key);
+        kvtool_print_bytes(it->key);
         putchar(' ');
-        print_bytes(it->value);
+        kvtool_print_bytes(it->value);
         putchar('\n');
     }
     kv_iter_close(it);
@@ -460,35 +463,35 @@ static kv_status scan(const struct reading *r, kv_slice lower, kv_slice upper)
 
 static int command_scan(int argc, char **argv)
 {
-    struct reading r = {0};
+    struct kvtool_reading r = {0};
     struct kv_err err = {0};
     if (argc < 2 || argc > 4)
         return -1;
-    kv_status rc = reading_open(argv[0], argv[1], &r, &err);
+    kv_status rc = kvtool_reading_open(argv[0], argv[1], &r, &err);
     if (rc == KV_OK)
-        rc = scan(&r, argc > 2 ? parse_bytes(argv[2]) : (kv_slice){0},
-                  argc > 3 ? parse_bytes(argv[3]) : (kv_slice){0});
-    reading_close(&r);
-    return rc < 0 ? trouble(&err, rc) : 0;
+        rc = scan(&r, argc > 2 ? kvtool_parse_bytes(argv[2]) : (kv_slice){0},
+                  argc > 3 ? kvtool_parse_bytes(argv[3]) : (kv_slice){0});
+    kvtool_reading_close(&r);
+    return rc < 0 ? kvtool_trouble(&err, rc) : 0;
 }
 
 static int command_get(int argc, char **argv)
 {
-    struct reading r = {0};
+    struct kvtool_reading r = {0};
     struct kv_pinned value = {0};
     struct kv_err err = {0};
     if (argc != 3)
         return -1;
-    kv_status rc = reading_open(argv[0], argv[1], &r, &err);
+    kv_status rc = kvtool_reading_open(argv[0], argv[1], &r, &err);
     if (rc == KV_OK)
-        rc = kv_get(r.db, NULL, r.space, parse_bytes(argv[2]), &value, &err);
+        rc = kv_get(r.db, NULL, r.space, kvtool_parse_bytes(argv[2]), &value, &err);
     if (rc == KV_OK) {
-        print_bytes(value.value);
+        kvtool_print_bytes(value.value);
         putchar('\n');
     }
     kv_pinned_release(&value);
-    reading_close(&r);
-    return rc < 0 ? trouble(&err, rc) : rc == KV_OK ? 0 : EXIT_FINDINGS;
+    kvtool_reading_close(&r);
+    return rc < 0 ? kvtool_trouble(&err, rc) : rc == KV_OK ? 0 : EXIT_FINDINGS;
 }
 
 /* ---- salvage */
@@ -513,7 +516,7 @@ static int command_salvage(int argc, char **argv)
         rc = kv_salvage(env, argv[0], &key, &report, &err);
     kv_env_close(env);
     if (rc < 0)
-        return trouble(&err, rc);
+        return kvtool_trouble(&err, rc);
     printf("%" PRIu64 " commits of the log kept, %" PRIu64 " lost; the old log files are in %s.damaged\n",
            report.kept, report.lost, argv[0]);
     return report.lost ? EXIT_FINDINGS : 0;
@@ -538,7 +541,7 @@ static int command_rotate_key(int argc, char **argv)
     kv_env_close(env);
     if (rc == KV_OK)
         printf("%s is now under the key of %s\n", argv[0], argv[1]);
-    return rc < 0 ? trouble(&err, rc) : 0;
+    return rc < 0 ? kvtool_trouble(&err, rc) : 0;
 }
 
 static int command_key_id(int argc, char **argv)
@@ -554,7 +557,7 @@ static int command_key_id(int argc, char **argv)
     kv_secret_wipe(bytes, sizeof bytes);
     if (rc == KV_OK)
         printf("%016" PRIx64 "\n", id);
-    return rc < 0 ? trouble(&err, rc) : 0;
+    return rc < 0 ? kvtool_trouble(&err, rc) : 0;
 }
 
 static const struct command {
@@ -567,6 +570,14 @@ static const struct command {
     {"info", command_info, "info DIR"},
     {"scan", command_scan, "scan DIR SPACE [LOWER [UPPER]]"},
     {"get", command_get, "get DIR SPACE KEY"},
+    {"stream", kvtool_stream, "stream DIR SPACE [PREFIX]"},
+    {"export", kvtool_export, "export DIR FILE|-"},
+    {"backup", kvtool_backup,
+     "backup [--plain] [--keep N] DIR REPOSITORY | backup [--plain] --archive DIR FILE|-"},
+    {"backups", kvtool_backups, "backups REPOSITORY"},
+    {"verify", kvtool_verify, "verify [--number N] REPOSITORY | verify ARCHIVE..."},
+    {"restore", kvtool_restore, "restore [--number N] REPOSITORY DIR | restore ARCHIVE... DIR"},
+    {"forget", kvtool_forget, "forget REPOSITORY NUMBER | forget --keep N REPOSITORY"},
     {"salvage", command_salvage, "salvage DIR"},
     {"rotate-key", command_rotate_key, "rotate-key DIR NEW_KEY_FILE"},
     {"key-id", command_key_id, "key-id KEY_FILE"},
@@ -579,7 +590,7 @@ int main(int argc, char **argv)
     if (argc > 2 && strcmp(argv[1], "--key-file") == 0) {
         kv_status rc = key_read(argv[2], key_bytes, &err);
         if (rc < 0)
-            return trouble(&err, rc);
+            return kvtool_trouble(&err, rc);
         key.master_key = key_bytes;
         argc -= 2;
         argv += 2;

@@ -32,7 +32,7 @@ direction "$base|kvcore/(os|crypt|sst|db|txn)/[a-z0-9_]+\.h|kvcore/kv\.h" $(laye
 direction "$base|kvcore/(os|crypt|sst|db|backup)/[a-z0-9_]+\.h|kvcore/kv\.h" $(layer kvcore/backup)
 direction "$leaf|kvcore/kv\.h|tsdb/([a-z]+/)?[a-z0-9_]+\.h" $(layer tsdb)
 direction "$leaf|tsdb/ts\.h|http/([a-z]+/)?[a-z0-9_]+\.h|version\.h" $(layer http)
-direction "$leaf|kvcore/kv\.h|tsdb/ts\.h|http/([a-z]+/)?[a-z0-9_]+\.h|tools/[a-z0-9_]+\.h|version\.h" $(layer tools 'kvtool\.c')
+direction "$leaf|kvcore/kv\.h|tsdb/ts\.h|http/([a-z]+/)?[a-z0-9_]+\.h|tools/[a-z0-9_]+\.h|version\.h" $(layer tools 'kvtool[a-z_]*\.[ch]')
 
 # ---- calls that belong behind base/ and os/
 banned='malloc|calloc|realloc|free|strdup|strndup|strcpy|strcat|sprintf|vsprintf|gets|atoi|atol|atof|rand|srand|random|time|gettimeofday|clock_gettime|usleep|sleep|nanosleep|open|openat|creat|fopen|rename|unlink|pwrite|pread|fsync|fdatasync|ftruncate|mmap|pthread_[a-z_]+'

@@ -10,3 +10,7 @@ got=$(python3 tests/golden/decode_log.py tests/golden/log-v1.log | tr '\n' ';')
 # An encrypted database (kv_kit, tests/kvcore/test_encryption.c), from its master key and the pages alone.
 got=$(python3 tests/golden/decode_sealed.py "$(printf 'golden master key, not a secret.' | od -An -tx1 | tr -d ' \n')" tests/golden/encrypted-1 | cksum)
 [ "$got" = "1668792414 466" ] || { echo "decode_sealed.py read something else"; exit 1; }
+# The golden archive: version, time, files.
+got=$(python3 tests/golden/decode_backup.py tests/golden/archive-1.kvb | tr '\n' ';')
+[ "$got" = "version 4 time 1700000000000;000002.log 312;000003.tbl 401;000005.man 271;" ] ||
+    { echo "decode_backup.py read: $got"; exit 1; }

@@ -475,3 +475,46 @@ Test(backup, impossible_options_are_refused_with_a_reason)
     kv_kit_release(&kit);
     backup_bytes_release(&a);
 }
+
+/* ---- files of the first version */
+
+#define GOLDEN "tests/golden/archive-1.kvb"
+
+static void write_golden(void)
+{
+    struct kv_kit kit;
+    struct backup_bytes a = {0};
+    struct kv_sink sink = backup_bytes_sink(&a);
+    kv_kit_init(&kit, NULL);
+    kv_kit_must_open(&kit);
+    fill(&kit);
+    kv_kit_delete(&kit, 0, "log");
+    must(&kit,
+         kv_backup(kit.db, &(struct kv_backup_options){.archive = &sink, .compression = KV_COMPRESSION_NONE},
+                   NULL, &kit.err));
+    FILE *f = fopen(GOLDEN, "wb");
+    cr_assert(f && fwrite(a.bytes.data, 1, a.bytes.len, f) == a.bytes.len);
+    fclose(f);
+    backup_bytes_release(&a);
+    kv_kit_release(&kit);
+}
+
+Test(backup, archives_of_the_first_version_are_read)
+{
+    struct kv_kit kit;
+    struct backup_bytes a = {0};
+    char text[TEXT];
+    if (getenv("TIDEMARK_WRITE_GOLDEN"))
+        write_golden();
+    FILE *f = fopen(GOLDEN, "rb");
+    cr_assert_not_null(f);
+    for (int c; (c = fgetc(f)) != EOF;)
+        cr_assert_eq(kv_buf_append_byte(&a.bytes, (uint8_t)c), KV_OK);
+    fclose(f);
+    kv_kit_init(&kit, NULL);
+    must(&kit, unarchive(&kit, (struct backup_bytes *[]){&a}, 1, "copy"));
+    backup_check(&kit, "copy");
+    cr_assert_str_eq(backup_content_of(&kit, "copy", text, sizeof text), "a:table=1 b:other=3");
+    backup_bytes_release(&a);
+    kv_kit_release(&kit);
+}
