@@ -83,6 +83,28 @@ static void metrics_tree(struct kv_db *db, metric_each each, void *ctx)
     each(ctx, "kv_memtables_waiting", "memtables that wait to be flushed", false, (double)waiting);
 }
 
+/* How far re-encryption has come, which rides on merges: plain tables count as having an old key. */
+static void metrics_keys(struct kv_db *db, metric_each each, void *ctx)
+{
+    struct kv_keyring *keys = db->manifest.keys;
+    uint64_t visible, old = 0, current = keys ? kv_keyring_current(keys) : 0;
+    struct kv_view *view = keys ? kv_view_pin(db, &visible) : NULL;
+    for (uint32_t i = 0; view && i < view->version->n_spaces; i++) {
+        const struct kv_tree *tree = &view->version->trees[i];
+        for (size_t k = 0; k < tree->n_items; k++) {
+            const struct kv_table_properties *p = tree->items[k].properties;
+            old += p->key_id != current ? p->file_bytes : 0;
+        }
+    }
+    kv_view_unref(view);
+    each(ctx, "kv_data_key", "id of the data key that new files get; 0: the database is not encrypted", false,
+         (double)current);
+    each(ctx, "kv_data_key_sealed", "pieces sealed under that data key", false,
+         current ? (double)kv_keyring_sealed(keys) : 0);
+    each(ctx, "kv_old_key_table_bytes", "bytes of tables that are plain or under an older data key", false,
+         (double)old);
+}
+
 void kv_metrics(struct kv_db *db, metric_each each, void *ctx)
 {
 #define X(field, name, help)                                                                                 \
@@ -93,6 +115,7 @@ void kv_metrics(struct kv_db *db, metric_each each, void *ctx)
     metrics_commit(db, each, ctx);
     metrics_cache(db, each, ctx);
     metrics_tree(db, each, ctx);
+    metrics_keys(db, each, ctx);
     kv_mutex_lock(&db->manifest_mutex);
     uint64_t files = db->manifest.files_started, edits = db->manifest.edits_committed;
     kv_mutex_unlock(&db->manifest_mutex);

@@ -493,6 +493,10 @@ Test(encryption, data_keys_change_with_time_and_with_use_and_old_files_stay_read
     cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
     cr_assert_eq(table_keys(&kit, &logs), 1 << 1 | 1 << 2);
     expect_filled(&kit, "3");
+    cr_assert_eq(kv_kit_metric(&kit, "kv_data_key"), 2);
+    cr_assert_gt(kv_kit_metric(&kit, "kv_data_key_sealed"), 4);
+    uint64_t old = kv_kit_metric(&kit, "kv_old_key_table_bytes");
+    cr_assert(old > 0 && old < kv_kit_metric(&kit, "kv_table_bytes"));
     clock_manual_advance_ms(&kit.clock, 2 * DAY_MS);
     kv_kit_reopen(&kit); /* an open looks at the time too */
     cr_assert(table_keys(&kit, &logs) == (1 << 1 | 1 << 2) && logs == 1 << 3, "%d", (int)logs);
@@ -516,6 +520,7 @@ Test(encryption, data_keys_change_with_time_and_with_use_and_old_files_stay_read
         cr_assert_eq(kv_merge_range(kit.db, space, KV_STR(""), KV_STR(""), &kit.err), KV_OK);
     kv_kit_reopen(&kit);
     cr_assert_eq(table_keys(&kit, &logs) & 0x3e, 0, "merged files have the newest key");
+    cr_assert_eq(kv_kit_metric(&kit, "kv_old_key_table_bytes"), 0);
     expect_filled(&kit, "5");
     kv_kit_release(&kit);
 }
