@@ -218,7 +218,7 @@ struct kv_put_options {
     uint8_t meta;          /* the caller's own; handed back with the value */
     bool ends_history;     /* older versions of the key are not kept, whatever versions_kept says */
 };
-/* As kv_batch_put, with attributes. Not in a space with a hook. */
+/* As kv_batch_put, with attributes (NULL: none). Not in a space with a hook. */
 KV_API KV_MUST kv_status kv_batch_put_with(struct kv_batch *batch, uint32_t space, kv_slice key,
                                            kv_slice value, const struct kv_put_options *options);
 /* Adds an operand for the space's merge operator, behind what the batch did to the key before. */

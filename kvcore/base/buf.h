@@ -26,8 +26,8 @@ static inline void kv_buf_init(struct kv_buf *buf, size_t max)
 {
     *buf = (struct kv_buf){.max = max};
 }
-void kv_buf_release(
-    struct kv_buf *buf); /* frees; leaves an empty buffer with the same maximum; twice is fine */
+KV_API void
+kv_buf_release(struct kv_buf *buf); /* frees; leaves an empty buffer with the same maximum; twice is fine */
 static inline void kv_buf_clear(struct kv_buf *buf)
 {
     buf->len = 0; /* keeps the memory */
@@ -45,18 +45,18 @@ static inline kv_slice kv_buf_slice(const struct kv_buf *buf)
 }
 
 /* Room for `extra` more bytes behind len. */
-KV_MUST kv_status kv_buf_reserve(struct kv_buf *buf, size_t extra);
+KV_API KV_MUST kv_status kv_buf_reserve(struct kv_buf *buf, size_t extra);
 /* Makes room for n bytes, counts them in len and returns where they begin (uninitialised); NULL on failure.
  */
-KV_MUST uint8_t *kv_buf_extend(struct kv_buf *buf, size_t n);
-KV_MUST kv_status kv_buf_append(struct kv_buf *buf, kv_slice bytes);
-KV_MUST kv_status kv_buf_append_byte(struct kv_buf *buf, uint8_t byte);
-KV_MUST kv_status kv_buf_append_fixed32(struct kv_buf *buf, uint32_t v); /* little-endian */
-KV_MUST kv_status kv_buf_append_fixed64(struct kv_buf *buf, uint64_t v); /* little-endian */
-KV_MUST kv_status kv_buf_append_varint(struct kv_buf *buf, uint64_t v);
+KV_API KV_MUST uint8_t *kv_buf_extend(struct kv_buf *buf, size_t n);
+KV_API KV_MUST kv_status kv_buf_append(struct kv_buf *buf, kv_slice bytes);
+KV_API KV_MUST kv_status kv_buf_append_byte(struct kv_buf *buf, uint8_t byte);
+KV_API KV_MUST kv_status kv_buf_append_fixed32(struct kv_buf *buf, uint32_t v); /* little-endian */
+KV_API KV_MUST kv_status kv_buf_append_fixed64(struct kv_buf *buf, uint64_t v); /* little-endian */
+KV_API KV_MUST kv_status kv_buf_append_varint(struct kv_buf *buf, uint64_t v);
 /* A varint length, then the bytes. */
-KV_MUST kv_status kv_buf_append_lp(struct kv_buf *buf, kv_slice bytes);
-KV_MUST kv_status kv_buf_printf(struct kv_buf *buf, const char *format, ...) KV_PRINTF(2, 3);
-KV_MUST kv_status kv_buf_vprintf(struct kv_buf *buf, const char *format, va_list args);
+KV_API KV_MUST kv_status kv_buf_append_lp(struct kv_buf *buf, kv_slice bytes);
+KV_API KV_MUST kv_status kv_buf_printf(struct kv_buf *buf, const char *format, ...) KV_PRINTF(2, 3);
+KV_API KV_MUST kv_status kv_buf_vprintf(struct kv_buf *buf, const char *format, va_list args);
 
 #endif

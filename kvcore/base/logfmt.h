@@ -27,11 +27,11 @@ struct kv_logger {
 };
 
 /* logger may be NULL. event: [a-z0-9_]+. format: "key=%d key=%s ...", may be "". */
-void kv_logf(const struct kv_logger *logger, enum kv_log_level level, const char *event, const char *format,
-             ...) KV_PRINTF(4, 5);
+KV_API void kv_logf(const struct kv_logger *logger, enum kv_log_level level, const char *event,
+                    const char *format, ...) KV_PRINTF(4, 5);
 
 /* Quotes text into out (cut to fit) if it needs quoting; returns out. */
-const char *kv_log_quote(kv_slice text, char *out, size_t out_size);
+KV_API const char *kv_log_quote(kv_slice text, char *out, size_t out_size);
 #define KV_LOGQ(text) kv_log_quote(kv_slice_str(text), (char[256]){0}, 256)
 
 #endif

@@ -62,7 +62,8 @@ KV_API const char *kv_status_name(kv_status code);
 
 /* Fills *err (unless NULL) and returns code, so that a failure is one statement: return kv_fail(err, KV_IO,
  * errno, ...). The text is cut at 239 bytes; control bytes in it are replaced by '?'. */
-kv_status kv_fail(struct kv_err *err, kv_status code, int sys, const char *format, ...) KV_PRINTF(4, 5);
+KV_API kv_status kv_fail(struct kv_err *err, kv_status code, int sys, const char *format, ...)
+    KV_PRINTF(4, 5);
 
 /* The only macro that hides a jump: needs a local `kv_status rc` and a label `out`. */
 #define KV_TRY(call)                                                                                         \

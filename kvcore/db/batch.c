@@ -240,9 +240,11 @@ kv_status kv_batch_put(struct kv_batch *batch, uint32_t space, kv_slice key, kv_
 kv_status kv_batch_put_with(struct kv_batch *batch, uint32_t space, kv_slice key, kv_slice value,
                             const struct kv_put_options *options)
 {
-    struct kv_attrs attrs = {.expires_at_s = options->expires_at_s,
-                             .meta = options->meta,
-                             .flags = options->ends_history ? KV_ATTR_ENDS_HISTORY : 0};
+    static const struct kv_put_options plain = {0};
+    const struct kv_put_options *o = options ? options : &plain;
+    struct kv_attrs attrs = {.expires_at_s = o->expires_at_s,
+                             .meta = o->meta,
+                             .flags = o->ends_history ? KV_ATTR_ENDS_HISTORY : 0};
     uint8_t head[KV_ATTRS_LEN_MAX];
     if (kv_attrs_plain(&attrs))
         return kv_batch_put(batch, space, key, value);

@@ -1,0 +1,114 @@
+#!/bin/sh
+# kvcore as others meet it: installed into a directory of its own, and kvcore/examples built against that with pkg-config alone and run.
+set -u
+build=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+fail() {
+    echo "FAILED: $1"
+    failed=1
+}
+prefix=/opt/kvcore # as packages are made: into DESTDIR, for another place
+sh tools/install.sh "$build" "$work" $prefix 1.2.3 || exit 1
+root=$work$prefix
+export PKG_CONFIG_PATH="$root/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$work" LD_LIBRARY_PATH="$root/lib"
+cc=${CC:-cc}
+
+# ---- what is installed
+[ "$(pkg-config --modversion kvcore)" = 1.2.3 ] || fail "kvcore.pc has another version"
+headers=$(cd "$root/include" && find . -name '*.h' | sed 's,^\./,,' | sort)
+for h in $headers; do
+    $cc -std=c11 -Wall -Wextra -Werror -fsyntax-only -x c $(pkg-config --cflags kvcore) "$root/include/$h" || fail "$h does not compile alone"
+    case $h in kvcore/kv.h | tsdb/ts.h | kvcore/base/*.h) ;; *) fail "$h is installed" ;; esac
+done
+printf '#include <kvcore/kv.h>\n' | $cc -MM -x c - $(pkg-config --cflags kvcore) >"$work/needed" || fail "kv.h needs what is not installed"
+
+# Declared in the headers <=> exported by the library: what is missing could not be linked, what is too much would become a promise.
+exports() { nm -D --defined-only "$1" | awk '{print $3}' | sort -u; }
+declared() { # headers...
+    cat "$@" | tr '\n' ' ' | grep -o 'KV_API [^;{]*(' | grep -oE '[a-z_0-9]+ ?\(' | tr -d ' (' | grep -E '^(kv|ts)_' | sort -u
+}
+(cd "$root/include" && declared kvcore/kv.h kvcore/base/*.h) >"$work/declared"
+exports "$root/lib/libkvcore.so" >"$work/exported"
+[ "$(wc -l <"$work/declared")" -gt 60 ] || fail "only $(wc -l <"$work/declared") functions found in the headers"
+cmp -s "$work/declared" "$work/exported" || fail "headers (<) and libkvcore.so (>) differ: $(diff "$work/declared" "$work/exported")"
+missing=$(exports "$root/lib/libtidemark.so" | comm -13 - "$work/declared")
+[ -z "$missing" ] || fail "libtidemark.so lacks $missing"
+foreign=$(exports "$root/lib/libtidemark.so" | grep -vE '^(kv|ts)_')
+[ -z "$foreign" ] || fail "libtidemark.so exports $foreign"
+
+# ---- the examples
+build_one() { # name
+    $cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -O1 "kvcore/examples/$1.c" -o "$work/$1" $(pkg-config --cflags --libs kvcore) -pthread ||
+        fail "$1 does not build"
+}
+# said NAME STATUS "text" arguments...: runs it, and what it prints is exactly the text
+said() {
+    name=$1 want=$2 text=$3
+    shift 3
+    "$work/$name" "$@" >"$work/out" 2>"$work/err"
+    got=$?
+    [ $got -eq "$want" ] || fail "$name $*: exit $got, not $want: $(cat "$work/err")"
+    [ "$(cat "$work/out")" = "$text" ] || fail "$name $*: printed \"$(cat "$work/out")\", not \"$text\""
+}
+for source in kvcore/examples/*.c; do
+    name=$(basename "$source" .c)
+    build_one "$name"
+    lines=$(wc -l <"$source")
+    [ "$lines" -le 130 ] || fail "$source has $lines lines: not a short example"
+    grep -q "^said $name " "$0" || fail "$source is not run"
+done
+
+said hello 0 "hello world
+goodbye = moon
+hello = world" "$work/hello.kv"
+said cache 0 "page of alice, made 1 times
+page of alice, made 1 times
+page of alice, made 2 times
+page of alice, made 2 times" "$work/cache.kv"
+store=$work/state.kv
+said state_store 0 "" "$store" set lamp/hall on
+said state_store 0 "" "$store" set lamp/attic off
+said state_store 0 "" "$store" set door shut
+said state_store 0 "on" "$store" get lamp/hall
+said state_store 0 "lamp/attic = off
+lamp/hall = on" "$store" list lamp/
+said state_store 0 "" "$store" delete lamp/attic
+said state_store 1 "" "$store" get lamp/attic
+said state_store 0 "door = shut
+lamp/hall = on" "$store" list
+said state_store 2 "" "$store" sing
+said transfer 0 "400 transfers by 4 threads: 500 in all accounts, as at the start: yes" "$work/bank.kv"
+said export 0 "1000 entries to $work/export.txt" "$work/export.kv" "$work/export.txt"
+[ "$(wc -l <"$work/export.txt")" -eq 1000 ] || fail "export.txt has $(wc -l <"$work/export.txt") lines"
+[ "$(sed -n 1p "$work/export.txt")" = "room/000	21.5\\x09degrees" ] || fail "export.txt begins $(sed -n 1p "$work/export.txt")"
+registry=$work/registry.kv
+said registry 0 "" "$registry" register prod web 60 10.0.0.1:80 10.0.0.2:80
+said registry 0 "" "$registry" register prod db 60 10.0.0.9:5432
+said registry 0 "" "$registry" register test web 1 10.1.0.1:80
+said registry 0 "prod/web/10.0.0.1:80 up
+prod/web/10.0.0.2:80 up" "$registry" list prod web
+said registry 0 "" "$registry" deregister prod web 10.0.0.1:80
+said registry 0 "prod/db/10.0.0.9:5432 up
+prod/web/10.0.0.2:80 up" "$registry" list prod
+sleep 1
+said registry 0 "" "$registry" list test
+said registry 0 "" "$registry" deregister prod web
+said registry 0 "prod/db/10.0.0.9:5432 up" "$registry" list prod
+said ttl_store 0 "6000 sessions written, 0 live, tables hold under half of what was written: yes" "$work/ttl.kv"
+
+# A directory that cannot be: the reason is said, with the path.
+for name in hello cache transfer ttl_store; do
+    "$work/$name" /dev/null/x >"$work/out" 2>&1 && fail "$name succeeds on /dev/null/x"
+    grep -q '^'$name': .*/dev/null/x' "$work/out" || fail "$name on /dev/null/x says: $(cat "$work/out")"
+done
+
+# The archive alone will do, too.
+$cc -std=c11 -D_GNU_SOURCE kvcore/examples/hello.c -o "$work/hello_static" $(pkg-config --cflags kvcore) "$root/lib/libkvcore.a" \
+    $(pkg-config --libs --static kvcore | sed 's/-lkvcore//') || fail "hello does not link against libkvcore.a"
+said hello_static 0 "hello world
+goodbye = moon
+hello = world" "$work/hello2.kv"
+[ $failed -eq 0 ] && echo "$(ls kvcore/examples/*.c | wc -l) examples, $(wc -l <"$work/exported") functions exported as declared"
+exit $failed
