@@ -54,7 +54,7 @@ SERVER := $(if $(wildcard tools/server_main.c),$(B)/tidemark)
 LIBS   := $(B)/libkvcore.a $(B)/libkvcore.so $(B)/libtidemark.a $(B)/libtidemark.so
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps run test test-unit check-long check-e2e check-asan check-tsan lint fuzz cov bench-server bench-recovery bench-kill9 bench-kv install clean FORCE
+.PHONY: all help deps run test test-unit check-long check-e2e check-asan check-tsan lint fuzz cov bench-server bench-recovery bench-kill9 bench-kv bench-parts install clean FORCE
 
 all: $(SERVER) $(KVTOOL) $(LIBS) ## build the server, the tools and the libraries (MODE=release: also linked as build/NAME)
 	$(Q)mkdir -p build
@@ -178,9 +178,11 @@ bench-recovery: all $(PROGRAMS) ## ready after kill -9 with ten million samples 
 	$(Q)python3 bench/recovery.py $(B)
 bench-kill9: deps-bench all $(PROGRAMS) ## what each server still has of answered samples after kill -9
 	$(Q)python3 bench/kill9_peer.py $(B)
-# SIZE=quick: three minutes instead of forty.
+bench-parts: all $(PROGRAMS) ## the engine's parts alone: one table
+	$(Q)for b in $(wildcard bench/bench_*.c); do $(B)/$${b%.c} || exit 1; done
+# SIZE=quick: minutes instead of the better part of an hour; long: medians of three rounds.
 SIZE ?= full
-bench-kv: deps-bench-kv ## kvcore beside RocksDB, LevelDB, LMDB, WiredTiger, BadgerDB (SIZE=quick|full)
+bench-kv: deps-bench-kv ## kvcore beside RocksDB, LevelDB, LMDB, WiredTiger, BadgerDB (SIZE=quick|full|long)
 	$(Q)$(MAKE) --no-print-directory all $(KV_BENCH)
 	$(Q)python3 bench/kv.py --size $(SIZE) $(B)/bench
 

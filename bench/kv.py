@@ -62,9 +62,9 @@ def steps_of(size):
         Step('delete half', 'deletehalf', 'v100', batch=100, keep=False),
     ]
     for value in (400, 4096):
-        place = f'v{value}'
+        place, batch = f'v{value}', 100 if value < 4096 else 10
         steps += [
-            Step(f'fillrandom, batch 100, {value} B', 'fillrandom', place, value, fills=True, batch=100 if value < 4096 else 10),
+            Step(f'fillrandom, batch {batch}, {value} B', 'fillrandom', place, value, fills=True, batch=batch),
             Step(f'readrandom, {value} B', 'readrandom', place, value, ops=ops // 2),
             Step(f'seek + next 50, {value} B', 'seekrandom', place, value, ops=ops // 20),
             Step(f'scan forward, a row, {value} B', 'scanforward', place, value, keep=False),
