@@ -35,7 +35,7 @@ TS_LIBS  := $(KV_LIBS)
 ALL_LIBS := -lmicrohttpd -lcjson -lyaml -lcurl -ldeflate -lz $(TS_LIBS)
 
 # Every .c of a layer's folders belongs to the layer: a file that should not be built should not be there.
-KV_SRC   := $(wildcard kvcore/base/*.c kvcore/os/*.c kvcore/crypt/*.c kvcore/sst/*.c kvcore/db/*.c kvcore/txn/*.c kvcore/backup/*.c)
+KV_SRC   := $(wildcard kvcore/base/*.c kvcore/os/*.c kvcore/crypt/*.c kvcore/sst/*.c kvcore/vlog/*.c kvcore/db/*.c kvcore/txn/*.c kvcore/backup/*.c)
 TS_SRC   := $(wildcard tsdb/*.c tsdb/chunk/*.c tsdb/query/*.c tsdb/promql/*.c)
 HTTP_SRC := $(wildcard http/*.c http/decode/*.c http/api/*.c)
 KVTOOL_SRC  := $(wildcard tools/kvtool*.c)

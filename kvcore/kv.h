@@ -132,7 +132,11 @@ struct kv_space_options {
     bool no_filter;                        /* no bloom filter: for spaces that are only scanned */
     const struct kv_hook *hook;            /* NULL: none. Must outlive the database */
     const struct kv_merge_operator *merge; /* NULL: kv_batch_merge is refused. Must outlive the database */
-    uint32_t versions_kept; /* of each key at least, newest first, until a deletion. 0: 1. KV_VERSIONS_ALL.
+    uint64_t
+        value_separate_bytes; /* values from this length on are written to the value log by flushes and merges,
+                                      and tables hold pointers: less is rewritten, scans read more. 64 to
+                                      KV_VALUE_LEN_MAX; 0: never. May differ from open to open. Not with a hook */
+    uint32_t versions_kept;   /* of each key at least, newest first, until a deletion. 0: 1. KV_VERSIONS_ALL.
                                More than 1 not together with a hook or a merge operator */
     /* The length of the key prefix that tables never straddle: 0 to key.len. NULL: 0, no cuts. */
     size_t (*cut_len)(kv_slice key);

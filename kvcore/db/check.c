@@ -7,6 +7,7 @@
 #include "kvcore/db/batch.h"
 #include "kvcore/db/env.h"
 #include "kvcore/db/manifest.h"
+#include "kvcore/db/values.h"
 #include "kvcore/sst/table.h"
 
 #include <inttypes.h>
@@ -20,6 +21,7 @@ struct check {
     struct kv_lease *lease;
     const struct kv_key_source *key;
     struct kv_manifest manifest;
+    struct kv_values values; /* the segments that could be opened */
     void (*each)(void *ctx, kv_status severity, const char *line);
     void *ctx;
     kv_status worst; /* the first kind of finding */
@@ -66,6 +68,83 @@ static const char *meta_differs(const struct kv_table_meta *meta, const struct k
                                                           : NULL;
 }
 
+/* Every value that the table points at; and that the pointers come to what its properties say. */
+static kv_status check_values(struct check *c, const char *name, struct kv_table *table, struct kv_err *err)
+{
+    struct kv_table_iter_options all = {.no_fill = true, .err = err};
+    struct kv_entry_iter *it = NULL;
+    uint64_t number, bytes, said = 0, seen = 0;
+    kv_slice refs = kv_table_properties(table)->value_refs;
+    if (refs.len == 0)
+        return KV_OK;
+    while (kv_take_varint(&refs, &number) == KV_OK && kv_take_varint(&refs, &bytes) == KV_OK)
+        said += bytes;
+    kv_status rc = kv_table_iter_open(table, &all, &it);
+    if (rc < 0)
+        return rc;
+    for (rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX); rc == KV_OK;
+         rc = kv_entry_iter_next(it)) {
+        struct kv_attrs attrs;
+        struct kv_pointer pointer = {0};
+        struct kv_block *value = NULL;
+        kv_slice at = it->value, rest;
+        if (it->kind != KV_KIND_POINTER)
+            continue;
+        KV_TRY(kv_attrs_take(&at, &attrs));
+        rest = at;
+        KV_TRY(kv_pointer_take(&rest, &pointer));
+        seen += pointer.len;
+        rc = kv_values_fetch(&c->values, at, false, &value, err);
+        kv_block_unref(value);
+        if (ends_check(rc))
+            goto out;
+        if (rc < 0)
+            check_line(c, rc, "%s: %s", name, err->text);
+    }
+    if (seen != said)
+        check_line(c, KV_CORRUPT, "%s: pointers to %" PRIu64 " bytes of values, not %" PRIu64, name, seen,
+                   said);
+out:
+    kv_entry_iter_close(it);
+    return rc == KV_END ? KV_OK : rc;
+}
+
+static kv_status check_segments(struct check *c, struct kv_err *err)
+{
+    const struct kv_manifest_state *state = &c->manifest.state;
+    c->values.list = kv_zalloc(state->n_segments, sizeof *c->values.list);
+    if (!c->values.list)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory checking the value log");
+    for (size_t i = 0; i < state->n_segments; i++) {
+        const struct kv_segment_meta *meta = &state->segments[i];
+        struct kv_err local = {0};
+        char name[32];
+        kv_file_name(name, meta->number, KV_NAME_SEGMENT);
+        struct kv_segment_open_options options = {.dir = c->dir,
+                                                  .name = name,
+                                                  .cache = c->env->cache,
+                                                  .keys = c->manifest.keys,
+                                                  .db_uuid = state->uuid,
+                                                  .uid = meta->uid,
+                                                  .file_bytes = meta->bytes,
+                                                  .number = meta->number};
+        struct kv_value_segment *at = &c->values.list[c->values.n];
+        kv_status rc = kv_segment_open(&options, &at->segment, &local);
+        if (ends_check(rc)) {
+            if (err)
+                *err = local;
+            return rc;
+        }
+        if (rc < 0) {
+            check_line(c, rc == KV_MISSING ? KV_CORRUPT : rc, "%s: %s", name, local.text);
+            continue;
+        }
+        c->values.n++;
+        check_line(c, KV_OK, "%s: ok bytes=%" PRIu64, name, meta->bytes);
+    }
+    return KV_OK;
+}
+
 static kv_status check_table(struct check *c, const struct kv_table_meta *meta, struct kv_err *err)
 {
     char name[32];
@@ -87,6 +166,8 @@ static kv_status check_table(struct check *c, const struct kv_table_meta *meta, 
         if (differs)
             check_line(c, KV_CORRUPT, "%s: the %s is not what the manifest says", name, differs);
         rc = kv_table_verify(table, &local);
+        if (rc == KV_OK)
+            rc = check_values(c, name, table, &local);
     }
     kv_table_unref(table);
     if (ends_check(rc)) {
@@ -226,7 +307,8 @@ static kv_status check_name(void *ctx, const char *name, uint64_t bytes)
             check_line(c, KV_OK, "%s: foreign file, ignored", name);
         return KV_OK;
     }
-    bool known = kind == KV_NAME_TABLE ? kv_manifest_table(state, number) != NULL
+    bool known = kind == KV_NAME_TABLE     ? kv_manifest_table(state, number) != NULL
+                 : kind == KV_NAME_SEGMENT ? kv_manifest_segment(state, number) != NULL
                  : kind == KV_NAME_MANIFEST
                      ? strcmp(name, c->manifest.name) == 0
                      : number == state->log_current || kv_manifest_seal_of(state, number);
@@ -255,6 +337,7 @@ static kv_status check_all(struct check *c, struct kv_err *err)
         c, KV_OK,
         "%s: ok edit=%" PRIu64 " spaces=%" PRIu32 " tables=%zu app_floor=%" PRIu64 " log_floor=%" PRIu64,
         c->manifest.name, state->edit, state->n_spaces, state->n_tables, state->app_floor, state->log_floor);
+    KV_TRY(check_segments(c, err));
     KV_TRY(check_tables(c, err));
     KV_TRY(check_log(c, err));
     KV_TRY(c->dir->ops->list(c->dir, check_name, c, err));
@@ -274,6 +357,7 @@ kv_status kv_check_with_key(struct kv_env *env, const char *path, const struct k
     if (c.findings > 0)
         rc = kv_fail(err, c.worst, 0, "%" PRIu64 " findings, the first: %s", c.findings, c.first);
 out:
+    kv_values_release(&c.values);
     kv_manifest_close(&c.manifest);
     if (c.lease)
         c.dir->ops->lease_release(c.dir, c.lease);

@@ -268,6 +268,12 @@ static kv_status merge_pause(void *ctx)
     return KV_OK;
 }
 
+static kv_status merge_fetch(void *ctx, kv_slice pointer, struct kv_block **out)
+{
+    struct merge *merge = ctx;
+    return kv_values_fetch(merge->output.source, pointer, false, out, merge->err);
+}
+
 static kv_status merge_walk(struct merge *merge, struct kv_entry_iter *it)
 {
     struct kv_keep keep = {.how = merge->how,
@@ -275,6 +281,7 @@ static kv_status merge_walk(struct merge *merge, struct kv_entry_iter *it)
                            .oldest_txn = merge->oldest_txn,
                            .ranges = merge->ranges,
                            .older = merge->inputs.bottom ? NULL : merge_older,
+                           .fetch = merge_fetch,
                            .emit = merge_put,
                            .pause = merge_pause,
                            .ctx = merge};
@@ -355,6 +362,7 @@ static kv_status merge_tables(struct kv_db *db, struct kv_view *view, const stru
     merge.oldest_txn = hook ? UINT64_MAX : kv_db_oldest_txn(db); /* with a hook: see kv_merge_sees */
     kv_output_init(&merge.output, db);
     merge.output.level = pick->to;
+    merge.output.source = &view->version->values;
     merge.ranges = view->version->trees[pick->space].ranges;
     /* They enter the tree in the order of their versions: none at or below the newest is still to come. */
     merge.output.ranges_applied = kv_ranges_version_max(merge.ranges);

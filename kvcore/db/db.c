@@ -30,6 +30,28 @@ kv_status kv_db_open_table(struct kv_db *db, const struct kv_table_meta *meta, s
     return rc;
 }
 
+kv_status kv_db_open_segment(struct kv_db *db, const struct kv_segment_meta *meta, struct kv_segment **out,
+                             struct kv_err *err)
+{
+    char name[32];
+    kv_file_name(name, meta->number, KV_NAME_SEGMENT);
+    struct kv_segment_open_options options = {.dir = db->dir,
+                                              .name = name,
+                                              .cache = db->env->cache,
+                                              .log = &db->env->log,
+                                              .keys = db->manifest.keys,
+                                              .db_uuid = db->uuid,
+                                              .uid = meta->uid,
+                                              .file_bytes = meta->bytes,
+                                              .number = meta->number,
+                                              .gone = kv_obsolete_segment_gone,
+                                              .gone_ctx = db};
+    kv_status rc = kv_segment_open(&options, out, err);
+    if (rc == KV_MISSING)
+        return kv_fail(err, KV_CORRUPT, 0, "%s/%s: the value log segment is missing", db->path, name);
+    return rc;
+}
+
 void kv_db_kick(struct kv_db *db)
 {
     if (!db->ready)
@@ -158,6 +180,19 @@ static kv_status get_attributes(struct kv_db *db, struct kv_found *found, struct
     return rc;
 }
 
+/* The value lies in the value log: its block takes the place of the table's. */
+static kv_status get_apart(const struct kv_view *view, struct kv_found *found, struct kv_err *err)
+{
+    struct kv_block *block = NULL;
+    kv_status rc = kv_values_fetch(&view->version->values, found->value, true, &block, err);
+    if (rc < 0)
+        return rc;
+    kv_block_unref(found->block);
+    found->block = block;
+    found->value = block->bytes;
+    return KV_OK;
+}
+
 /* *made: the value has to be made of several entries. */
 static kv_status get_in(struct kv_db *db, struct kv_view *view, uint64_t version, uint32_t space,
                         kv_slice key, struct kv_pinned *out, bool *made, struct kv_err *err)
@@ -179,6 +214,8 @@ static kv_status get_in(struct kv_db *db, struct kv_view *view, uint64_t version
     *made = rc == KV_OK && found.kind == KV_KIND_MERGE;
     if (rc == KV_OK && !*made)
         rc = get_attributes(db, &found, &attrs);
+    if (rc == KV_OK && found.kind == KV_KIND_POINTER)
+        rc = get_apart(view, &found, err);
     if (rc != KV_OK || *made) {
         kv_block_unref(found.block);
         return rc;
@@ -337,6 +374,8 @@ uint64_t kv_disk_bytes(struct kv_db *db)
     struct kv_view *view = kv_view_pin(db, &visible);
     for (uint32_t i = 0; i < view->version->n_spaces; i++)
         bytes += view->version->trees[i].bytes;
+    for (size_t i = 0; i < view->version->values.n; i++)
+        bytes += kv_segment_bytes(view->version->values.list[i].segment);
     kv_view_unref(view);
     return bytes;
 }

@@ -117,6 +117,8 @@ struct kv_change {
     size_t n_drops;
     const struct kv_tree_move *moves;
     size_t n_moves;
+    struct kv_segment *const *segments; /* of the value log, that come */
+    size_t n_segments;
     const struct kv_range_add *ranges; /* range deletions that come with the flushed memtable */
     size_t n_ranges;
     struct kv_memtable *flushed; /* leaves the view; NULL: none */
@@ -169,7 +171,8 @@ KV_MUST kv_status kv_obsolete_reserve(struct kv_db *db,
                                       size_t n);        /* room for so many adds, which then cannot fail */
 void kv_obsolete_unreserve(struct kv_db *db, size_t n); /* those not used */
 void kv_obsolete_add(struct kv_db *db, uint64_t number);
-void kv_obsolete_gone(void *db, uint64_t number); /* kv_table_open_options.gone */
+void kv_obsolete_gone(void *db, uint64_t number);         /* kv_table_open_options.gone */
+void kv_obsolete_segment_gone(void *db, uint64_t number); /* kv_segment_open_options.gone */
 /* Removes log files below the floors; a checkpoint under way puts it off. */
 void kv_obsolete_trim_log(struct kv_db *db);
 /* Lets go of log files that hold nothing needed any more, the one being written included if it is large. Not under a lock. */
@@ -189,6 +192,9 @@ void kv_db_renew_data_key(struct kv_db *db);
 /* Opens the table of a manifest's entry (or one just written) with the database's cache, uuid and hooks. */
 KV_MUST kv_status kv_db_open_table(struct kv_db *db, const struct kv_table_meta *meta, struct kv_table **out,
                                    struct kv_err *err);
+/* The same for a segment of the value log. */
+KV_MUST kv_status kv_db_open_segment(struct kv_db *db, const struct kv_segment_meta *meta,
+                                     struct kv_segment **out, struct kv_err *err);
 void kv_db_work_failed(struct kv_db *db, const char *what, const struct kv_err *err);
 /* Lends a value of a memtable; *out holds the memtable. */
 void kv_pinned_memtable(struct kv_memtable *memtable, kv_slice value, struct kv_pinned *out);

@@ -63,6 +63,7 @@ struct iter_pin {
     struct kv_db *db;
     struct kv_view *view;
     uint32_t space; /* its id */
+    bool fill;      /* the cache */
 };
 
 static void iter_closed(void *ctx)
@@ -77,6 +78,12 @@ static uint64_t iter_covered(void *ctx, kv_slice key, uint64_t version)
 {
     struct iter_pin *pin = ctx;
     return kv_view_range_newest(pin->view, pin->space, key, version);
+}
+
+static kv_status iter_fetch(void *ctx, kv_slice pointer, struct kv_block **out)
+{
+    struct iter_pin *pin = ctx;
+    return kv_values_fetch(&pin->view->version->values, pointer, pin->fill, out, NULL);
 }
 
 static int64_t iter_now_ms(void *ctx)
@@ -125,6 +132,7 @@ static kv_status iter_open(struct iter_pin *pin, uint64_t version, const struct 
                                       .keys_only = options->keys_only,
                                       .merge = pin->db->spaces[pin->space].merge,
                                       .covered = kv_view_has_ranges(view, pin->space) ? iter_covered : NULL,
+                                      .fetch = iter_fetch,
                                       .now_ms = iter_now_ms,
                                       .ctx = pin,
                                       .closed = iter_closed};
@@ -151,7 +159,7 @@ kv_status kv_iter_open_with(struct kv_db *db, uint32_t space, const struct kv_it
     if (!pin)
         return KV_NO_MEMORY;
     struct kv_view *view = kv_snapshot_view(db, options->snapshot, &version);
-    *pin = (struct iter_pin){db, view, db->ids[space]};
+    *pin = (struct iter_pin){db, view, db->ids[space], !options->no_fill};
     kv_status rc = iter_open(pin, version, options, out);
     if (rc < 0) {
         kv_view_unref(view);

@@ -41,6 +41,23 @@ kv_status kv_fold_add(struct kv_fold *fold, uint64_t version, enum kv_kind kind,
     return kind != KV_KIND_MERGE || (attrs.flags & (KV_ATTR_BASE | KV_ATTR_NO_BASE)) ? KV_END : KV_OK;
 }
 
+kv_status kv_fold_add_base(struct kv_fold *fold, uint64_t version, const struct kv_attrs *attrs,
+                           kv_slice value)
+{
+    uint8_t head[KV_ATTRS_LEN_MAX];
+    size_t head_len = kv_attrs_put(head, attrs);
+    struct kv_fold_place place = {fold->bytes.len, head_len + value.len, version, KV_KIND_RICH};
+    kv_status rc = kv_buf_append(&fold->bytes, kv_slice_of(head, head_len));
+    if (rc == KV_OK)
+        rc = kv_buf_append(&fold->bytes, value);
+    if (rc == KV_OK)
+        rc = kv_buf_append(&fold->places, kv_slice_of(&place, sizeof place));
+    if (rc < 0)
+        return rc;
+    fold->n++;
+    return KV_END;
+}
+
 static struct kv_fold_place fold_place(const struct kv_fold *fold, size_t i)
 {
     struct kv_fold_place place;

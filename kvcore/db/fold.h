@@ -24,6 +24,9 @@ void kv_fold_clear(struct kv_fold *fold);
 /* Adds the next older entry of the key: KV_OK: an older one is wanted; KV_END: it was the last that counts.
  * Deletions are not added: what lies behind them does not count. */
 KV_MUST kv_status kv_fold_add(struct kv_fold *fold, uint64_t version, enum kv_kind kind, kv_slice value);
+/* The same for a value that is at hand with its attributes apart. KV_END. */
+KV_MUST kv_status kv_fold_add_base(struct kv_fold *fold, uint64_t version, const struct kv_attrs *attrs,
+                                   kv_slice value);
 /* Entry i as it was added, newest first. */
 void kv_fold_entry(const struct kv_fold *fold, size_t i, struct kv_entry *out); /* but its key */
 /* The value all of it comes to, with nothing older behind it, and its attributes. A base that has expired

@@ -1,4 +1,5 @@
 #include "kvcore/db/keep.h"
+#include "kvcore/sst/block.h"
 
 enum { KEEP_COMBINED_MAX = 1 << 20 }; /* operands are put together up to this, then stay apart */
 
@@ -100,11 +101,28 @@ static kv_status keep_deletion(struct kv_keep *keep, const struct kv_entry *entr
     return keep_emit(keep, &deletion);
 }
 
+static kv_status keep_fold_add(struct kv_keep *keep, const struct kv_entry *entry,
+                               const struct kv_attrs *attrs)
+{
+    struct kv_block *block = NULL;
+    struct kv_attrs ignored;
+    kv_slice pointer = entry->value;
+    if (entry->kind != KV_KIND_POINTER)
+        return kv_fold_add(&keep->fold, entry->version, entry->kind, entry->value);
+    kv_status rc = kv_attrs_take(&pointer, &ignored);
+    if (rc == KV_OK)
+        rc = keep->fetch ? keep->fetch(keep->ctx, pointer, &block) : KV_UNSUPPORTED;
+    if (rc == KV_OK)
+        rc = kv_fold_add_base(&keep->fold, entry->version, attrs, block->bytes);
+    kv_block_unref(block);
+    return rc;
+}
+
 static kv_status keep_value(struct kv_keep *keep, const struct kv_entry *entry, const struct kv_attrs *attrs)
 {
     kv_status rc;
     if (entry->kind == KV_KIND_MERGE || keep->folding) {
-        rc = kv_fold_add(&keep->fold, entry->version, entry->kind, entry->value);
+        rc = keep_fold_add(keep, entry, attrs);
         if (rc < 0)
             return rc;
         keep->folding = true;

@@ -29,6 +29,8 @@ struct kv_keep {
     const struct kv_ranges *ranges; /* range deletions that apply; NULL: none */
     /* May an entry of key with an older version exist outside the source? NULL: never. */
     bool (*older)(void *ctx, kv_slice key, uint64_t version);
+    /* The value a pointer into the value log leads to, for folding; NULL: the source has none. */
+    kv_status (*fetch)(void *ctx, kv_slice pointer, struct kv_block **out);
     /* first: of its key. */
     kv_status (*emit)(void *ctx, const struct kv_entry *entry, bool first);
     kv_status (*pause)(void *ctx); /* before each entry of the source; negative ends the walk. NULL: none */

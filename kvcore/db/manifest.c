@@ -22,7 +22,7 @@ enum {
 
 void kv_file_name(char out[32], uint64_t number, enum kv_file_kind_name kind)
 {
-    static const char *const suffixes[] = {"log", "tbl", "man"};
+    static const char *const suffixes[] = {"log", "tbl", "man", "vlg"};
     snprintf(out, 32, "%06" PRIu64 ".%s", number, suffixes[kind]);
 }
 
@@ -33,7 +33,7 @@ bool kv_file_name_parse(const char *name, uint64_t *number, enum kv_file_kind_na
     for (; name[digits] >= '0' && name[digits] <= '9' && digits < 19; digits++)
         n = n * 10 + (uint64_t)(name[digits] - '0');
     char again[32];
-    for (int k = KV_NAME_LOG; k <= KV_NAME_MANIFEST; k++) {
+    for (int k = KV_NAME_LOG; k <= KV_NAME_SEGMENT; k++) {
         kv_file_name(again, n, (enum kv_file_kind_name)k);
         if (digits >= 6 && strcmp(again, name) == 0) {
             *number = n;

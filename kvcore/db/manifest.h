@@ -37,6 +37,13 @@ struct kv_table_meta {
     kv_slice smallest, largest;   /* user keys; those of a state lie behind the struct */
 };
 
+/* One segment of the value log as the manifest knows it. */
+struct kv_segment_meta {
+    uint64_t number; /* its file: %06llu.vlg */
+    uint64_t bytes;
+    uint8_t uid[KV_FILE_UID_LEN];
+};
+
 /* A range deletion that tables still have to be read through. */
 struct kv_range_meta {
     uint32_t space;
@@ -74,12 +81,16 @@ struct kv_manifest_state {
     size_t n_seals, seals_capacity;
     struct kv_table_meta **tables; /* by number */
     size_t n_tables, tables_capacity;
+    struct kv_segment_meta *segments; /* by number */
+    size_t n_segments, segments_capacity;
     struct kv_range_meta **ranges; /* in the order they came */
     size_t n_ranges, ranges_capacity;
 };
 void kv_manifest_state_release(struct kv_manifest_state *state); /* {0} and twice are fine */
 const struct kv_table_meta *kv_manifest_table(const struct kv_manifest_state *state,
                                               uint64_t number); /* or NULL */
+const struct kv_segment_meta *kv_manifest_segment(const struct kv_manifest_state *state,
+                                                  uint64_t number); /* or NULL */
 const struct kv_log_seal *kv_manifest_seal_of(const struct kv_manifest_state *state,
                                               uint64_t number); /* or NULL */
 
@@ -97,6 +108,8 @@ void kv_edit_space_order(struct kv_edit *edit, const uint8_t *ids, size_t n);
 void kv_edit_add_table(struct kv_edit *edit, const struct kv_table_meta *meta);
 void kv_edit_drop_table(struct kv_edit *edit, uint64_t number);
 void kv_edit_move_table(struct kv_edit *edit, uint64_t number, uint32_t level);
+void kv_edit_add_segment(struct kv_edit *edit, const struct kv_segment_meta *segment);
+void kv_edit_drop_segment(struct kv_edit *edit, uint64_t number);
 void kv_edit_add_range(struct kv_edit *edit, const struct kv_range_meta *range);
 void kv_edit_drop_range(struct kv_edit *edit, const struct kv_range_meta *range);
 void kv_edit_seal(struct kv_edit *edit, const struct kv_log_seal *seal);
@@ -195,7 +208,7 @@ KV_MUST kv_status kv_manifest_write_copy(struct kv_dir *target, struct kv_clock 
 void kv_manifest_close(struct kv_manifest *manifest);
 
 /* "000012.log" and the like; false if name is none of ours. */
-enum kv_file_kind_name { KV_NAME_LOG, KV_NAME_TABLE, KV_NAME_MANIFEST };
+enum kv_file_kind_name { KV_NAME_LOG, KV_NAME_TABLE, KV_NAME_MANIFEST, KV_NAME_SEGMENT };
 void kv_file_name(char out[32], uint64_t number, enum kv_file_kind_name kind);
 bool kv_file_name_parse(const char *name, uint64_t *number, enum kv_file_kind_name *kind);
 

@@ -24,13 +24,15 @@ enum {
     FIELD_OWNER_EPOCH = 22,
     FIELD_LOG_CURRENT = 24,
     FIELD_SPACE_ORDER = 26,
+    FIELD_SEGMENT_ADD = 28,
+    FIELD_SEGMENT_DROP = 30,
     FIELD_DATA_KEY = 34,
     FIELD_TABLE_MOVE = 36,
     FIELD_KEY_SEALED = 38,
     FIELD_PLAIN_BELOW = 40,
     FIELD_RANGE_ADD = 42,
     FIELD_RANGE_DROP = 44,
-    /* 28 value-log segment, 30 live bytes of a segment, 32 follower pin: reserved */
+    /* 32 follower pin: reserved */
 };
 
 static struct kv_table_meta *table_meta_copy(const struct kv_table_meta *meta)
@@ -66,6 +68,7 @@ void kv_manifest_state_release(struct kv_manifest_state *state)
     for (size_t i = 0; i < state->n_ranges; i++)
         kv_free(state->ranges[i]);
     kv_free(state->ranges);
+    kv_free(state->segments);
     for (size_t i = 0; i < state->n_tables; i++)
         kv_free(state->tables[i]);
     kv_free(state->tables);
@@ -92,6 +95,21 @@ const struct kv_table_meta *kv_manifest_table(const struct kv_manifest_state *st
 {
     size_t at = state_table_at(state, number);
     return at < state->n_tables && state->tables[at]->number == number ? state->tables[at] : NULL;
+}
+
+/* The first place whose number is not below `number`. */
+static size_t state_segment_at(const struct kv_manifest_state *state, uint64_t number)
+{
+    size_t at = state->n_segments;
+    while (at > 0 && state->segments[at - 1].number >= number)
+        at--;
+    return at;
+}
+
+const struct kv_segment_meta *kv_manifest_segment(const struct kv_manifest_state *state, uint64_t number)
+{
+    size_t at = state_segment_at(state, number);
+    return at < state->n_segments && state->segments[at].number == number ? &state->segments[at] : NULL;
 }
 
 /* n_ranges: there is none. */
@@ -192,6 +210,20 @@ void kv_edit_drop_table(struct kv_edit *edit, uint64_t number)
 void kv_edit_move_table(struct kv_edit *edit, uint64_t number, uint32_t level)
 {
     edit_numbers(edit, FIELD_TABLE_MOVE, (const uint64_t[]){number, level}, 2);
+}
+
+void kv_edit_add_segment(struct kv_edit *edit, const struct kv_segment_meta *segment)
+{
+    uint8_t bytes[2 * KV_VARINT_LEN_MAX + KV_FILE_UID_LEN];
+    size_t n = kv_put_varint(bytes, segment->number);
+    n += kv_put_varint(bytes + n, segment->bytes);
+    memcpy(bytes + n, segment->uid, KV_FILE_UID_LEN);
+    edit_field(edit, FIELD_SEGMENT_ADD, kv_slice_of(bytes, n + KV_FILE_UID_LEN));
+}
+
+void kv_edit_drop_segment(struct kv_edit *edit, uint64_t number)
+{
+    edit_numbers(edit, FIELD_SEGMENT_DROP, &number, 1);
 }
 
 static void edit_range(struct kv_edit *edit, uint64_t tag, const struct kv_range_meta *range)
@@ -305,6 +337,8 @@ void kv_edit_snapshot(struct kv_edit *edit, const struct kv_manifest_state *stat
         kv_edit_seal(edit, &state->seals[i]);
     for (size_t i = 0; i < state->n_tables; i++)
         kv_edit_add_table(edit, state->tables[i]);
+    for (size_t i = 0; i < state->n_segments; i++)
+        kv_edit_add_segment(edit, &state->segments[i]);
     for (size_t i = 0; i < state->n_ranges; i++)
         kv_edit_add_range(edit, state->ranges[i]);
 }
@@ -391,6 +425,9 @@ static kv_status field_body(struct field *field, kv_slice *in)
         return KV_OK;
     case FIELD_TABLE_ADD:
         return field_table(in, &field->meta);
+    case FIELD_SEGMENT_ADD:
+        return field_numbers(in, field->n, 2) < 0 ? KV_CORRUPT
+                                                  : kv_take_bytes(in, KV_FILE_UID_LEN, &field->bytes);
     case FIELD_RANGE_ADD:
     case FIELD_RANGE_DROP:
         return field_range(in, &field->range);
@@ -402,6 +439,7 @@ static kv_status field_body(struct field *field, kv_slice *in)
     case FIELD_TABLE_MOVE:
     case FIELD_KEY_SEALED:
         return field_numbers(in, field->n, 2);
+    case FIELD_SEGMENT_DROP:
     case FIELD_TABLE_DROP:
     case FIELD_PLAIN_BELOW:
     case FIELD_APP_FLOOR:
@@ -474,6 +512,7 @@ struct kv_manifest_change {
     size_t n_adds, adds_capacity;
     struct kv_range_meta **ranges;
     size_t n_ranges, ranges_capacity;
+    size_t n_segments;
     size_t n_seals, n_keys;
     uint64_t key_newest;
     kv_slice fields; /* borrowed until applied */
@@ -603,6 +642,18 @@ static kv_status apply_check(struct kv_manifest_change *change, const struct kv_
                            ": it does not have it, or there is no such level",
                            field->n[0], field->n[1]);
         return KV_OK;
+    case FIELD_SEGMENT_ADD:
+        if (kv_manifest_segment(state, field->n[0]) || field->n[1] < KV_FILE_HEADER_LEN)
+            return kv_fail(err, KV_CORRUPT, 0, "the manifest has an impossible value log segment %06" PRIu64,
+                           field->n[0]);
+        change->n_segments++;
+        return KV_OK;
+    case FIELD_SEGMENT_DROP:
+        if (!kv_manifest_segment(state, field->n[0]))
+            return kv_fail(err, KV_CORRUPT, 0,
+                           "the manifest drops value log segment %06" PRIu64 ", which it does not have",
+                           field->n[0]);
+        return KV_OK;
     case FIELD_RANGE_ADD:
         if (!range_is_possible(&field->range, next->n_spaces))
             return kv_fail(err, KV_CORRUPT, 0, "the manifest has an impossible range deletion");
@@ -651,7 +702,7 @@ static kv_status apply_check(struct kv_manifest_change *change, const struct kv_
 }
 
 static kv_status apply_reserve(struct kv_manifest_state *state, size_t tables, size_t seals, size_t keys,
-                               size_t ranges)
+                               size_t ranges, size_t segments)
 {
     if (state->n_keys + keys > state->keys_capacity) {
         size_t capacity = state->n_keys + keys + 4;
@@ -660,6 +711,14 @@ static kv_status apply_reserve(struct kv_manifest_state *state, size_t tables, s
             return KV_NO_MEMORY;
         state->keys = grown;
         state->keys_capacity = capacity;
+    }
+    if (state->n_segments + segments > state->segments_capacity) {
+        size_t capacity = state->n_segments + segments + 8;
+        struct kv_segment_meta *grown = kv_realloc(state->segments, capacity * sizeof *grown);
+        if (!grown)
+            return KV_NO_MEMORY;
+        state->segments = grown;
+        state->segments_capacity = capacity;
     }
     if (state->n_ranges + ranges > state->ranges_capacity) {
         size_t capacity = state->n_ranges + ranges + state->ranges_capacity / 2;
@@ -735,6 +794,23 @@ static void apply_move(struct kv_manifest_state *state, uint64_t number, uint32_
         state->tables[at]->level = level;
 }
 
+static void apply_segment(struct kv_manifest_state *state, const struct field *field)
+{
+    size_t at = state_segment_at(state, field->n[0]);
+    bool there = at < state->n_segments && state->segments[at].number == field->n[0];
+    if (field->tag == FIELD_SEGMENT_DROP) {
+        if (there) /* else dropped twice by one edit */
+            memmove(&state->segments[at], &state->segments[at + 1],
+                    (--state->n_segments - at) * sizeof *state->segments);
+        return;
+    }
+    if (!there)
+        memmove(&state->segments[at + 1], &state->segments[at],
+                (state->n_segments++ - at) * sizeof *state->segments);
+    state->segments[at] = (struct kv_segment_meta){.number = field->n[0], .bytes = field->n[1]};
+    memcpy(state->segments[at].uid, field->bytes.data, KV_FILE_UID_LEN);
+}
+
 static void apply_drop_range(struct kv_manifest_state *state, const struct kv_range_meta *range)
 {
     size_t at = state_range_at(state, range);
@@ -785,6 +861,8 @@ void kv_manifest_change_apply(struct kv_manifest_state *state, struct kv_manifes
             apply_drop(state, field.n[0]);
         else if (field.tag == FIELD_TABLE_MOVE)
             apply_move(state, field.n[0], (uint32_t)field.n[1]);
+        else if (field.tag == FIELD_SEGMENT_ADD || field.tag == FIELD_SEGMENT_DROP)
+            apply_segment(state, &field);
         else if (field.tag == FIELD_RANGE_DROP)
             apply_drop_range(state, &field.range);
         else if (field.tag == FIELD_SEAL)
@@ -814,6 +892,9 @@ void kv_manifest_change_apply(struct kv_manifest_state *state, struct kv_manifes
     next->tables = state->tables;
     next->n_tables = state->n_tables;
     next->tables_capacity = state->tables_capacity;
+    next->segments = state->segments;
+    next->n_segments = state->n_segments;
+    next->segments_capacity = state->segments_capacity;
     next->ranges = state->ranges;
     next->n_ranges = state->n_ranges;
     next->ranges_capacity = state->ranges_capacity;
@@ -844,7 +925,8 @@ kv_status kv_manifest_prepare(struct kv_manifest_state *state, kv_slice fields,
                          change->adds[i]->number);
             goto out;
         }
-    rc = apply_reserve(state, change->n_adds, change->n_seals, change->n_keys, change->n_ranges);
+    rc = apply_reserve(state, change->n_adds, change->n_seals, change->n_keys, change->n_ranges,
+                       change->n_segments);
 out:
     if (rc == KV_NO_MEMORY)
         kv_fail(err, rc, 0, "out of memory applying a manifest edit");
@@ -906,6 +988,12 @@ static void describe_field(const struct field *field, char *line, size_t size)
         break;
     case FIELD_TABLE_ADD:
         describe_table(&field->meta, line, size);
+        break;
+    case FIELD_SEGMENT_ADD:
+        snprintf(line, size, "add_segment number=%" PRIu64 " bytes=%" PRIu64, n[0], n[1]);
+        break;
+    case FIELD_SEGMENT_DROP:
+        snprintf(line, size, "drop_segment number=%" PRIu64, n[0]);
         break;
     case FIELD_RANGE_ADD:
         describe_range("add", &field->range, line, size);

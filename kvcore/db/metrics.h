@@ -23,6 +23,8 @@
     X(merge_failures, "kv_merge_failures_total", "merges that failed")                                       \
     X(bulk_loads, "kv_bulk_loads_total", "bulk loads installed")                                             \
     X(bulk_bytes, "kv_bulk_bytes_total", "bytes of tables written by bulk loads")                            \
+    X(value_log_bytes, "kv_value_log_bytes_written_total", "bytes of value log segments written")            \
+    X(value_log_moved, "kv_value_log_bytes_moved_total", "bytes of values moved out of sparse segments")     \
     X(drops, "kv_dropped_tables_total", "tables dropped whole")                                              \
     X(slowdowns, "kv_slowdowns_total", "commit groups held back to let flushes and merges keep up")          \
     X(slowdown_ns, "kv_slowdown_nanoseconds_total", "time they were held back for merges")                   \

@@ -66,14 +66,23 @@ static void remove_file(struct kv_db *db, const char *name)
         kv_logf(&db->env->log, KV_LOG_WARN, "remove_failed", "file=%s error=%s", name, KV_LOGQ(err.text));
 }
 
-void kv_obsolete_gone(void *ctx, uint64_t number)
+static void obsolete_gone(struct kv_db *db, uint64_t number, enum kv_file_kind_name kind)
 {
-    struct kv_db *db = ctx;
     char name[32];
     if (!obsolete_take(db, number))
         return;
-    kv_file_name(name, number, KV_NAME_TABLE);
+    kv_file_name(name, number, kind);
     remove_file(db, name);
+}
+
+void kv_obsolete_gone(void *db, uint64_t number)
+{
+    obsolete_gone(db, number, KV_NAME_TABLE);
+}
+
+void kv_obsolete_segment_gone(void *db, uint64_t number)
+{
+    obsolete_gone(db, number, KV_NAME_SEGMENT);
 }
 
 void kv_obsolete_trim_log(struct kv_db *db)
@@ -168,6 +177,7 @@ static kv_status sweep_look(void *ctx, const char *name, uint64_t bytes)
     }
     bool ours = kind == KV_NAME_LOG || /* the log sees to its own */
                 (kind == KV_NAME_TABLE && kv_manifest_table(&db->manifest.state, number)) ||
+                (kind == KV_NAME_SEGMENT && kv_manifest_segment(&db->manifest.state, number)) ||
                 (kind == KV_NAME_MANIFEST && strcmp(name, db->manifest.name) == 0);
     return ours ? KV_OK : kv_buf_append(&sweep->names, kv_slice_of(name, strlen(name) + 1));
 }

@@ -234,15 +234,19 @@ static kv_status open_tables(struct kv_db *db, struct kv_err *err)
     struct kv_tree_add *adds = kv_zalloc(state->n_tables, sizeof *adds);
     struct kv_version *version = NULL;
     struct kv_memtable *memtable = NULL;
-    size_t n = 0;
-    kv_status rc = adds ? KV_OK : KV_NO_MEMORY;
+    struct kv_segment **segments = kv_zalloc(state->n_segments, sizeof(struct kv_segment *));
+    size_t n = 0, n_segments = 0;
+    kv_status rc = adds && segments ? KV_OK : KV_NO_MEMORY;
+    for (; rc == KV_OK && n_segments < state->n_segments; n_segments++)
+        rc = kv_db_open_segment(db, &state->segments[n_segments], &segments[n_segments], err);
     for (; rc == KV_OK && n < state->n_tables; n++) {
         const struct kv_table_meta *meta = state->tables[n];
         adds[n] = (struct kv_tree_add){.space = meta->space, .level = meta->level, .run = meta->run};
         rc = kv_db_open_table(db, meta, &adds[n].table, err);
     }
     KV_TRY(rc);
-    struct kv_tree_change change = {.adds = adds, .n_adds = n};
+    struct kv_tree_change change = {
+        .adds = adds, .n_adds = n, .segments = segments, .n_segments = n_segments};
     KV_TRY(kv_version_make(NULL, db->n_spaces, db->spaces, &change, &version, err));
     KV_TRY(open_ranges(state, version));
     KV_TRY(kv_db_memtable_new(db, &memtable));
@@ -256,6 +260,9 @@ out:
     kv_memtable_unref(memtable);
     for (size_t i = 0; adds && i < n; i++)
         kv_table_unref(adds[i].table);
+    for (size_t i = 0; segments && i < n_segments; i++)
+        kv_segment_unref(segments[i]);
+    kv_free(segments);
     kv_free(adds);
     return rc;
 }

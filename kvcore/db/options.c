@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { BLOCK_BYTES_MIN = 512, BLOCK_BYTES_MAX = 1 << 20, DATA_KEY_DAYS_MAX = 3650 };
+enum { BLOCK_BYTES_MIN = 512, SEPARATE_BYTES_MIN = 64, BLOCK_BYTES_MAX = 1 << 20, DATA_KEY_DAYS_MAX = 3650 };
 /* Of kv_space_options, and their bounds. */
 #define TABLE_BYTES_MIN    ((uint64_t)1 << 10)
 #define TABLE_BYTES_MAX    ((uint64_t)1 << 32)
@@ -80,6 +80,13 @@ static kv_status space_check(const struct kv_options *asked, size_t at, struct k
         return kv_fail(err, KV_INVALID, 0,
                        "space %s: versions_kept %u, but a space with a hook or a merge operator keeps 1",
                        space->name, space->versions_kept);
+    if (space->value_separate_bytes &&
+        (space->value_separate_bytes < SEPARATE_BYTES_MIN || space->value_separate_bytes > KV_VALUE_LEN_MAX))
+        return kv_fail(err, KV_INVALID, 0, "space %s: value_separate_bytes %llu is not %d to %d", space->name,
+                       (unsigned long long)space->value_separate_bytes, SEPARATE_BYTES_MIN, KV_VALUE_LEN_MAX);
+    if (space->hook && space->value_separate_bytes)
+        return kv_fail(err, KV_INVALID, 0, "space %s: values cannot be separated in a space with a hook",
+                       space->name);
     if (space->hook && space->merge)
         return kv_fail(err, KV_INVALID, 0, "space %s has both a hook and a merge operator", space->name);
     return KV_OK;
@@ -171,6 +178,7 @@ kv_status kv_options_match_spaces(const struct kv_options *options, const struct
                                        .no_filter = asked->no_filter,
                                        .hook = asked->hook,
                                        .merge = asked->merge,
+                                       .separate_bytes = asked->value_separate_bytes,
                                        .versions_kept = asked->versions_kept ? asked->versions_kept : 1,
                                        .cut_len = asked->cut_len,
                                        .style = asked->style};

@@ -1,5 +1,6 @@
 #include "kvcore/db/output.h"
 #include "kvcore/base/mem.h"
+#include "kvcore/sst/attrs.h"
 
 void kv_output_init(struct kv_output *output, struct kv_db *db)
 {
@@ -84,9 +85,147 @@ static bool output_spans_too_much(struct kv_output *output, kv_slice key, uint64
     return output->below_bytes > KV_OUTPUT_BELOW_MAX * table_bytes;
 }
 
+/* ---- the value log */
+
+static kv_status segment_begin(struct kv_output *output, struct kv_err *err)
+{
+    struct kv_db *db = output->db;
+    char name[32];
+    output->values_number = kv_manifest_take_number(&db->manifest);
+    kv_file_name(name, output->values_number, KV_NAME_SEGMENT);
+    struct kv_segment_build_options options = {.dir = db->dir,
+                                               .name = name,
+                                               .number = output->values_number,
+                                               .db_uuid = db->uuid,
+                                               .owner_epoch = db->owner_epoch,
+                                               .clock = db->env->clock,
+                                               .keys = db->manifest.keys};
+    return kv_segment_build_open(&options, &output->values, err);
+}
+
+static kv_status segment_end(struct kv_output *output, struct kv_err *err)
+{
+    struct kv_segment_meta meta = {.number = output->values_number};
+    kv_status rc;
+    if (!output->values)
+        return KV_OK;
+    if (output->n_segments == output->segments_capacity) {
+        size_t capacity = output->segments_capacity ? 2 * output->segments_capacity : 4;
+        struct kv_segment **grown = kv_realloc(output->segments, capacity * sizeof(struct kv_segment *));
+        if (!grown)
+            return kv_fail(err, KV_NO_MEMORY, 0, "out of memory writing the value log");
+        output->segments = grown;
+        output->segments_capacity = capacity;
+    }
+    meta.bytes = kv_segment_build_bytes(output->values);
+    KV_TRY(kv_segment_build_finish(output->values, meta.uid, err));
+    KV_TRY(kv_db_open_segment(output->db, &meta, &output->segments[output->n_segments], err));
+    output->n_segments++;
+    output->bytes += meta.bytes;
+    KV_COUNT_BY(output->db, value_log_bytes, meta.bytes);
+    kv_segment_build_free(output->values);
+    output->values = NULL;
+out:
+    return rc;
+}
+
+/* Writes the value apart; *entry becomes its pointer. */
+static kv_status output_separate(struct kv_output *output, struct kv_entry *entry,
+                                 const struct kv_attrs *attrs, kv_slice value, struct kv_err *err)
+{
+    struct kv_pointer pointer;
+    uint8_t bytes[KV_ATTRS_LEN_MAX + 3 * KV_VARINT_LEN_MAX];
+    kv_status rc = KV_OK;
+    if (output->values && kv_segment_build_bytes(output->values) >= KV_SEGMENT_BYTES)
+        rc = segment_end(output, err);
+    if (rc == KV_OK && !output->values)
+        rc = segment_begin(output, err);
+    if (rc == KV_OK)
+        rc = kv_segment_build_add(output->values, value, output->db->spaces[output->value_space].codec,
+                                  &pointer, err);
+    if (rc < 0)
+        return rc;
+    size_t n = kv_attrs_put(bytes, attrs);
+    n += kv_pointer_put(bytes + n, &pointer);
+    kv_buf_clear(&output->pointer);
+    rc = kv_buf_append(&output->pointer, kv_slice_of(bytes, n));
+    entry->kind = KV_KIND_POINTER;
+    entry->value = kv_buf_slice(&output->pointer);
+    return rc < 0 ? kv_fail(err, rc, 0, "out of memory writing the value log") : rc;
+}
+
+/* *entry becomes a put that holds the value itself. */
+static kv_status output_inline(struct kv_output *output, struct kv_entry *entry, const struct kv_attrs *attrs,
+                               kv_slice value, struct kv_err *err)
+{
+    uint8_t head[KV_ATTRS_LEN_MAX];
+    if (kv_attrs_plain(attrs)) {
+        entry->kind = KV_KIND_PUT;
+        entry->value = value;
+        return KV_OK;
+    }
+    kv_buf_clear(&output->pointer);
+    kv_status rc = kv_buf_append(&output->pointer, kv_slice_of(head, kv_attrs_put(head, attrs)));
+    if (rc == KV_OK)
+        rc = kv_buf_append(&output->pointer, value);
+    entry->kind = KV_KIND_RICH;
+    entry->value = kv_buf_slice(&output->pointer);
+    return rc < 0 ? kv_fail(err, rc, 0, "out of memory writing a table") : rc;
+}
+
+/* A value that lies in a sparse segment: *held is the block it is in, *value the value; else *held stays NULL. */
+static kv_status output_collect(struct kv_output *output, kv_slice pointer, struct kv_block **held,
+                                struct kv_err *err)
+{
+    struct kv_pointer at;
+    kv_slice rest = pointer;
+    *held = NULL;
+    if (!output->source || kv_pointer_take(&rest, &at) < 0)
+        return kv_fail(err, KV_CORRUPT, 0, "a malformed pointer into the value log");
+    const struct kv_value_segment *segment = kv_values_find(output->source, at.segment);
+    if (segment && !kv_value_segment_sparse(segment))
+        return KV_OK;
+    return kv_values_fetch(output->source, pointer, false, held, err);
+}
+
+/* Long values go to the value log, and those that have to move there move. *held is given back by the caller. */
+static kv_status output_place_value(struct kv_output *output, struct kv_entry *entry, struct kv_block **held,
+                                    struct kv_err *err)
+{
+    const struct kv_space *how = &output->db->spaces[output->value_space];
+    struct kv_attrs attrs = {0};
+    kv_slice value = entry->value;
+    kv_status rc;
+    if (entry->kind == KV_KIND_PUT && (!how->separate_bytes || value.len < how->separate_bytes))
+        return KV_OK;
+    if (entry->kind == KV_KIND_RICH || entry->kind == KV_KIND_POINTER) {
+        rc = kv_attrs_take(&value, &attrs);
+        if (rc < 0)
+            return kv_fail(err, rc, 0, "an entry with bad attributes");
+    }
+    if (entry->kind == KV_KIND_POINTER) {
+        rc = output_collect(output, value, held, err);
+        if (rc < 0 || !*held)
+            return rc;
+        value = (*held)->bytes;
+        KV_COUNT_BY(output->db, value_log_moved, value.len);
+    } else if (entry->kind != KV_KIND_PUT && entry->kind != KV_KIND_RICH) {
+        return KV_OK;
+    }
+    if (how->separate_bytes && value.len >= how->separate_bytes)
+        return output_separate(output, entry, &attrs, value, err);
+    if (entry->kind == KV_KIND_RICH)
+        return KV_OK;
+    return output_inline(output, entry, &attrs, value, err);
+}
+
+/* ---- all of it */
+
 kv_status kv_output_add(struct kv_output *output, uint32_t space, const struct kv_entry *entry,
                         bool may_split, struct kv_err *err)
 {
+    struct kv_entry placed = *entry;
+    struct kv_block *held = NULL;
     const struct kv_space *how = &output->db->spaces[space];
     kv_status rc;
     bool wide = output_spans_too_much(output, entry->key, how->table_bytes);
@@ -100,14 +239,19 @@ kv_status kv_output_add(struct kv_output *output, uint32_t space, const struct k
     }
     if (!output->build)
         KV_TRY(output_begin(output, space, entry->key, err));
-    KV_TRY(kv_table_build_add(output->build, entry, err));
+    output->value_space = space;
+    KV_TRY(output_place_value(output, &placed, &held, err));
+    KV_TRY(kv_table_build_add(output->build, &placed, err));
 out:
+    kv_block_unref(held);
     return rc;
 }
 
 kv_status kv_output_finish(struct kv_output *output, struct kv_err *err)
 {
     kv_status rc = output_end(output, err);
+    if (rc == KV_OK)
+        rc = segment_end(output, err);
     return rc < 0 || output->n_adds == 0 ? rc : kv_dir_sync_names(output->db->dir, err);
 }
 
@@ -160,8 +304,17 @@ void kv_output_install(struct kv_output *output, struct kv_change *change, uint6
         memcpy(meta.uid, p->uid, sizeof meta.uid);
         kv_edit_add_table(change->edit, &meta);
     }
+    for (size_t i = 0; i < output->n_segments; i++) {
+        const struct kv_segment *segment = output->segments[i];
+        struct kv_segment_meta meta = {.number = kv_segment_number(segment),
+                                       .bytes = kv_segment_bytes(segment)};
+        memcpy(meta.uid, kv_segment_uid(segment), sizeof meta.uid);
+        kv_edit_add_segment(change->edit, &meta);
+    }
     change->adds = output->adds;
     change->n_adds = output->n_adds;
+    change->segments = output->segments;
+    change->n_segments = output->n_segments;
 }
 
 void kv_output_release(struct kv_output *output)
@@ -170,7 +323,16 @@ void kv_output_release(struct kv_output *output)
         return;
     kv_table_build_free(output->build);
     /* Without room to remember them they stay as orphans, which the next open removes. */
-    bool forget = !output->keep && kv_obsolete_reserve(output->db, output->n_adds) == KV_OK;
+    kv_segment_build_free(output->values);
+    bool forget =
+        !output->keep && kv_obsolete_reserve(output->db, output->n_adds + output->n_segments) == KV_OK;
+    for (size_t i = 0; i < output->n_segments; i++) {
+        if (forget)
+            kv_obsolete_add(output->db, kv_segment_number(output->segments[i]));
+        kv_segment_unref(output->segments[i]);
+    }
+    kv_free(output->segments);
+    kv_buf_release(&output->pointer);
     for (size_t i = 0; i < output->n_adds; i++) {
         if (forget)
             kv_obsolete_add(output->db, kv_table_number(output->adds[i].table));

@@ -15,7 +15,7 @@
 #include "kvcore/db/db.h"
 #include "kvcore/sst/table_build.h"
 
-enum { KV_OUTPUT_BELOW_MAX = 12 };
+enum { KV_OUTPUT_BELOW_MAX = 12, KV_SEGMENT_BYTES = 256 << 20 };
 
 struct kv_output {
     struct kv_db *db;
@@ -30,6 +30,15 @@ struct kv_output {
     struct kv_buf cut;
     struct kv_tree_add *adds; /* finished tables, opened */
     size_t n_adds, adds_capacity;
+    uint32_t value_space;            /* of the entry being added */
+    struct kv_segment_build *values; /* the open segment of the value log */
+    uint64_t values_number;
+    struct kv_segment **segments; /* finished ones, opened */
+    size_t n_segments, segments_capacity;
+    struct kv_buf pointer;
+    const struct kv_values
+        *source; /* what pointers of the input point into, set after init; NULL: there are none.
+                                       Values of sparse segments move to a new one. Borrowed */
     uint64_t bytes;
     uint64_t ranges_applied; /* set before the first add: the tables' property */
     bool keep;

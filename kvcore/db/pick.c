@@ -582,6 +582,31 @@ static bool dead_best(const struct chooser *c, bool drops_only, struct kv_pick *
     return best >= 0;
 }
 
+/* ---- sparse segments of the value log */
+
+static bool values_best(const struct chooser *c, struct kv_pick *out)
+{
+    const struct kv_tree *tree = c->tree;
+    double best = 0;
+    for (size_t i = 0; i < tree->n_cuts && c->version->values.n > 0; i++)
+        for (size_t r = 0; r < tree->cuts[i].n_runs; r++)
+            for (size_t k = 0; k < tree->cuts[i].runs[r].n; k++) {
+                const struct kv_tree_item *item = &tree->cuts[i].runs[r].items[k];
+                uint64_t bytes = kv_values_sparse(&c->version->values, item->properties->value_refs);
+                double share = (double)bytes / (double)(item->properties->file_bytes + bytes);
+                if (share <= best)
+                    continue;
+                struct kv_pick pick = pick_new(c, i, item->level, item->level, KV_WHY_VALUES);
+                pick.only = item->number;
+                pick_range_set(&pick, range_of(item));
+                if (pick_finish(c, &pick)) {
+                    best = share;
+                    *out = pick;
+                }
+            }
+    return best > 0;
+}
+
 /* ---- runs */
 
 kv_status kv_pick_whole(const struct kv_version *tree, uint32_t space, size_t cut, uint32_t to,
@@ -639,7 +664,7 @@ static bool levels_best(struct chooser *c, struct kv_pick *out)
             return true;
         }
     }
-    return dead_best(c, false, out);
+    return dead_best(c, false, out) || values_best(c, out);
 }
 
 bool kv_pick_work(const struct kv_version *version, const struct kv_space *spaces,
@@ -651,8 +676,9 @@ bool kv_pick_work(const struct kv_version *version, const struct kv_space *space
         struct kv_pick pick = {0};
         c.tree = &version->trees[c.space];
         c.how = &spaces[c.space];
-        bool here = c.how->style == KV_STYLE_LEVELLED ? levels_best(&c, &pick)
-                                                      : runs_best(&c, &pick) || dead_best(&c, true, &pick);
+        bool here = c.how->style == KV_STYLE_LEVELLED
+                        ? levels_best(&c, &pick)
+                        : runs_best(&c, &pick) || dead_best(&c, true, &pick) || values_best(&c, &pick);
         if (here && (!found || pick.score > out->score)) {
             *out = pick;
             found = true;

@@ -14,6 +14,8 @@
  *       space, tables that hold them go down, those that free most for what they cost first, until the deletions
  *       have met what they hide. So does a table half of whose entries are dead, if that frees a tenth of what
  *       is written. A table of nothing but dead entries that hide nothing is dropped, in spaces of both styles.
+ *   (5) With nothing else to do: a table that points into a segment of the value log of which less than half is
+ *       live is merged alone, which moves its values on; the one that points at most of them for its size first.
  * Work under way (claims) is kept clear of: no two pieces share a level in overlapping ranges of keys, so no
  * input is taken twice and no two outputs can collide.
  *
@@ -30,7 +32,7 @@ enum kv_pick_kind {
     KV_PICK_MOVE,  /* inputs change their level, by an edit alone */
     KV_PICK_DROP,  /* inputs hide nothing and hold nothing: an edit drops them */
 };
-enum kv_pick_why { KV_WHY_RUNS, KV_WHY_LEVEL0, KV_WHY_SIZE, KV_WHY_DEAD, KV_WHY_RANGE };
+enum kv_pick_why { KV_WHY_RUNS, KV_WHY_LEVEL0, KV_WHY_SIZE, KV_WHY_DEAD, KV_WHY_RANGE, KV_WHY_VALUES };
 
 struct kv_pick {
     enum kv_pick_kind kind;

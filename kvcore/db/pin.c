@@ -96,5 +96,11 @@ kv_status kv_pin_files(const struct kv_pin *pin, kv_status (*each)(void *ctx, co
         kv_file_name(file.name, table->number, file.kind);
         rc = each(ctx, &file);
     }
+    for (size_t i = 0; i < state->n_segments && rc >= 0; i++) {
+        const struct kv_segment_meta *segment = &state->segments[i];
+        struct kv_pin_file file = {.kind = KV_NAME_SEGMENT, .bytes = segment->bytes, .segment = segment};
+        kv_file_name(file.name, segment->number, file.kind);
+        rc = each(ctx, &file);
+    }
     return rc;
 }

@@ -32,9 +32,10 @@ void kv_pin_release(struct kv_pin *pin);
 struct kv_pin_file {
     char name[32]; /* in the database's directory, and of the copy in any other */
     enum kv_file_kind_name kind;
-    uint64_t bytes;                    /* what counts of it, from the front; the file may be longer */
-    const struct kv_table_meta *table; /* of KV_NAME_TABLE */
-    const struct kv_log_seal *log;     /* of KV_NAME_LOG */
+    uint64_t bytes;                        /* what counts of it, from the front; the file may be longer */
+    const struct kv_table_meta *table;     /* of KV_NAME_TABLE */
+    const struct kv_log_seal *log;         /* of KV_NAME_LOG */
+    const struct kv_segment_meta *segment; /* of KV_NAME_SEGMENT */
 };
 /* Calls each for every file, logs first (they are let go first); good for the call. A negative answer stops and is returned. */
 KV_MUST kv_status kv_pin_files(const struct kv_pin *pin,

@@ -15,6 +15,7 @@ struct kv_space {
     const struct kv_hook *hook;            /* NULL: none */
     const struct kv_merge_operator *merge; /* NULL: none */
     uint32_t versions_kept;                /* at least 1 */
+    uint64_t separate_bytes;               /* values from this length on lie in the value log; 0: none do */
     size_t (*cut_len)(kv_slice key);       /* NULL: no cuts */
     uint64_t table_bytes;                  /* of a table, about */
     enum kv_style style;

@@ -176,6 +176,9 @@ kv_status kv_version_make(const struct kv_version *base, uint32_t n_spaces, cons
     for (uint32_t i = 0; base && i < base->n_spaces; i++)
         if (base->trees[i].ranges)
             version->trees[i].ranges = kv_ranges_ref(base->trees[i].ranges);
+    if (rc == KV_OK)
+        rc = kv_values_make(&version->values, base ? &base->values : NULL, change->segments,
+                            change->n_segments, version, err);
     if (rc < 0) {
         kv_version_unref(version);
         return rc;
@@ -209,6 +212,7 @@ void kv_version_unref(struct kv_version *version)
         kv_free(tree->cuts);
         kv_ranges_unref(tree->ranges);
     }
+    kv_values_release(&version->values);
     kv_free(version);
 }
 

@@ -14,6 +14,7 @@
 
 #include "kvcore/db/ranges.h"
 #include "kvcore/db/space.h"
+#include "kvcore/db/values.h"
 #include "kvcore/sst/table.h"
 
 struct kv_tree_item {
@@ -55,6 +56,7 @@ struct kv_tree {
 struct kv_version {
     _Atomic uint32_t refs;
     uint32_t n_spaces;
+    struct kv_values values;
     struct kv_tree trees[]; /* by space id */
 };
 
@@ -76,9 +78,11 @@ struct kv_tree_change {
     size_t n_drops;
     const struct kv_tree_move *moves;
     size_t n_moves;
+    struct kv_segment *const *segments; /* that come; borrowed */
+    size_t n_segments;
 };
 /* base (NULL: empty) without what is dropped, with what is added and moved. n_spaces >= base's. KV_CORRUPT:
- * tables of one run overlap, or a table straddles a cut. */
+ * tables of one run overlap, a table straddles a cut, or points into a segment that is not there. */
 KV_MUST kv_status kv_version_make(const struct kv_version *base, uint32_t n_spaces,
                                   const struct kv_space *spaces, const struct kv_tree_change *change,
                                   struct kv_version **out, struct kv_err *err);

@@ -188,6 +188,12 @@ static void edit_add_floors(struct kv_db *db, struct kv_change *change)
     kv_edit_retention(change->edit, kv_db_retention_now(db));
 }
 
+/* Does nothing of the new version point into segment i of the old one? */
+static bool segment_left(const struct kv_version *old, const struct kv_version *version, size_t i)
+{
+    return !kv_values_find(&version->values, kv_segment_number(old->values.list[i].segment));
+}
+
 static kv_status change_commit(struct kv_db *db, struct kv_change *change, struct kv_view **old,
                                struct kv_err *err)
 {
@@ -212,16 +218,22 @@ static kv_status change_commit(struct kv_db *db, struct kv_change *change, struc
                                change->edit));
     const uint64_t *drops = (const uint64_t *)(const void *)plan.drops.data;
     size_t n_drops = plan.drops.len / sizeof *drops;
-    KV_TRY(kv_obsolete_reserve(db, n_drops));
-    reserved = n_drops;
+    size_t segments = base->values.n + change->n_segments; /* at most so many leave */
+    KV_TRY(kv_obsolete_reserve(db, n_drops + segments));
+    reserved = n_drops + segments;
     struct kv_tree_change tree = {.adds = change->adds,
                                   .n_adds = change->n_adds,
                                   .drops = drops,
                                   .n_drops = n_drops,
                                   .moves = change->moves,
-                                  .n_moves = change->n_moves};
+                                  .n_moves = change->n_moves,
+                                  .segments = change->segments,
+                                  .n_segments = change->n_segments};
     KV_TRY(kv_version_make(base, db->n_spaces, db->spaces, &tree, &version, err));
     KV_TRY(kv_range_plan_finish(&plan, version, kv_db_oldest_txn(db), change->edit));
+    for (size_t i = 0; i < base->values.n; i++)
+        if (segment_left(base, version, i))
+            kv_edit_drop_segment(change->edit, kv_segment_number(base->values.list[i].segment));
     view = view_new(n > KV_MEMTABLES_MAX ? n : KV_MEMTABLES_MAX);
     rc = view ? KV_OK : KV_NO_MEMORY;
     if (rc < 0)
@@ -230,7 +242,12 @@ static kv_status change_commit(struct kv_db *db, struct kv_change *change, struc
     KV_TRY(kv_manifest_commit(&db->manifest, change->edit, err));
     for (size_t i = 0; i < n_drops; i++)
         kv_obsolete_add(db, drops[i]);
-    reserved = 0;
+    reserved -= n_drops;
+    for (size_t i = 0; i < base->values.n; i++)
+        if (segment_left(base, version, i)) {
+            kv_obsolete_add(db, kv_segment_number(base->values.list[i].segment));
+            reserved--;
+        }
     kv_db_press(db, version);
     KV_COUNT_BY(db, drops, plan.n_covered);
     kv_mutex_lock(&db->view_mutex);

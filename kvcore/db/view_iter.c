@@ -3,6 +3,7 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/db/fold.h"
 #include "kvcore/db/merge_iter.h"
+#include "kvcore/sst/block.h"
 
 struct view_iter {
     struct kv_iter it;
@@ -17,6 +18,7 @@ struct view_iter {
     struct kv_buf passed; /* the user key whose other versions are passed over */
     struct kv_buf value;  /* backward: of the entry to be shown */
     struct kv_fold fold;
+    struct kv_block *held; /* of the value log: what is shown lies in it */
 };
 
 static kv_status view_next_unique(struct kv_iter *it);
@@ -70,21 +72,55 @@ static bool view_covered(struct view_iter *view, kv_slice key, uint64_t version)
     return view->how.covered && view->how.covered(view->how.ctx, key, view->how.version) > version;
 }
 
+/* *value, a pointer, becomes the value it leads to, good until the next call. */
+static kv_status view_fetch(struct view_iter *view, kv_slice *value)
+{
+    kv_block_unref(view->held);
+    view->held = NULL;
+    if (view->how.keys_only)
+        return KV_OK;
+    kv_status rc = view->how.fetch ? view->how.fetch(view->how.ctx, *value, &view->held) : KV_UNSUPPORTED;
+    if (rc == KV_OK)
+        *value = view->held->bytes;
+    return rc;
+}
+
 /* Shows a put of whichever kind. KV_NOT_FOUND: it has expired; it is set to be shown as a deletion then. */
 static kv_status view_show_put(struct view_iter *view, const struct kv_entry *entry)
 {
     struct kv_attrs attrs = {0};
     kv_slice value = entry->value;
-    if (entry->kind == KV_KIND_RICH) {
-        kv_status rc = kv_attrs_take(&value, &attrs);
-        if (rc < 0)
-            return rc;
-    } else if (entry->kind != KV_KIND_PUT) {
-        return KV_UNSUPPORTED;
-    }
+    kv_status rc = KV_OK;
+    if (entry->kind == KV_KIND_RICH || entry->kind == KV_KIND_POINTER)
+        rc = kv_attrs_take(&value, &attrs);
+    else if (entry->kind != KV_KIND_PUT)
+        rc = KV_UNSUPPORTED;
+    bool expired = kv_attrs_expired(&attrs, view->now_s);
+    if (rc == KV_OK && entry->kind == KV_KIND_POINTER && !expired)
+        rc = view_fetch(view, &value);
+    if (rc < 0)
+        return rc;
     view_show(view, entry->key, entry->version, value, &attrs);
-    view->it.deleted = kv_attrs_expired(&attrs, view->now_s);
-    return view->it.deleted ? KV_NOT_FOUND : KV_OK;
+    view->it.deleted = expired;
+    return expired ? KV_NOT_FOUND : KV_OK;
+}
+
+static kv_status view_fold_add(struct view_iter *view, const struct kv_entry_iter *at)
+{
+    if (at->kind != KV_KIND_POINTER)
+        return kv_fold_add(&view->fold, at->version, at->kind, at->value);
+    struct kv_attrs attrs;
+    kv_slice pointer = at->value, value;
+    struct kv_block *block = NULL;
+    kv_status rc = kv_attrs_take(&pointer, &attrs);
+    if (rc == KV_OK)
+        rc = view->how.fetch ? view->how.fetch(view->how.ctx, pointer, &block) : KV_UNSUPPORTED;
+    if (rc < 0)
+        return rc;
+    value = block->bytes;
+    rc = kv_fold_add_base(&view->fold, at->version, &attrs, value);
+    kv_block_unref(block);
+    return rc;
 }
 
 /* `at` stands on the newest visible entry of the key in `passed`, a merge entry: takes the operands with what
@@ -101,7 +137,7 @@ static kv_status view_show_folded(struct view_iter *view, uint64_t version)
         const struct kv_entry_iter *at = view->at;
         if (at->kind == KV_KIND_DELETE || view_covered(view, key, at->version))
             break;
-        rc = kv_fold_add(&view->fold, at->version, at->kind, at->value);
+        rc = view_fold_add(view, at);
         if (rc == KV_OK)
             rc = kv_entry_iter_next(view->at);
         else if (rc == KV_END)
@@ -364,6 +400,7 @@ static void view_close(struct kv_iter *it)
     kv_buf_release(&view->passed);
     kv_buf_release(&view->value);
     kv_fold_release(&view->fold);
+    kv_block_unref(view->held);
     kv_free(view);
 }
 

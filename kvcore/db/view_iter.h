@@ -26,6 +26,8 @@ struct kv_view_options {
     const struct kv_merge_operator *merge; /* NULL: operands are KV_UNSUPPORTED */
     /* The newest version at or below version of a range deletion over key; 0: none. NULL: there are none. */
     uint64_t (*covered)(void *ctx, kv_slice key, uint64_t version);
+    /* The value that a pointer into the value log leads to; NULL: KV_UNSUPPORTED. */
+    kv_status (*fetch)(void *ctx, kv_slice pointer, struct kv_block **out);
     int64_t (*now_ms)(void *ctx); /* the retention clock; NULL: 0 */
     void *ctx;
     /* Called once after the source is closed, with ctx, e.g. to give back a snapshot. May be NULL. */

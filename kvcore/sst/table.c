@@ -128,6 +128,7 @@ static bool table_tag_known(uint64_t tag)
     case KV_TAG_DATA_BYTES:
     case KV_TAG_RICH:
     case KV_TAG_RANGES_APPLIED:
+    case KV_TAG_VALUE_REFS:
     case KV_TAG_EXPIRY:
         return true;
     }
@@ -186,6 +187,7 @@ static kv_status table_decode_properties(kv_slice in, struct kv_table_properties
             p->expiring > p->rich || !p->expiry_min_s || p->expiry_min_s > p->expiry_max_s)
             return KV_CORRUPT;
     }
+    p->value_refs = f[KV_TAG_VALUE_REFS].bytes;
     p->space = (uint32_t)space;
     p->space_name = f[KV_TAG_SPACE_NAME].bytes;
     p->smallest = f[KV_TAG_SMALLEST].bytes;

@@ -31,11 +31,18 @@ struct kv_table_build {
     struct kv_buf first_key, last_key;
     uint64_t last_version;
 
+    struct kv_buf refs_encoded; /* at finish */
+    struct kv_buf refs;         /* struct build_ref: segments of the value log pointed into, by number */
+
     /* A finished data block waits for the next key, so that its separator can be short. */
     bool pending;
     struct kv_block_handle pending_handle;
     struct kv_buf separator; /* of the newest entry of index */
     uint64_t separator_version;
+};
+
+struct build_ref {
+    uint64_t segment, bytes;
 };
 
 kv_status kv_table_build_open(const struct kv_table_build_options *options, struct kv_table_build **out,
@@ -103,6 +110,8 @@ void kv_table_build_free(struct kv_table_build *build)
     kv_buf_release(&build->first_key);
     kv_buf_release(&build->last_key);
     kv_buf_release(&build->separator);
+    kv_buf_release(&build->refs);
+    kv_buf_release(&build->refs_encoded);
     kv_cipher_free(build->cipher);
     kv_free(build->name);
     kv_free(build->space_name);
@@ -286,6 +295,32 @@ kv_status kv_table_properties_count(struct kv_table_properties *properties, cons
     return KV_OK;
 }
 
+/* Counts the bytes a pointer points at. */
+static kv_status build_refer(struct kv_table_build *build, kv_slice value)
+{
+    struct kv_attrs attrs;
+    struct kv_pointer pointer;
+    kv_status rc = kv_attrs_take(&value, &attrs);
+    if (rc == KV_OK)
+        rc = kv_pointer_take(&value, &pointer);
+    if (rc < 0)
+        return rc;
+    struct build_ref *refs = (struct build_ref *)(void *)build->refs.data;
+    size_t n = build->refs.len / sizeof *refs, at = n;
+    while (at > 0 && refs[at - 1].segment > pointer.segment) /* few, and mostly the newest */
+        at--;
+    if (at > 0 && refs[at - 1].segment == pointer.segment) {
+        refs[at - 1].bytes += pointer.len;
+        return KV_OK;
+    }
+    if (!kv_buf_extend(&build->refs, sizeof *refs))
+        return KV_NO_MEMORY;
+    refs = (struct build_ref *)(void *)build->refs.data;
+    memmove(&refs[at + 1], &refs[at], (n - at) * sizeof *refs);
+    refs[at] = (struct build_ref){pointer.segment, pointer.len};
+    return KV_OK;
+}
+
 static kv_status build_remember(struct kv_table_build *build, const struct kv_entry *entry)
 {
     struct kv_table_properties *properties = &build->properties;
@@ -302,6 +337,8 @@ static kv_status build_remember(struct kv_table_build *build, const struct kv_en
     }
     build->last_version = entry->version;
     KV_TRY(kv_table_properties_count(properties, entry));
+    if (entry->kind == KV_KIND_POINTER)
+        KV_TRY(build_refer(build, entry->value));
 out:
     return rc;
 }
@@ -367,15 +404,26 @@ static kv_status properties_encode(const struct kv_table_properties *properties,
         KV_TRY(properties_put_number(out, KV_TAG_RICH, properties->rich));
     if (properties->ranges_applied)
         KV_TRY(properties_put_number(out, KV_TAG_RANGES_APPLIED, properties->ranges_applied));
+    if (properties->value_refs.len)
+        KV_TRY(properties_put(out, KV_TAG_VALUE_REFS, properties->value_refs));
     if (properties->expiring)
         KV_TRY(properties_put_expiry(out, properties));
 out:
     return rc;
 }
 
-static void properties_settle(struct kv_table_build *build)
+static kv_status properties_settle(struct kv_table_build *build)
 {
     struct kv_table_properties *properties = &build->properties;
+    kv_status rc = KV_OK;
+    for (size_t at = 0; at < build->refs.len && rc == KV_OK; at += sizeof(struct build_ref)) {
+        struct build_ref ref;
+        memcpy(&ref, build->refs.data + at, sizeof ref);
+        rc = kv_buf_append_varint(&build->refs_encoded, ref.segment);
+        if (rc == KV_OK)
+            rc = kv_buf_append_varint(&build->refs_encoded, ref.bytes);
+    }
+    properties->value_refs = kv_buf_slice(&build->refs_encoded);
     if (!properties->entries)
         properties->version_min = 0;
     properties->smallest = kv_buf_slice(&build->first_key);
@@ -384,6 +432,7 @@ static void properties_settle(struct kv_table_build *build)
     properties->cut = properties->smallest;
     if (build->cut_len < properties->cut.len)
         properties->cut.len = build->cut_len;
+    return rc;
 }
 
 static kv_status build_store_index(struct kv_table_build *build, uint8_t *levels,
@@ -417,7 +466,7 @@ static kv_status build_store_properties(struct kv_table_build *build, struct kv_
 {
     struct kv_buf bytes = {0};
     kv_status rc;
-    properties_settle(build);
+    KV_TRY(build_check(build, properties_settle(build), err));
     KV_TRY(build_check(build, properties_encode(&build->properties, &bytes), err));
     KV_TRY(build_store(build, kv_buf_slice(&bytes), KV_CODEC_PLAIN, handle, err));
 out:

@@ -1,0 +1,47 @@
+/*
+ * values.h - the value log as one version of the tree sees it: the segments its tables point into, and how many
+ * bytes of each are still pointed at.
+ *
+ * Tables say in their properties how many bytes of which segment they point at, so live and dead bytes are derived,
+ * exact, at every change of the tree. A segment nobody points into leaves with the edit that took its last table;
+ * one with less than half of its bytes live is sparse: its values move on when a merge meets them, and pick.h makes
+ * one of its tables be merged.
+ *
+ * Threads    immutable once made: any.
+ * Ownership  holds a reference of each segment; {0} is empty.
+ */
+#ifndef KV_VALUES_H
+#define KV_VALUES_H
+
+#include "kvcore/base/file_header.h"
+#include "kvcore/vlog/segment.h"
+
+struct kv_version;
+
+struct kv_value_segment {
+    struct kv_segment *segment;
+    uint64_t live; /* stored bytes that tables point at */
+};
+struct kv_values {
+    struct kv_value_segment *list; /* by number */
+    size_t n;
+};
+/* Those of base (NULL: none) and adds (borrowed) that the tables of version point into. KV_CORRUPT: a table points
+ * into a segment that is neither. */
+KV_MUST kv_status kv_values_make(struct kv_values *out, const struct kv_values *base,
+                                 struct kv_segment *const *adds, size_t n_adds,
+                                 const struct kv_version *version, struct kv_err *err);
+void kv_values_release(struct kv_values *values); /* {0} and twice are fine */
+
+const struct kv_value_segment *kv_values_find(const struct kv_values *values, uint64_t number); /* or NULL */
+static inline bool kv_value_segment_sparse(const struct kv_value_segment *at)
+{
+    return at->live * 2 < kv_segment_bytes(at->segment) - KV_FILE_HEADER_LEN;
+}
+/* How many bytes a table with these references (kv_table_properties.value_refs) points at in sparse segments. */
+uint64_t kv_values_sparse(const struct kv_values *values, kv_slice refs);
+/* The value a pointer entry's attributes are followed by the pointer to. The block is the caller's to give back. */
+KV_MUST kv_status kv_values_fetch(const struct kv_values *values, kv_slice pointer, bool fill,
+                                  struct kv_block **out, struct kv_err *err);
+
+#endif
