@@ -207,12 +207,12 @@ static kv_status reader_unpack(struct kv_frame_reader *reader, uint64_t offset, 
 {
     uint8_t codec;
     uint32_t len;
-    if (kv_take_byte(payload, &codec) < 0 || kv_take_fixed32(payload, &len) < 0 || len > KV_FRAME_LEN_MAX ||
-        codec == KV_CODEC_PLAIN)
+    if (kv_take_byte(payload, &codec) < 0 || kv_take_fixed32(payload, &len) < 0 || len == 0 ||
+        len > KV_FRAME_LEN_MAX || codec == KV_CODEC_PLAIN)
         return kv_frame_fail(reader, offset, KV_CORRUPT, "a packed frame that cannot be", err);
     kv_buf_clear_keep(&reader->inflated, 4 * KV_FRAME_PIECE);
     uint8_t *into = kv_buf_extend(&reader->inflated, len);
-    kv_status rc = into || !len ? kv_inflate(codec, *payload, into, len) : KV_NO_MEMORY;
+    kv_status rc = into ? kv_inflate(codec, *payload, into, len) : KV_NO_MEMORY;
     if (rc < 0)
         return kv_frame_fail(reader, offset, rc,
                              rc == KV_CORRUPT ? "a packed frame that does not inflate" : kv_status_text(rc),
