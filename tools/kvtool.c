@@ -1,27 +1,7 @@
 /*
- * kvtool - looks into a kvcore database from a shell. It alone may include kvcore's internal headers.
- *
- *     kvtool dump log|table|manifest FILE     every record, entry or edit
- *     kvtool check DIR                        every checksum, order and reference of a closed database
- *     kvtool info DIR                         what the manifest says
- *     kvtool scan DIR SPACE [LOWER [UPPER]]   keys and values, read-only
- *     kvtool get DIR SPACE KEY
- *     kvtool stream DIR SPACE [PREFIX]        keys and values, by several threads
- *     kvtool export DIR FILE|-                entries of all spaces, for kv_import
- *     kvtool backup [--plain] [--keep N] DIR REPOSITORY | --archive DIR FILE|-
- *     kvtool backups REPOSITORY               what it holds
- *     kvtool verify REPOSITORY|ARCHIVE...     reads everything, checks every sum
- *     kvtool restore REPOSITORY|ARCHIVE... DIR   into a directory that is missing or empty
- *     kvtool forget REPOSITORY NUMBER         removes a backup and what only it needs
- *     kvtool salvage DIR                      writes what can be read of a damaged log into a new one
- *     kvtool rotate-key DIR NEW_KEY_FILE      makes another key the master key of an encrypted database
- *     kvtool key-id KEY_FILE                  what that key is called in texts
- *
- * Before the command: --key-file FILE, for an encrypted database: 32 bytes, or 64 hexadecimal digits, in a file that only its owner may
- * read.
- *
- * Keys and values are printed and given with \xHH for what is not printable. Exit status: 0 fine, 1 findings or not found, 2 usage or
- * failure.
+ * kvtool - looks into a kvcore database from a shell, and after it. It alone may include kvcore's internal headers. What it can do is the
+ * table of commands below: kvtool --help, and kvcore/docs/man/kvtool.1. This file has the commands that read files; those that read and
+ * write entries, keep backups or make work lie in tools/kvtool_*.c.
  */
 #include "kvcore/base/mem.h"
 #include "kvcore/db/batch.h"
@@ -53,6 +33,16 @@ int kvtool_trouble(const struct kv_err *err, kv_status rc)
 
 static uint8_t key_bytes[KV_MASTER_KEY_LEN];
 static struct kv_key_source key; /* empty until --key-file was read; then a plain database is refused */
+
+const struct kv_key_source *kvtool_key(void)
+{
+    return &key;
+}
+
+uint64_t kvtool_now_s(void)
+{
+    return (uint64_t)kv_clock_wall_ms(kv_clock_system()) / 1000;
+}
 
 static int hex_digit(char c)
 {
@@ -307,25 +297,6 @@ out:
     return rc;
 }
 
-static int command_dump(int argc, char **argv)
-{
-    struct opened at = {0};
-    struct kv_err err = {0};
-    if (argc != 2)
-        return -1;
-    kv_status rc = open_folder(argv[1], &at, &err);
-    if (rc == KV_OK)
-        rc = folder_keys(&at, &err);
-    if (rc == KV_OK)
-        rc = strcmp(argv[0], "manifest") == 0 ? dump_manifest(&at, &err)
-             : strcmp(argv[0], "table") == 0  ? dump_table(&at, &err)
-             : strcmp(argv[0], "log") == 0 || strcmp(argv[0], "wal") == 0
-                 ? dump_log(&at, &err)
-                 : kv_fail(&err, KV_INVALID, 0, "dump what?");
-    close_folder(&at);
-    return rc < 0 ? kvtool_trouble(&err, rc) : 0;
-}
-
 /* ---- check, info */
 
 void kvtool_print_finding(void *ctx, kv_status severity, const char *line)
@@ -391,6 +362,71 @@ static void print_info(const struct kv_manifest *manifest)
                s->seals[i].number, s->seals[i].valid_len, s->seals[i].last_seq, s->seals[i].last_record_seq);
 }
 
+/* Every table by space, level and run. */
+static void print_tree(const struct kv_manifest_state *s)
+{
+    for (uint32_t space = 0; space < s->n_spaces; space++) {
+        printf("space %s (%s)\n", s->spaces[space].name,
+               s->spaces[space].style == KV_STYLE_LEVELLED ? "levelled" : "runs");
+        for (uint32_t level = 0; level < KV_LEVELS_MAX; level++)
+            for (size_t i = 0; i < s->n_tables; i++) {
+                const struct kv_table_meta *t = s->tables[i];
+                if (t->space != space || t->level != level)
+                    continue;
+                printf("  level=%" PRIu32 " run=%" PRIu64 " table=%06" PRIu64 ".tbl bytes=%" PRIu64
+                       " entries=%" PRIu64 " deletions=%" PRIu64 " versions=%" PRIu64 "..%" PRIu64 " keys=",
+                       level, t->run, t->number, t->bytes, t->entries, t->deletions, t->version_min,
+                       t->version_max);
+                kvtool_print_bytes(t->smallest);
+                printf("..");
+                kvtool_print_bytes(t->largest);
+                putchar('\n');
+            }
+        for (size_t i = 0; i < s->n_ranges; i++)
+            if (s->ranges[i]->space == space) {
+                printf("  range deleted at version=%" PRIu64 ": ", s->ranges[i]->version);
+                kvtool_print_bytes(s->ranges[i]->lower);
+                printf("..");
+                kvtool_print_bytes(s->ranges[i]->upper);
+                putchar('\n');
+            }
+    }
+}
+
+static int dump_tree(const char *path)
+{
+    struct kv_manifest manifest = {0};
+    struct kv_dir *dir = NULL;
+    struct kv_err err = {0};
+    kv_status rc = manifest_of(path, &dir, &manifest, &err);
+    if (rc == KV_OK)
+        print_tree(&manifest.state);
+    kv_manifest_close(&manifest);
+    kv_dir_close(dir);
+    return rc == KV_OK ? 0 : kvtool_trouble(&err, rc);
+}
+
+static int command_dump(int argc, char **argv)
+{
+    struct opened at = {0};
+    struct kv_err err = {0};
+    if (argc != 2)
+        return -1;
+    if (strcmp(argv[0], "tree") == 0)
+        return dump_tree(argv[1]);
+    kv_status rc = open_folder(argv[1], &at, &err);
+    if (rc == KV_OK)
+        rc = folder_keys(&at, &err);
+    if (rc == KV_OK)
+        rc = strcmp(argv[0], "manifest") == 0 ? dump_manifest(&at, &err)
+             : strcmp(argv[0], "table") == 0  ? dump_table(&at, &err)
+             : strcmp(argv[0], "log") == 0 || strcmp(argv[0], "wal") == 0
+                 ? dump_log(&at, &err)
+                 : kv_fail(&err, KV_INVALID, 0, "%s is none of log, table, manifest, tree", argv[0]);
+    close_folder(&at);
+    return rc < 0 ? kvtool_trouble(&err, rc) : 0;
+}
+
 static int command_info(int argc, char **argv)
 {
     struct kv_manifest manifest = {0};
@@ -408,8 +444,8 @@ static int command_info(int argc, char **argv)
 
 /* ---- reading entries: the spaces are those of the manifest, without their owner's cuts and hooks */
 
-kv_status kvtool_reading_open(const char *path, const char *space, struct kvtool_reading *out,
-                              struct kv_err *err)
+static kv_status db_open(const char *path, const char *space, bool read_only, struct kvtool_reading *out,
+                         struct kv_err *err)
 {
     struct kv_manifest manifest = {0};
     struct kv_dir *dir = NULL;
@@ -428,8 +464,13 @@ kv_status kvtool_reading_open(const char *path, const char *space, struct kvtool
         rc = kv_fail(err, KV_INVALID, 0, "%s has no space %s", path, space);
         goto out;
     }
-    struct kv_options options = {
-        .spaces = spaces, .n_spaces = manifest.state.n_spaces, .read_only = true, .key = key};
+    struct kv_options options = {.spaces = spaces,
+                                 .n_spaces = manifest.state.n_spaces,
+                                 .read_only = read_only,
+                                 .must_exist = true,
+                                 .memtable_bytes = (uint64_t)4 << 30, /* no flush but a wanted one */
+                                 .log_bytes_max = (uint64_t)1 << 40,
+                                 .key = key};
     KV_TRY(kv_env_open(&env, &out->env, err));
     KV_TRY(kv_open(out->env, path, &options, &out->db, err));
 out:
@@ -438,41 +479,30 @@ out:
     return rc;
 }
 
+kv_status kvtool_reading_open(const char *path, const char *space, struct kvtool_reading *out,
+                              struct kv_err *err)
+{
+    return db_open(path, space, true, out, err);
+}
+
+kv_status kvtool_writing_open(const char *path, const char *space, struct kvtool_reading *out,
+                              struct kv_err *err)
+{
+    return db_open(path, space, false, out, err);
+}
+
+kv_status kvtool_writing_close(struct kvtool_reading *writing, struct kv_err *err)
+{
+    kv_status rc = kv_close(writing->db, err);
+    kv_env_close(writing->env);
+    return rc;
+}
+
 void kvtool_reading_close(struct kvtool_reading *reading)
 {
     kv_status rc = kv_close(reading->db, NULL); /* read-only: nothing can be lost */
     (void)rc;
     kv_env_close(reading->env);
-}
-
-static kv_status scan(const struct kvtool_reading *r, kv_slice lower, kv_slice upper)
-{
-    struct kv_iter *it = NULL;
-    kv_status rc = kv_iter_open(r->db, NULL, r->space, lower, upper, &it);
-    if (rc < 0)
-        return rc;
-    for (rc = kv_iter_seek(it, (kv_slice){0}); rc == KV_OK; rc = kv_iter_next(it)) {
-        kvtool_print_bytes(it->key);
-        putchar(' ');
-        kvtool_print_bytes(it->value);
-        putchar('\n');
-    }
-    kv_iter_close(it);
-    return rc;
-}
-
-static int command_scan(int argc, char **argv)
-{
-    struct kvtool_reading r = {0};
-    struct kv_err err = {0};
-    if (argc < 2 || argc > 4)
-        return -1;
-    kv_status rc = kvtool_reading_open(argv[0], argv[1], &r, &err);
-    if (rc == KV_OK)
-        rc = scan(&r, argc > 2 ? kvtool_parse_bytes(argv[2]) : (kv_slice){0},
-                  argc > 3 ? kvtool_parse_bytes(argv[3]) : (kv_slice){0});
-    kvtool_reading_close(&r);
-    return rc < 0 ? kvtool_trouble(&err, rc) : 0;
 }
 
 static int command_get(int argc, char **argv)
@@ -563,30 +593,113 @@ static int command_key_id(int argc, char **argv)
 static const struct command {
     const char *name;
     int (*run)(int argc, char **argv); /* -1: wrong arguments */
-    const char *help;
+    const char *arguments, *about;
 } commands[] = {
-    {"dump", command_dump, "dump log|table|manifest FILE"},
-    {"check", command_check, "check DIR"},
-    {"info", command_info, "info DIR"},
-    {"scan", command_scan, "scan DIR SPACE [LOWER [UPPER]]"},
-    {"get", command_get, "get DIR SPACE KEY"},
-    {"stream", kvtool_stream, "stream DIR SPACE [PREFIX]"},
-    {"export", kvtool_export, "export DIR FILE|-"},
-    {"backup", kvtool_backup,
-     "backup [--plain] [--keep N] DIR REPOSITORY | backup [--plain] --archive DIR FILE|-"},
-    {"backups", kvtool_backups, "backups REPOSITORY"},
-    {"verify", kvtool_verify, "verify [--number N] REPOSITORY | verify ARCHIVE..."},
-    {"restore", kvtool_restore, "restore [--number N] REPOSITORY DIR | restore ARCHIVE... DIR"},
-    {"forget", kvtool_forget, "forget REPOSITORY NUMBER | forget --keep N REPOSITORY"},
-    {"salvage", command_salvage, "salvage DIR"},
-    {"rotate-key", command_rotate_key, "rotate-key DIR NEW_KEY_FILE"},
-    {"key-id", command_key_id, "key-id KEY_FILE"},
+    {"info", command_info, "DIR",
+     "What the manifest says: identity, floors, keys, spaces, sealed log files."},
+    {"get", command_get, "DIR SPACE KEY", "The value of a key; exit status 1 when there is none."},
+    {"put", kvtool_put, "[--ttl SECONDS] [--meta 0-255] [--plain-space] DIR SPACE KEY VALUE",
+     "Writes an entry, synced. Appends to the log alone: flushes and merges are left to the space's owner, "
+     "so its hook, cuts and\n"
+     "merge operator are not passed by. --ttl and --meta need --plain-space: the space has no hook."},
+    {"scan", kvtool_scan,
+     "[--prefix P] [--reverse] [--versions] [--keys-only] [--hex] [--limit N] DIR SPACE [LOWER [UPPER]]",
+     "Keys and values of [LOWER, UPPER), or of a prefix. --versions: every version kept, with deletions "
+     "(gone).\n"
+     "--hex: digits instead of \\xHH."},
+    {"del", kvtool_del, "DIR SPACE KEY", "Deletes a key, synced. Like put, it appends to the log alone."},
+    {"del-range", kvtool_del_range, "--plain-space DIR SPACE LOWER UPPER",
+     "Deletes every key of [LOWER, UPPER) in O(1). --plain-space: the space has no hook."},
+    {"stream", kvtool_stream, "DIR SPACE [PREFIX]",
+     "Keys and values of one moment, read by several threads."},
+    {"export", kvtool_export, "DIR FILE|-", "Entries of all spaces as one stream, for kv_import."},
+    {"backup", kvtool_backup, "[--plain] [--keep N] DIR REPOSITORY | backup [--plain] --archive DIR FILE|-",
+     "A backup into a repository, which copies only what it lacks, or as one archive."},
+    {"backups", kvtool_backups, "REPOSITORY", "The backups a repository has."},
+    {"verify", kvtool_verify, "[--number N] REPOSITORY | verify ARCHIVE...",
+     "Reads backups whole and checks every sum."},
+    {"restore", kvtool_restore, "[--number N] REPOSITORY DIR | restore ARCHIVE... DIR",
+     "Makes a backup a database in DIR, which must be missing or empty."},
+    {"forget", kvtool_forget, "REPOSITORY NUMBER | forget --keep N REPOSITORY",
+     "Removes backups, and the files only they need."},
+    {"check", command_check, "DIR",
+     "Reads every file of a closed database: checksums, order, references. Exit status 1: findings."},
+    {"salvage", command_salvage, "DIR",
+     "Writes what can be read of a damaged log into a new one; the old one stays in DIR.damaged. Exit status "
+     "1: commits were lost."},
+    {"compact", kvtool_compact, "--plain-space DIR SPACE [LOWER [UPPER]]",
+     "Merges a range to the bottom, which drops what is deleted, expired or superseded. Never needed for "
+     "space to come back.\n"
+     "--plain-space: the space has no hook, cuts, merge operator or versions to keep, which kvtool cannot "
+     "know and would not honour."},
+    {"rotate-key", command_rotate_key, "DIR NEW_KEY_FILE",
+     "Makes another key the master key of an encrypted database."},
+    {"key-id", command_key_id, "KEY_FILE", "What a key is called in texts."},
+    {"dump", command_dump, "log|wal|table|manifest FILE | dump tree DIR",
+     "Every record, entry or edit of a file; or every table of a database by space, level and run."},
+    {"histogram", kvtool_histogram, "DIR SPACE",
+     "Sizes of keys and values, versions of a key, what is deleted or expired, tables by level."},
+    {"bench", kvtool_bench, "[--entries N] [--value-bytes N] DIR",
+     "Quick numbers of this machine: fill, read, scan, in a database of its own in DIR."},
+    {"bank", kvtool_bank, "run [--seconds N] [--threads N] [--accounts N] DIR | bank verify DIR",
+     "Moves money between accounts by many threads for a while, looking at the sum meanwhile; and whether it "
+     "is still right, after a crash,\n"
+     "say. Exit status 1: money was made or lost."},
 };
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void usage(FILE *to)
+{
+    fprintf(to, "usage: kvtool [--key-file FILE] COMMAND ...\n\n");
+    for (size_t i = 0; i < COMMANDS; i++)
+        fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].arguments);
+    fprintf(to, "\n--key-file: of an encrypted database: 32 bytes or 64 hexadecimal digits, in a file only "
+                "its owner may read.\n"
+                "Keys and values are printed and given with \\xHH for what is not printable.\n"
+                "Exit status: 0 fine, 1 findings or not found, 2 wrong usage or a failure.\n"
+                "kvtool COMMAND --help says more of one.\n");
+}
+
+static int run_command(const struct command *command, int argc, char **argv)
+{
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--help") == 0) {
+            printf("usage: kvtool %s %s\n%s\n", command->name, command->arguments, command->about);
+            return 0;
+        }
+    int code = command->run(argc, argv);
+    if (code >= 0)
+        return code;
+    fprintf(stderr, "usage: kvtool %s %s\n", command->name, command->arguments);
+    return EXIT_TROUBLE;
+}
+
+static int dispatch(int argc, char **argv)
+{
+    const char *names[COMMANDS + 1];
+    if (argc < 1) {
+        usage(stderr);
+        return EXIT_TROUBLE;
+    }
+    if (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "help") == 0) {
+        usage(stdout);
+        return 0;
+    }
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(argv[0], commands[i].name) == 0)
+            return run_command(&commands[i], argc - 1, argv + 1);
+        names[i] = commands[i].name;
+    }
+    names[COMMANDS] = "--key-file";
+    bool option = argv[0][0] == '-';
+    kvtool_unknown(option ? "option" : "command", argv[0], option ? names + COMMANDS : names,
+                   option ? 1 : COMMANDS);
+    return EXIT_TROUBLE;
+}
 
 int main(int argc, char **argv)
 {
     struct kv_err err = {0};
-    int code = -1;
     if (argc > 2 && strcmp(argv[1], "--key-file") == 0) {
         kv_status rc = key_read(argv[2], key_bytes, &err);
         if (rc < 0)
@@ -595,13 +708,7 @@ int main(int argc, char **argv)
         argc -= 2;
         argv += 2;
     }
-    for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++)
-        if (strcmp(argv[1], commands[i].name) == 0)
-            code = commands[i].run(argc - 2, argv + 2);
+    int code = dispatch(argc - 1, argv + 1);
     kv_secret_wipe(key_bytes, sizeof key_bytes);
-    if (code >= 0)
-        return code;
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        fprintf(stderr, "%s kvtool [--key-file FILE] %s\n", i ? "      " : "usage:", commands[i].help);
-    return EXIT_TROUBLE;
+    return code;
 }

@@ -24,6 +24,36 @@ kv_status kvtool_reading_open(const char *path, const char *space, struct kvtool
                               struct kv_err *err);
 void kvtool_reading_close(struct kvtool_reading *reading);
 
+/* The same for writing: nothing is flushed or merged unless it is asked for. */
+kv_status kvtool_writing_open(const char *path, const char *space, struct kvtool_reading *out,
+                              struct kv_err *err);
+kv_status kvtool_writing_close(struct kvtool_reading *writing, struct kv_err *err);
+const struct kv_key_source *kvtool_key(void); /* of --key-file, or empty */
+uint64_t kvtool_now_s(void);                  /* unix */
+
+/* One of flag, text and number; number's text must be one. */
+struct kvtool_option {
+    const char *name; /* with its dashes */
+    bool *flag;
+    char **text;
+    uint64_t *number;
+};
+/* Takes the options out of argv, wherever they stand before a "--"; answers how many arguments are left, or -1 after saying what is wrong.
+ */
+int kvtool_options(int argc, char **argv, const struct kvtool_option *options, size_t n);
+/* Says that nobody knows the word, and which known one is nearest. */
+void kvtool_unknown(const char *what, const char *word, const char *const *known, size_t n);
+
+/* ---- kvtool_look.c, kvtool_write.c, kvtool_bench.c */
+int kvtool_scan(int argc, char **argv);
+int kvtool_histogram(int argc, char **argv);
+int kvtool_put(int argc, char **argv);
+int kvtool_del(int argc, char **argv);
+int kvtool_del_range(int argc, char **argv);
+int kvtool_compact(int argc, char **argv);
+int kvtool_bench(int argc, char **argv);
+int kvtool_bank(int argc, char **argv);
+
 /* ---- kvtool_backup.c */
 int kvtool_backup(int argc, char **argv);
 int kvtool_backups(int argc, char **argv);
