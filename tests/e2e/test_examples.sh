@@ -38,6 +38,21 @@ missing=$(exports "$root/lib/libtidemark.so" | comm -13 - "$work/declared")
 foreign=$(exports "$root/lib/libtidemark.so" | grep -vE '^(kv|ts)_')
 [ -z "$foreign" ] || fail "libtidemark.so exports $foreign"
 
+# ---- manual pages: clean, of what there is
+for page in kvcore.3 kvtool.1; do
+    at=$root/share/man/man${page##*.}/$page
+    [ -s "$at" ] || fail "$page is not installed"
+    command -v man >/dev/null || continue
+    warnings=$(man --warnings -E UTF-8 -l -Tutf8 -Z "$at" 2>&1 >/dev/null)
+    [ -z "$warnings" ] || fail "$page: $warnings"
+done
+for name in $(grep -oE 'kv_[a-z_]+' kvcore/docs/man/kvcore.3 | sort -u); do
+    grep -rqw "$name" "$root/include/kvcore" || fail "kvcore.3 tells of $name"
+done
+for command in $("$root/bin/kvtool" --help | sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p'); do
+    grep -qE "\\b$(echo "$command" | sed 's/-/\\\\-/')\\b" kvcore/docs/man/kvtool.1 || fail "kvtool.1 does not tell of $command"
+done
+
 # ---- the examples
 build_one() { # name
     $cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -O1 "kvcore/examples/$1.c" -o "$work/$1" $(pkg-config --cflags --libs kvcore) -pthread ||
