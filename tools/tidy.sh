@@ -89,6 +89,9 @@ bad=$(awk '
 [ -z "$bad" ] || fail "in a header, and used nowhere:
 $bad"
 
+# ---- what the checklist names exists
+bad=$(sh tests/kvcore/check_checklist.sh) || fail "$bad"
+
 # ---- text: trailing blanks, tabs, very long lines, words that do not belong
 for f in $sources; do
     bad=$(grep -nE '[[:space:]]$|	' "$f" | head -3)
