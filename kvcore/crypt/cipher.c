@@ -54,9 +54,9 @@ static kv_status gcm_run(EVP_CIPHER_CTX *evp, bool seal, const struct piece *pie
     n = 0;
     if (piece->in.len && EVP_CipherUpdate(evp, piece->out, &n, piece->in.data, (int)piece->in.len) != 1)
         return KV_NO_MEMORY;
-    uint8_t none[1]; /* GCM holds nothing back, so final writes nothing */
+    uint8_t none[1] = {0}; /* GCM holds nothing back, so final writes nothing */
     if (EVP_CipherFinal_ex(evp, piece->out ? piece->out + n : none, &rest) != 1) {
-        if (piece->in.len)
+        if (piece->out)
             memset(piece->out, 0, piece->in.len);
         return KV_CORRUPT;
     }
@@ -168,7 +168,7 @@ void kv_cipher_free(struct kv_cipher *cipher)
     kv_free(cipher);
 }
 
-static kv_status cipher_run(struct kv_cipher *cipher, bool seal, uint64_t offset, struct piece *piece)
+static kv_status cipher_run(struct kv_cipher *cipher, bool seal, uint64_t offset, const struct piece *piece)
 {
     uint8_t nonce[KV_CIPHER_NONCE_LEN] = {0}, place[PLACE_LEN];
     if (piece->in.len > KV_CIPHER_PLAIN_MAX)
@@ -177,12 +177,13 @@ static kv_status cipher_run(struct kv_cipher *cipher, bool seal, uint64_t offset
     memcpy(place, cipher->place, PLACE_AT_OFFSET);
     kv_put_fixed64(place + PLACE_AT_OFFSET, offset);
     kv_put_fixed64(place + PLACE_AT_OFFSET + 8, piece->in.len);
-    piece->nonce = nonce;
-    piece->place = kv_slice_of(place, sizeof place);
+    struct piece placed = *piece;
+    placed.nonce = nonce;
+    placed.place = kv_slice_of(place, sizeof place);
     struct context *context = context_take(cipher);
     if (!context)
         return KV_NO_MEMORY;
-    kv_status rc = gcm_run(context->evp, seal, piece);
+    kv_status rc = gcm_run(context->evp, seal, &placed);
     if (rc == KV_NO_MEMORY)
         context_free(context); /* in an unknown state */
     else
