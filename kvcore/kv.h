@@ -145,7 +145,10 @@ struct kv_space_options {
     /* Levelled spaces only. */
     uint64_t level_base_bytes; /* the first level below level 0 holds at most about so much. 0: 256 MiB */
     uint32_t level_multiplier; /* each level to the one above. 0: 10; 2 to 100 */
-    uint32_t level0_runs;      /* so many flushes on level 0 are merged down. 0: 4; 1 to 64 */
+    /* Deletions that have waited so long are merged down until they have met what they hide, however few they
+     * are. 0: 7 days */
+    uint32_t deletions_age_s;
+    uint32_t level0_runs; /* so many flushes on level 0 are merged down. 0: 4; 1 to 64 */
 };
 
 /*

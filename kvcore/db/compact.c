@@ -95,7 +95,8 @@ struct inputs {
     struct kv_cut taken; /* they alone, as a cut */
     struct kv_tree_run *runs;
     uint64_t version_max;
-    bool bottom; /* no other table holds anything older of their keys */
+    uint64_t deletes_since_s; /* set before */
+    bool bottom;              /* no other table holds anything older of their keys */
 };
 
 static void inputs_release(struct inputs *inputs)
@@ -143,6 +144,11 @@ static kv_status inputs_take(struct inputs *inputs, const struct kv_view *view, 
         inputs->taken.bytes += run.bytes;
         if (run.version_max > inputs->version_max)
             inputs->version_max = run.version_max;
+        for (size_t k = 0; k < run.n; k++) {
+            const struct kv_table_properties *p = run.items[k].properties;
+            if (p->deletes_since_s && p->deletes_since_s < inputs->deletes_since_s)
+                inputs->deletes_since_s = p->deletes_since_s;
+        }
     }
     inputs->bottom = inputs_are_bottom(inputs, pick);
     return KV_OK;
@@ -366,7 +372,9 @@ static kv_status merge_tables(struct kv_db *db, struct kv_view *view, const stru
     merge.ranges = view->version->trees[pick->space].ranges;
     /* They enter the tree in the order of their versions: none at or below the newest is still to come. */
     merge.output.ranges_applied = kv_ranges_version_max(merge.ranges);
+    merge.inputs.deletes_since_s = (uint64_t)kv_db_retention_now(db) / 1000;
     KV_TRY(inputs_take(&merge.inputs, view, pick));
+    merge.output.deletes_since_s = merge.inputs.deletes_since_s;
     merge.output.below = run_below(merge.inputs.cut, pick->to);
     KV_TRY(kv_prefix_end(merge.inputs.cut->prefix, &upper));
     KV_TRY(kv_cut_iter_open(view->version, &merge.inputs.taken, &how, &it));

@@ -28,11 +28,50 @@ static struct kv_list *env_next(struct kv_env *env)
     return !kv_list_empty(&env->slow) && env->slow_running < env->slow_max ? &env->slow : NULL;
 }
 
+static void env_kick(struct kv_env *env, struct kv_env_job *job)
+{
+    if (job->running == job->width)
+        job->again = true;
+    else if (!job->queued && !job->stopped)
+        env_enqueue(env, job);
+}
+
+static void env_untime(struct kv_env_job *job)
+{
+    if (job->due_ns)
+        kv_list_remove(&job->timed);
+    job->due_ns = 0;
+}
+
+/* Kicks what is due; answers the nanoseconds until the next one is, UINT64_MAX: none waits. */
+static uint64_t env_kick_due(struct kv_env *env)
+{
+    uint64_t now = kv_list_empty(&env->timed) ? 0 : kv_clock_mono_ns(env->clock), next = UINT64_MAX;
+    for (struct kv_list *at = env->timed.next, *after; at != &env->timed; at = after) {
+        struct kv_env_job *job = KV_CONTAINER(at, struct kv_env_job, timed);
+        after = at->next;
+        if (job->due_ns <= now) {
+            env_untime(job);
+            env_kick(env, job);
+        } else if (job->due_ns - now < next) {
+            next = job->due_ns - now;
+        }
+    }
+    return next;
+}
+
 static struct kv_env_job *env_take(struct kv_env *env)
 {
     struct kv_list *queue;
-    while (!env->stopping && !(queue = env_next(env)))
-        kv_cond_wait(&env->work, &env->mutex);
+    while (!env->stopping) {
+        uint64_t next = env_kick_due(env);
+        if ((queue = env_next(env)))
+            break;
+        if (next == UINT64_MAX)
+            kv_cond_wait(&env->work, &env->mutex);
+        else
+            kv_cond_wait_for(&env->work, &env->mutex, next);
+    }
     if (env->stopping)
         return NULL;
     struct kv_env_job *job = KV_CONTAINER(queue->next, struct kv_env_job, link);
@@ -72,6 +111,7 @@ void kv_env_job_init(struct kv_env_job *job, bool slow, int width, bool (*run)(v
 {
     *job = (struct kv_env_job){.run = run, .ctx = ctx, .slow = slow, .width = width};
     kv_list_init(&job->link);
+    kv_list_init(&job->timed);
 }
 
 void kv_env_job_kick(struct kv_env *env, struct kv_env_job *job)
@@ -79,10 +119,21 @@ void kv_env_job_kick(struct kv_env *env, struct kv_env_job *job)
     if (env->n_threads == 0)
         return;
     kv_mutex_lock(&env->mutex);
-    if (job->running == job->width)
-        job->again = true;
-    else if (!job->queued && !job->stopped)
-        env_enqueue(env, job);
+    env_kick(env, job);
+    kv_mutex_unlock(&env->mutex);
+}
+
+void kv_env_job_at(struct kv_env *env, struct kv_env_job *job, uint64_t mono_ns)
+{
+    if (env->n_threads == 0)
+        return;
+    kv_mutex_lock(&env->mutex);
+    env_untime(job);
+    if (mono_ns && !job->stopped) {
+        job->due_ns = mono_ns;
+        kv_list_push_back(&env->timed, &job->timed);
+        kv_cond_signal(&env->work); /* an idle worker waits for it from now on */
+    }
     kv_mutex_unlock(&env->mutex);
 }
 
@@ -90,6 +141,7 @@ void kv_env_job_stop(struct kv_env *env, struct kv_env_job *job)
 {
     kv_mutex_lock(&env->mutex);
     job->stopped = true;
+    env_untime(job);
     if (job->queued) {
         kv_list_remove(&job->link);
         job->queued = false;
@@ -160,6 +212,7 @@ kv_status kv_env_open(const struct kv_env_options *options, struct kv_env **out,
     kv_cond_init(&env->idle);
     kv_list_init(&env->urgent);
     kv_list_init(&env->slow);
+    kv_list_init(&env->timed);
     kv_mutex_init(&env->pace.mutex);
     env->pace.bytes_per_s = asked->background_bytes_per_s;
     env->pace.filled_ns = kv_clock_mono_ns(env->clock);

@@ -5,7 +5,7 @@
  * A job is one kind of a database's background work. Kicking it queues it; a worker then runs it, one piece
  * after another, until it says that nothing is left. At most `width` workers run a job at once; different jobs
  * run side by side. Urgent jobs (flushes) go first, and with two workers or more one is always left to them:
- * slow ones (merges) never take the last.
+ * slow ones (merges) never take the last. A job can also be kicked at a time to come (kv_env_job_at).
  *
  * The pace (kv_env_pace_*) is a bucket of bytes that background writes draw from: it fills at
  * background_bytes_per_s and holds at most a quarter of a second of it. Urgent work takes without waiting, if
@@ -32,6 +32,8 @@ struct kv_env_job {
     bool slow;
     int width, running;
     bool queued, again, stopped;
+    struct kv_list timed; /* in env->timed while due_ns is set */
+    uint64_t due_ns;      /* 0: not waiting for a time */
 };
 struct kv_env_pace {
     kv_mutex mutex;
@@ -50,6 +52,7 @@ struct kv_env {
     kv_mutex mutex;
     kv_cond work, idle;          /* something was queued or the end has come; a job was left */
     struct kv_list urgent, slow; /* queues */
+    struct kv_list timed;        /* jobs that are kicked at a time to come */
     int slow_running, slow_max;
     bool stopping;
     struct kv_env_pace pace;
@@ -58,6 +61,8 @@ struct kv_env {
 /* width: 1 for urgent jobs. */
 void kv_env_job_init(struct kv_env_job *job, bool slow, int width, bool (*run)(void *ctx), void *ctx);
 void kv_env_job_kick(struct kv_env *env, struct kv_env_job *job);
+/* Kicks it at that time of the environment's monotonic clock; takes the place of an earlier call. 0: never. */
+void kv_env_job_at(struct kv_env *env, struct kv_env_job *job, uint64_t mono_ns);
 /* Waits for the pieces under way; the job never runs again. */
 void kv_env_job_stop(struct kv_env *env, struct kv_env_job *job);
 

@@ -269,6 +269,7 @@ static kv_status flush_memtable(struct kv_db *db, const struct kv_view *view, st
     kv_status rc = KV_OK;
     kv_output_init(&output, db);
     output.ranges_applied = kv_memtable_version_newest(memtable);
+    output.deletes_since_s = (uint64_t)kv_db_retention_now(db) / 1000;
     for (uint32_t space = 0; space < db->n_spaces && rc == KV_OK; space++) {
         struct kv_ranges *ranges = NULL;
         if (kv_memtable_range_count(memtable, space) > 0)

@@ -12,7 +12,14 @@ enum { BLOCK_BYTES_MIN = 512, SEPARATE_BYTES_MIN = 64, BLOCK_BYTES_MAX = 1 << 20
 #define BASE_BYTES_MIN     ((uint64_t)1 << 10)
 #define BASE_BYTES_MAX     ((uint64_t)1 << 42)
 #define BASE_BYTES         ((uint64_t)256 << 20)
-enum { MULTIPLIER_MIN = 2, MULTIPLIER_MAX = 100, MULTIPLIER = 10, LEVEL0_RUNS_MAX = 64, LEVEL0_RUNS = 4 };
+enum {
+    MULTIPLIER_MIN = 2,
+    MULTIPLIER_MAX = 100,
+    MULTIPLIER = 10,
+    LEVEL0_RUNS_MAX = 64,
+    LEVEL0_RUNS = 4,
+    DELETIONS_AGE_S = 7 * 86400
+};
 
 static kv_status name_check(const char *name, struct kv_err *err)
 {
@@ -38,8 +45,11 @@ static kv_status tree_check(const struct kv_space_options *space, struct kv_err 
 {
     kv_status rc;
     bool levelled = space->style == KV_STYLE_LEVELLED;
-    if (!levelled && (space->level_base_bytes || space->level_multiplier || space->level0_runs))
-        return kv_fail(err, KV_INVALID, 0, "space %s: level_* options are for levelled spaces", space->name);
+    if (!levelled &&
+        (space->level_base_bytes || space->level_multiplier || space->level0_runs || space->deletions_age_s))
+        return kv_fail(err, KV_INVALID, 0,
+                       "space %s: level_*, level0_* and deletions_age_s are for levelled spaces",
+                       space->name);
     KV_TRY(
         bytes_check(space->name, "table_bytes", space->table_bytes, TABLE_BYTES_MIN, TABLE_BYTES_MAX, err));
     KV_TRY(bytes_check(space->name, "level_base_bytes", space->level_base_bytes, BASE_BYTES_MIN,
@@ -151,6 +161,7 @@ static void tree_options(const struct kv_space_options *asked, struct kv_space *
                                             : TABLE_BYTES_RUNS;
     space->base_bytes = asked->level_base_bytes ? asked->level_base_bytes : BASE_BYTES;
     space->multiplier = asked->level_multiplier ? asked->level_multiplier : MULTIPLIER;
+    space->deletions_age_s = asked->deletions_age_s ? asked->deletions_age_s : DELETIONS_AGE_S;
     space->level0_runs = asked->level0_runs ? asked->level0_runs : LEVEL0_RUNS;
 }
 

@@ -40,7 +40,7 @@ struct kv_output {
         *source; /* what pointers of the input point into, set after init; NULL: there are none.
                                        Values of sparse segments move to a new one. Borrowed */
     uint64_t bytes;
-    uint64_t ranges_applied; /* set before the first add: the tables' property */
+    uint64_t ranges_applied, deletes_since_s; /* set before the first add: the tables' properties */
     bool keep;
 };
 void kv_output_init(struct kv_output *output, struct kv_db *db);

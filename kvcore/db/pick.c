@@ -545,10 +545,16 @@ static double dead_gain(const struct kv_pick *pick, uint64_t dead, double mean)
     return pick->kind == KV_PICK_MERGE ? mean * (double)dead / (double)(pick->bytes + 1) : 1e18;
 }
 
-static bool dead_is_due(const struct kv_tree_item *item, const struct kv_pick *pick, uint64_t dead, bool much,
-                        double gain)
+static bool deletes_are_old(const struct chooser *c, const struct kv_table_properties *p)
 {
-    if (much || pick->kind == KV_PICK_DROP)
+    return p->deletes && p->deletes_since_s &&
+           p->deletes_since_s + c->how->deletions_age_s <= c->limits->now_s;
+}
+
+static bool dead_is_due(const struct chooser *c, const struct kv_tree_item *item, const struct kv_pick *pick,
+                        uint64_t dead, bool much, double gain)
+{
+    if (much || pick->kind == KV_PICK_DROP || deletes_are_old(c, item->properties))
         return true;
     return item->level > 0 && dead * DENSE_SHARE >= item->properties->entries && gain * DEAD_SHARE >= 1;
 }
@@ -574,7 +580,7 @@ static bool dead_best(const struct chooser *c, bool drops_only, struct kv_pick *
                     !dead_pick(c, i, item, dead, &pick) || (drops_only && pick.kind != KV_PICK_DROP))
                     continue;
                 double gain = dead_gain(&pick, dead, mean);
-                if (gain > best && dead_is_due(item, &pick, dead, much, gain)) {
+                if (gain > best && dead_is_due(c, item, &pick, dead, much, gain)) {
                     best = gain;
                     *out = pick;
                 }
@@ -685,6 +691,36 @@ bool kv_pick_work(const struct kv_version *version, const struct kv_space *space
         }
     }
     return found;
+}
+
+/* ---- time */
+
+/* A table is looked at again when half of what expires in it has, and when all has, */
+static uint64_t expiry_next_s(const struct kv_table_properties *p, uint64_t now_s)
+{
+    uint64_t half = p->expiry_min_s + (p->expiry_max_s - p->expiry_min_s) / 2 + 1;
+    if (p->expiring == 0 || now_s >= p->expiry_max_s)
+        return UINT64_MAX;
+    return now_s < half && half < p->expiry_max_s ? half : p->expiry_max_s;
+}
+
+/* and when its deletions have become old. */
+static uint64_t table_next_s(const struct kv_space *how, const struct kv_table_properties *p, uint64_t now_s)
+{
+    uint64_t next = expiry_next_s(p, now_s);
+    uint64_t old = p->deletes && p->deletes_since_s ? p->deletes_since_s + how->deletions_age_s : 0;
+    return how->style == KV_STYLE_LEVELLED && old > now_s && old < next ? old : next;
+}
+
+uint64_t kv_pick_next_s(const struct kv_version *version, const struct kv_space *spaces, uint64_t now_s)
+{
+    uint64_t next = UINT64_MAX;
+    for (uint32_t i = 0; i < version->n_spaces; i++)
+        for (size_t k = 0; k < version->trees[i].n_items; k++) {
+            uint64_t at = table_next_s(&spaces[i], version->trees[i].items[k].properties, now_s);
+            next = at < next ? at : next;
+        }
+    return next;
 }
 
 /* ---- a range, to the bottom */

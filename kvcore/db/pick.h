@@ -13,7 +13,8 @@
  *   (4) With no level over its target: once deletions and expired entries stand for more than a tenth of the
  *       space, tables that hold them go down, those that free most for what they cost first, until the deletions
  *       have met what they hide. So does a table half of whose entries are dead, if that frees a tenth of what
- *       is written. A table of nothing but dead entries that hide nothing is dropped, in spaces of both styles.
+ *       is written, and one whose deletions are older than deletions_age_s. A table of nothing but dead entries
+ *       that hide nothing is dropped, in spaces of both styles.
  *   (5) With nothing else to do: a table that points into a segment of the value log of which less than half is
  *       live is merged alone, which moves its values on; the one that points at most of them for its size first.
  * Work under way (claims) is kept clear of: no two pieces share a level in overlapping ranges of keys, so no
@@ -62,6 +63,9 @@ struct kv_claim {
 /* The most pressing work that keeps clear of what is busy. False: there is none. */
 bool kv_pick_work(const struct kv_version *version, const struct kv_space *spaces,
                   const struct kv_pick_limits *limits, const struct kv_claim *busy, struct kv_pick *out);
+
+/* When, by the retention clock, time alone may make work of what is none now: unix seconds; UINT64_MAX: never. */
+uint64_t kv_pick_next_s(const struct kv_version *version, const struct kv_space *spaces, uint64_t now_s);
 
 /*
  * The next step in bringing every entry of [lower, upper) (empty: unbounded) of a levelled space that is not

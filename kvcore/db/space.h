@@ -20,7 +20,7 @@ struct kv_space {
     uint64_t table_bytes;                  /* of a table, about */
     enum kv_style style;
     /* Levelled spaces: what merges aim at (pick.h). */
-    uint64_t base_bytes;
+    uint64_t base_bytes, deletions_age_s;
     uint32_t level0_runs, multiplier;
 };
 /* The prefix of key that tables never straddle. */

@@ -104,6 +104,18 @@ static void merge_failed(struct kv_db *db, kv_status rc, const struct kv_err *er
         db->merging_stopped = true; /* trying again would fail again; reads go on, damage stays where it is */
 }
 
+/* Nothing is to be done now: a worker looks again when time may have changed that. */
+static void wait_for_time(struct kv_db *db, const struct kv_version *version, uint64_t now_s)
+{
+    const uint64_t ns_per_s = 1000000000, most_s = 3600; /* the retention clock may be slewed meanwhile */
+    uint64_t next = kv_pick_next_s(version, db->spaces, now_s), at = 0;
+    if (next != UINT64_MAX) {
+        uint64_t wait = next > now_s ? next - now_s : 1;
+        at = kv_clock_mono_ns(db->env->clock) + (wait < most_s ? wait : most_s) * ns_per_s;
+    }
+    kv_env_job_at(db->env, &db->merge_job, at);
+}
+
 kv_status kv_merge_one(struct kv_db *db, struct kv_err *err)
 {
     struct kv_claim claim;
@@ -124,6 +136,8 @@ kv_status kv_merge_one(struct kv_db *db, struct kv_err *err)
         kv_db_kick(db); /* another worker may find something else */
         rc = kv_pick_do(db, view, &claim.pick, &local);
         claim_end(db, &claim);
+    } else {
+        wait_for_time(db, view->version, limits.now_s);
     }
     kv_view_unref(view);
     if (rc == KV_CONFLICT)

@@ -128,6 +128,7 @@ static bool table_tag_known(uint64_t tag)
     case KV_TAG_DATA_BYTES:
     case KV_TAG_RICH:
     case KV_TAG_RANGES_APPLIED:
+    case KV_TAG_DELETES_SINCE:
     case KV_TAG_VALUE_REFS:
     case KV_TAG_EXPIRY:
         return true;
@@ -179,6 +180,8 @@ static kv_status table_decode_properties(kv_slice in, struct kv_table_properties
     if (f[KV_TAG_RICH].present && (!table_number(&f[KV_TAG_RICH], &p->rich) || !p->rich))
         return KV_CORRUPT;
     if (f[KV_TAG_RANGES_APPLIED].present && !table_number(&f[KV_TAG_RANGES_APPLIED], &p->ranges_applied))
+        return KV_CORRUPT;
+    if (f[KV_TAG_DELETES_SINCE].present && !table_number(&f[KV_TAG_DELETES_SINCE], &p->deletes_since_s))
         return KV_CORRUPT;
     if (f[KV_TAG_EXPIRY].present) {
         kv_slice bytes = f[KV_TAG_EXPIRY].bytes;

@@ -30,7 +30,8 @@ struct kv_table_build_options {
     enum kv_codec codec;
     uint32_t block_bytes; /* 0: 4096 */
     bool no_filter;
-    uint64_t ranges_applied; /* for properties.ranges_applied */
+    uint64_t ranges_applied;  /* for properties.ranges_applied */
+    uint64_t deletes_since_s; /* for properties.deletes_since_s */
     size_t
         cut_len; /* length of the key prefix that every key of the table shares by the space's cut function */
 };
@@ -47,9 +48,10 @@ struct kv_table_properties {
     uint64_t entries, deletes, keys; /* keys: distinct user keys */
     uint64_t raw_key_bytes, raw_value_bytes;
     uint64_t data_blocks, data_bytes; /* as stored */
-    kv_slice value_refs;     /* (segment:varint bytes:varint)*: stored bytes of the value log it points at */
-    uint64_t rich;           /* entries that are neither plain puts nor deletes */
-    uint64_t ranges_applied; /* no entry is covered by a range deletion up to this version */
+    kv_slice value_refs;      /* (segment:varint bytes:varint)*: stored bytes of the value log it points at */
+    uint64_t rich;            /* entries that are neither plain puts nor deletes */
+    uint64_t ranges_applied;  /* no entry is covered by a range deletion up to this version */
+    uint64_t deletes_since_s; /* no deletion in it was made before (unix seconds); 0: not known, or none is there */
     uint64_t expiring, expiry_min_s, expiry_max_s; /* entries that expire, and when (unix seconds) */
     uint64_t file_bytes;
 };

@@ -199,6 +199,68 @@ Test(levels, deletions_that_hide_much_do_not_wait_for_a_full_memtable)
     kv_kit_release(&kit);
 }
 
+Test(levels, a_few_deletions_go_down_when_they_are_old)
+{
+    struct kv_kit kit;
+    struct kv_level_stats levels[KV_LEVELS_MAX];
+    levelled(&kit, NULL);
+    kit.spaces[0].deletions_age_s = 3600;
+    kv_kit_must_open(&kit);
+    put_many(&kit, 0, 1, 1000, "a value that takes some room");
+    flush(&kit);
+    kv_kit_work_all(&kit);
+    put_many(&kit, 0, 300, 3, NULL);
+    put_many(&kit, 1, 300, 3, "a value that takes some more room");
+    flush(&kit);
+    kv_kit_work_all(&kit);
+    stats_of(&kit, levels);
+    cr_assert_eq(levels[0].deletions, 3);
+    kv_kit_reopen(&kit);
+    clock_manual_advance_ms(&kit.clock, 3590 * 1000);
+    cr_assert_eq(kv_work(kit.db, &kit.err), KV_END);
+    clock_manual_advance_ms(&kit.clock, 20 * 1000);
+    kv_kit_work_all(&kit);
+    stats_of(&kit, levels);
+    for (int i = 0; i < KV_LEVELS_MAX; i++)
+        cr_assert_eq(levels[i].deletions, 0);
+    cr_assert_eq(count_of(&kit), 997);
+    kv_kit_release(&kit);
+}
+
+Test(levels, tables_of_expired_entries_are_dropped_unread)
+{
+    struct kv_kit kit;
+    struct kv_batch *batch = NULL;
+    char key[16];
+    levelled(&kit, NULL);
+    kv_kit_must_open(&kit);
+    uint64_t now = (uint64_t)kv_retention_clock_ms(kit.db) / 1000;
+    cr_assert_eq(kv_batch_new(&batch), KV_OK);
+    for (int i = 0; i < 400; i++) {
+        struct kv_put_options with = {.expires_at_s = now + 60};
+        cr_assert_eq(
+            kv_batch_put_with(batch, 0, kv_slice_str(key_of(i, key)), KV_STR("a session of somebody"), &with),
+            KV_OK);
+    }
+    cr_assert_eq(kv_commit(kit.db, batch, NULL, NULL, &kit.err), KV_OK);
+    kv_batch_free(batch);
+    put_many(&kit, 400, 1, 100, "stays");
+    flush(&kit);
+    kv_kit_work_all(&kit);
+    cr_assert_eq(count_of(&kit), 500);
+    uint64_t merged = kv_kit_metric(&kit, "kv_merge_bytes_written_total");
+    clock_manual_advance_ms(&kit.clock, 61 * 1000);
+    cr_assert_eq(count_of(&kit), 100);
+    kv_kit_work_all(&kit);
+    cr_assert(kv_kit_metric(&kit, "kv_dropped_tables_total") >= 4);
+    cr_assert(kv_kit_metric(&kit, "kv_merge_bytes_written_total") - merged < 8192,
+              "but for the one that has both");
+    cr_assert_eq(kv_kit_stats(&kit, 0).entries, 100);
+    must_be_sound(&kit);
+    cr_assert_eq(count_of(&kit), 100);
+    kv_kit_release(&kit);
+}
+
 /* Theme "Deleted data comes back". */
 Test(levels, a_deletion_stays_while_something_older_lies_outside_the_merge)
 {

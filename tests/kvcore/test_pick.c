@@ -1,9 +1,10 @@
 /*
  * What is merged next, as text: tests/data/picker/NAME.txt draws trees and asks. In one block:
  *   space style=levelled base=1000 multiplier=10 level0_runs=4     (each optional; another line declares another space)
- *   LEVEL #NUMBER SMALLEST..LARGEST BYTES [run=N] [v=MIN-MAX] [entries=N] [deletes=N] [expires=N,MIN,MAX]   a table
+ *   LEVEL #NUMBER SMALLEST..LARGEST BYTES [run=N] [v=MIN-MAX] [entries=N] [deletes=N] [since=N] [expires=N,MIN,MAX]   a table
  *   busy FROM->TO SMALLEST..LARGEST [whole]                        work under way
  *   limits [now=N] [oldest_txn=N]
+ *   next                                                           when time makes work
  *   work | levels | range LOWER UPPER [VERSION]                    a question, with the expected answer behind "-> " below it
  * A title (== ...) begins the next block. KV_REWRITE=1 writes the answers of this run into the file instead.
  */
@@ -66,7 +67,8 @@ static void add_space(struct scene *s, const char *line)
                                .cut_len = strstr(line, "cuts") ? cut_one : NULL,
                                .base_bytes = number_after(line, "base=", 1000),
                                .multiplier = (uint32_t)number_after(line, "multiplier=", 10),
-                               .level0_runs = (uint32_t)number_after(line, "level0_runs=", 4)};
+                               .level0_runs = (uint32_t)number_after(line, "level0_runs=", 4),
+                               .deletions_age_s = number_after(line, "age=", 1000)};
 }
 
 static void add_table(struct scene *s, const char *line)
@@ -80,6 +82,7 @@ static void add_table(struct scene *s, const char *line)
     take_range(s, word, &p->smallest, &p->largest);
     p->entries = p->keys = number_after(line, "entries=", p->file_bytes);
     p->deletes = number_after(line, "deletes=", 0);
+    p->deletes_since_s = number_after(line, "since=", 0);
     p->version_min = number_after(line, "v=", table->number);
     const char *range = strstr(line, "v=");
     p->version_max =
@@ -158,13 +161,16 @@ static bool answer(struct scene *s, const char *line, char *out, size_t size)
     const struct kv_claim *busy = s->n_busy ? &s->busy[s->n_busy - 1] : NULL;
     char word[80], lower[80] = "", upper[80] = "";
     uint64_t at = UINT64_MAX;
-    if (sscanf(line, "%79s", word) != 1 ||
-        (strcmp(word, "work") != 0 && strcmp(word, "levels") != 0 && strcmp(word, "range") != 0))
+    if (sscanf(line, "%79s", word) != 1 || (strcmp(word, "work") != 0 && strcmp(word, "levels") != 0 &&
+                                            strcmp(word, "range") != 0 && strcmp(word, "next") != 0))
         return false;
     cr_assert_eq(kv_version_make(NULL, s->n_spaces, s->spaces, &change, &version, &err), KV_OK, "%s",
                  err.text);
     if (strcmp(word, "levels") == 0) {
         tell_levels(version, s, busy, out, size);
+    } else if (strcmp(word, "next") == 0) {
+        uint64_t next = kv_pick_next_s(version, s->spaces, s->limits.now_s);
+        snprintf(out, size, next == UINT64_MAX ? "-> never\n" : "-> %" PRIu64 "\n", next);
     } else if (strcmp(word, "work") == 0) {
         if (kv_pick_work(version, s->spaces, &s->limits, busy, &pick))
             tell_pick(version, &pick, out, size);
