@@ -26,7 +26,7 @@ SIZES = {  # keys of 100, 400 and 4096 bytes, metric rows, operations of a read 
                  memtable=64),
 }
 KEY_LEN, METRIC_LEN = 16, 150
-RUN_TIMEOUT_S = 1200
+RUN_TIMEOUT_S = 900
 
 
 class Step:

@@ -106,6 +106,7 @@ static bool session_get(void *p, kv_slice key, kv_slice *value)
 {
     struct session *s = p;
     WT_ITEM k = item(key), v;
+    must(s->cursor->reset(s->cursor), "reset"); /* a cursor in its place pins old updates in the cache */
     s->cursor->set_key(s->cursor, &k);
     int rc = s->cursor->search(s->cursor);
     if (rc == WT_NOTFOUND)
