@@ -153,6 +153,10 @@ def show(v, digits=3):
     return f'{v:.{digits}g}'
 
 
+def show_scaled(v, by):
+    return show(v / by if v is not None else None)
+
+
 def ratio(a, others):
     best = min((o for o in others if o), default=None)
     return a / best if a and best else None
@@ -210,18 +214,18 @@ def space_table(steps, results, stores):
                 user = median(results, step.name, s, 'user_bytes') or (keys and keys * (KEY_LEN + step.value))
                 return written / user if written else None
             rows.append([step.name + ': bytes written / bytes given'] + [show(amplification(s)) for s in stores])
-            rows.append(['... disk MB'] + [show((median(results, step.name, s, 'disk_bytes') or 0) / 1e6) for s in stores])
+            rows.append(['... disk MB'] + [show_scaled(median(results, step.name, s, 'disk_bytes'), 1e6) for s in stores])
             rows.append(['... peak RSS MB'] + [show(median(results, step.name, s, 'peak_rss_mb')) for s in stores])
         if step.workload == 'readrandom':
             rows.append([step.name + ': peak RSS MB'] + [show(median(results, step.name, s, 'peak_rss_mb')) for s in stores])
         if step.workload == 'open':
             rows.append(['open after a clean close, ms'] + [show(median(results, step.name, s, 'open_ms')) for s in stores])
-            rows.append(['... RSS MB then'] + [show((median(results, step.name, s, 'rss_open_kb') or 0) / 1e3) for s in stores])
+            rows.append(['... RSS MB then'] + [show_scaled(median(results, step.name, s, 'rss_open_kb'), 1e3) for s in stores])
         if step.workload == 'deletehalf':
             for member, title in (('disk_before', 'delete half: disk MB before'), ('disk_after', '... after the last delete'),
                                   ('disk_settled', '... when quiet, at most 30 s, nothing asked for'),
                                   ('live_bytes', '... live keys and values, uncompressed')):
-                rows.append([title] + [show((median(results, step.name, s, member) or 0) / 1e6) for s in stores])
+                rows.append([title] + [show_scaled(median(results, step.name, s, member), 1e6) for s in stores])
     return table(['space'] + [TITLES[s] for s in stores], rows)
 
 
