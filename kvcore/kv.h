@@ -597,7 +597,7 @@ struct kv_backup_options {
  * A backup of the database as it is now: every file of a pinned moment, each checked while it is copied, and everything answered before
  * it began. Writers are not stopped. A repository has the new backup once this returns KV_OK (or, after a crash, not at all); older
  * ones are untouched whatever happens. The database may be open read-only.
- * KV_CORRUPT: a file of the database is damaged (nothing damaged is ever copied), or the repository is; KV_INVALID: the directory holds
+ * KV_CORRUPT: a table or log file of the database is damaged (they are checked while they are copied), or the repository is; KV_INVALID: the directory holds
  * something else, or another database's backups; KV_BUSY: another process uses it; KV_NO_SPACE.
  */
 KV_API KV_MUST kv_status kv_backup(struct kv_db *db, const struct kv_backup_options *options,

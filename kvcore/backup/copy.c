@@ -100,8 +100,8 @@ kv_status kv_copy_uid(struct kv_db *db, const struct kv_pin_file *file, uint8_t 
     struct checks checks = {.db = db, .file = file};
     struct kv_file *from = NULL;
     struct kv_err inner = {0};
-    if (file->table) {
-        memcpy(uid, file->table->uid, KV_FILE_UID_LEN);
+    if (file->table || file->segment) {
+        memcpy(uid, file->table ? file->table->uid : file->segment->uid, KV_FILE_UID_LEN);
         return KV_OK;
     }
     kv_status rc = kv_dir_open_file(db->dir, file->name, &from, &inner);

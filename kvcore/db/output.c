@@ -256,29 +256,43 @@ kv_status kv_output_finish(struct kv_output *output, struct kv_err *err)
     return rc < 0 || output->n_adds == 0 ? rc : kv_dir_sync_names(output->db->dir, err);
 }
 
+/* Room in `into` for what `from` holds. */
+static kv_status join_room(struct kv_output *into, const struct kv_output *from)
+{
+    size_t n = into->n_adds + from->n_adds, segments = into->n_segments + from->n_segments;
+    struct kv_tree_add *adds = kv_realloc(into->adds, (n + 1) * sizeof *adds);
+    if (!adds)
+        return KV_NO_MEMORY;
+    into->adds = adds;
+    into->adds_capacity = n + 1;
+    struct kv_segment **values = kv_realloc(into->segments, (segments + 1) * sizeof(struct kv_segment *));
+    if (!values)
+        return KV_NO_MEMORY;
+    into->segments = values;
+    into->segments_capacity = segments + 1;
+    return KV_OK;
+}
+
 kv_status kv_output_join(struct kv_output *into, struct kv_output *from, struct kv_err *err)
 {
     kv_status rc;
-    KV_TRY(output_end(into, err));
-    KV_TRY(output_end(from, err));
-    if (from->n_adds == 0)
-        goto out;
-    size_t n = into->n_adds + from->n_adds;
-    struct kv_tree_add *grown = kv_realloc(into->adds, n * sizeof *grown);
-    if (!grown) {
-        rc = kv_fail(err, KV_NO_MEMORY, 0, "out of memory joining bulk loads");
+    KV_TRY(kv_output_finish(into, err));
+    KV_TRY(kv_output_finish(from, err));
+    rc = join_room(into, from);
+    if (rc < 0) {
+        kv_fail(err, rc, 0, "out of memory joining bulk loads");
         goto out;
     }
-    into->adds = grown;
-    into->adds_capacity = n;
     if (!into->run)
         into->run = from->run;
     for (size_t i = 0; i < from->n_adds; i++) {
         from->adds[i].run = into->run;
         into->adds[into->n_adds++] = from->adds[i];
     }
+    for (size_t i = 0; i < from->n_segments; i++)
+        into->segments[into->n_segments++] = from->segments[i];
     into->bytes += from->bytes;
-    from->n_adds = 0;
+    from->n_adds = from->n_segments = 0;
 out:
     return rc;
 }

@@ -51,7 +51,7 @@ KV_MUST kv_status kv_output_add(struct kv_output *output, uint32_t space, const 
 uint64_t kv_output_bytes(const struct kv_output *output);
 /* Syncs the last table and all names. */
 KV_MUST kv_status kv_output_finish(struct kv_output *output, struct kv_err *err);
-/* Finishes both; the tables of `from` become those of `into`, and part of its run. Their order is the caller's. */
+/* Finishes both; tables and segments of `from` become those of `into`, the tables part of its run. Their order is the caller's. */
 KV_MUST kv_status kv_output_join(struct kv_output *into, struct kv_output *from, struct kv_err *err);
 /* Adds the tables to the change, and to its edit. bulk_version 0: entries carry their own. */
 void kv_output_install(struct kv_output *output, struct kv_change *change, uint64_t bulk_version);

@@ -250,6 +250,51 @@ Test(stream, an_empty_writer_installs_nothing)
     kv_kit_release(&kit);
 }
 
+static kv_status export_to(struct kv_kit *kit, struct backup_bytes *out, uint64_t *entries)
+{
+    struct kv_sink sink = backup_bytes_sink(out);
+    struct kv_export_options options = {.threads = 2};
+    return kv_export(kit->db, &options, &sink, entries, &kit->err);
+}
+
+Test(stream, streams_with_values_in_the_value_log_become_one_load_too)
+{
+    struct kv_kit kit;
+    struct kv_stream_writer *writer = NULL;
+    static char value[3][3000];
+    struct backup_bytes bytes = {0};
+    struct kv_repository repo = {.path = "backups"};
+    kv_kit_init(&kit, NULL);
+    kit.spaces[0].value_separate_bytes = 1024;
+    kv_kit_must_open(&kit);
+    must(&kit, kv_stream_writer_open(kit.db, 0, &writer, &kit.err));
+    for (uint32_t i = 0; i < 3; i++) {
+        memset(value[i], 'a' + (int)i, sizeof value[i] - 1);
+        must(&kit, kv_stream_writer_add(writer, 2 - i, kv_slice_of(value[i], 1), kv_slice_str(value[i]), NULL,
+                                        &kit.err));
+    }
+    must(&kit, kv_stream_writer_install(writer, NULL, &kit.err));
+    must(&kit, export_to(&kit, &bytes, NULL));
+    must(&kit, backup_to(&kit, &repo, NULL));
+    cr_assert(kv_kit_files(&kit, ".vlg") > 0);
+    kv_kit_reopen(&kit);
+    for (int round = 0; round < 2; round++) {
+        char key[2] = "a";
+        for (; key[0] < 'd'; key[0]++)
+            cr_assert(kv_kit_is(&kit, NULL, 0, key, value[key[0] - 'a']));
+        if (round == 0) {
+            kv_kit_close(&kit);
+            must(&kit, backup_restore(&kit, &repo, 0, "copy"));
+            kit.path = "copy";
+            kv_kit_must_open(&kit);
+        }
+    }
+    kv_kit_close(&kit);
+    backup_check(&kit, "copy");
+    backup_bytes_release(&bytes);
+    kv_kit_release(&kit);
+}
+
 /* ---- tables made elsewhere */
 
 static void make_table(struct kv_kit *kit, const char *name, int from, int to)
@@ -369,13 +414,6 @@ Test(stream, any_flipped_bit_of_a_table_made_outside_is_found)
 }
 
 /* ---- exports */
-
-static kv_status export_to(struct kv_kit *kit, struct backup_bytes *out, uint64_t *entries)
-{
-    struct kv_sink sink = backup_bytes_sink(out);
-    struct kv_export_options options = {.threads = 2};
-    return kv_export(kit->db, &options, &sink, entries, &kit->err);
-}
 
 static kv_status import_from(struct kv_kit *kit, struct backup_bytes *in, uint64_t *entries)
 {
