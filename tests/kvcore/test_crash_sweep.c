@@ -92,6 +92,7 @@ static void life_init(struct life *life, struct kv_vfs *vfs)
     life->kit.spaces[0].level_base_bytes = 1024;
     life->kit.spaces[0].level_multiplier = 2;
     life->kit.spaces[0].level0_runs = 1; /* every flush is worth a move or a merge */
+    life->kit.spaces[0].value_separate_bytes = 64;
     life->kit.spaces[1].hook = &hook;
     life->kit.options.log_file_bytes = 1024;
 }
@@ -111,15 +112,24 @@ static const char *model_text(const struct model *m, char *out)
     return out;
 }
 
+/* A value that begins with L is written with so many dashes behind it: it goes to the value log. */
+enum { DASHES = 80 };
+
 static const char *values_text(struct kv_kit *kit, char *out)
 {
-    char text[TEXT_MAX];
+    char text[TEXT_MAX + KEYS * DASHES];
     size_t n = 0;
     out[0] = 0;
     for (uint32_t space = 0; space < 2; space++) {
         kv_kit_scan(kit, NULL, space, "", "", text, sizeof text);
-        for (char *at = strtok(text, " "); at; at = strtok(NULL, " "))
+        for (char *at = strtok(text, " "); at; at = strtok(NULL, " ")) {
+            char *dashes = strchr(at, '-');
+            if (dashes) {
+                cr_assert_eq(strspn(dashes, "-"), DASHES);
+                *dashes = 0;
+            }
             n += (size_t)snprintf(out + n, TEXT_MAX - n, "%c/%s ", 'a' + (int)space, at);
+        }
     }
     return out;
 }
@@ -155,7 +165,11 @@ static kv_status step_commit(struct life *life, const char *puts_a, const char *
             char *value = life->next.values[space][*k - '0'];
             snprintf(value, sizeof life->next.values[0][0], "%s%d", prefix, life->counter % 1000);
             key[1] = *k;
-            cr_assert_eq(kv_batch_put(batch, (uint32_t)space, kv_slice_str(key), kv_slice_str(value)), KV_OK);
+            char written[sizeof life->next.values[0][0] + DASHES + 1];
+            int n = snprintf(written, sizeof written, "%s", value);
+            memset(written + n, '-', DASHES);
+            kv_slice whole = kv_slice_of(written, (size_t)n + (prefix[0] == 'L' ? DASHES : 0));
+            cr_assert_eq(kv_batch_put(batch, (uint32_t)space, kv_slice_str(key), whole), KV_OK);
         }
     for (const char *k = deletes_a; *k; k++) {
         life->next.values[0][*k - '0'][0] = 0;
@@ -186,6 +200,27 @@ static kv_status step_both_spaces(struct life *life)
 static kv_status step_doomed(struct life *life)
 {
     return step_commit(life, "", "45", "", false, "x");
+}
+
+static kv_status step_long(struct life *life)
+{
+    return step_commit(life, "257", "", "", false, "L");
+}
+
+/* Covers k2, k3 and k4; k3 is put by the same commit. */
+static kv_status step_range(struct life *life)
+{
+    struct kv_batch *batch = NULL;
+    char *value = life->next.values[0][3];
+    cr_assert_eq(kv_batch_new(&batch), KV_OK);
+    cr_assert_eq(kv_batch_delete_range(batch, 0, KV_STR("k2"), KV_STR("k5")), KV_OK);
+    for (int k = 2; k < 5; k++)
+        life->next.values[0][k][0] = 0;
+    snprintf(value, sizeof life->next.values[0][0], "v%d", life->counter % 1000);
+    cr_assert_eq(kv_batch_put(batch, 0, KV_STR("k3"), kv_slice_str(value)), KV_OK);
+    kv_status rc = kv_commit(life->kit.db, batch, NULL, NULL, &life->kit.err);
+    kv_batch_free(batch);
+    return rc;
 }
 
 static kv_status step_record(struct life *life)
@@ -301,10 +336,12 @@ static const struct step {
     {"flush", step_flush, false},
     {"put", step_put, true},
     {"put and record", step_put_and_record, true},
+    {"long", step_long, true},
     {"doomed", step_doomed, true},
     {"bulk", step_bulk, false},
     {"put", step_put, true},
     {"delete", step_delete, true},
+    {"range", step_range, true},
     {"merge b", step_merge_b, false},
     {"data key", step_data_key, false},
     {"record", step_record, true},
@@ -315,9 +352,11 @@ static const struct step {
     {"put and record", step_put_and_record, true},
     {"bulk", step_bulk, false},
     {"checkpoint", step_checkpoint, false},
+    {"long", step_long, true},
     {"put", step_put, true},
     {"put", step_put, true},
     {"put", step_put, true},
+    {"range", step_range, true},
     {"flush", step_flush, false},
     {"drop b", step_drop_b, false},
     {"delete", step_delete, true},
@@ -339,30 +378,54 @@ static const struct step {
     {"both", step_both_spaces, true},
     {"reopen", step_reopen, false},
     {"delete", step_delete, true},
-    {"both", step_both_spaces, true}, {"record", step_record, true},
-    {"delete", step_delete, true},    {"flush", step_flush, false},
-    {"work", step_work, false},       {"both", step_both_spaces, true},
-    {"flush", step_flush, false},     {"work", step_work, false},
-    {"put", step_put, true},          {"put and record", step_put_and_record, true},
-    {"doomed", step_doomed, true},    {"bulk", step_bulk, false},
-    {"put", step_put, true},          {"delete", step_delete, true},
-    {"merge b", step_merge_b, false}, {"record", step_record, true},
-    {"merge a", step_merge_a, false}, {"reopen", step_reopen, false},
-    {"both", step_both_spaces, true}, {"put and record", step_put_and_record, true},
-    {"bulk", step_bulk, false},       {"checkpoint", step_checkpoint, false},
-    {"put", step_put, true},          {"put", step_put, true},
-    {"put", step_put, true},          {"flush", step_flush, false},
-    {"work", step_work, false},       {"delete", step_delete, true},
-    {"flush", step_flush, false},     {"work", step_work, false},
-    {"drop b", step_drop_b, false},   {"delete", step_delete, true},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"work", step_work, false},
-    {"put", step_put, true},          {"floor", step_floor, false},
-    {"record", step_record, true},    {"both", step_both_spaces, true},
-    {"reopen", step_reopen, false},   {"delete", step_delete, true},
+    {"both", step_both_spaces, true},
+    {"record", step_record, true},
+    {"delete", step_delete, true},
+    {"flush", step_flush, false},
+    {"work", step_work, false},
+    {"both", step_both_spaces, true},
+    {"flush", step_flush, false},
+    {"work", step_work, false},
+    {"put", step_put, true},
+    {"put and record", step_put_and_record, true},
+    {"doomed", step_doomed, true},
+    {"bulk", step_bulk, false},
+    {"put", step_put, true},
+    {"delete", step_delete, true},
+    {"merge b", step_merge_b, false},
+    {"record", step_record, true},
+    {"merge a", step_merge_a, false},
+    {"reopen", step_reopen, false},
+    {"both", step_both_spaces, true},
+    {"put and record", step_put_and_record, true},
+    {"bulk", step_bulk, false},
+    {"checkpoint", step_checkpoint, false},
+    {"put", step_put, true},
+    {"put", step_put, true},
+    {"put", step_put, true},
+    {"flush", step_flush, false},
+    {"work", step_work, false},
+    {"delete", step_delete, true},
+    {"flush", step_flush, false},
+    {"work", step_work, false},
+    {"drop b", step_drop_b, false},
+    {"delete", step_delete, true},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"work", step_work, false},
+    {"put", step_put, true},
+    {"floor", step_floor, false},
+    {"record", step_record, true},
+    {"both", step_both_spaces, true},
+    {"reopen", step_reopen, false},
+    {"delete", step_delete, true},
 };
 enum { N_STEPS = sizeof steps / sizeof *steps };
 
