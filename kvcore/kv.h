@@ -452,6 +452,18 @@ KV_API KV_MUST kv_status kv_merge_range(struct kv_db *db, uint32_t space, kv_sli
  * be NULL): of the files dropped. Snapshots opened before keep theirs. */
 KV_API KV_MUST kv_status kv_drop_tables(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper,
                                         uint64_t *bytes, struct kv_err *err);
+#define KV_SPACE_ALL UINT32_MAX
+/*
+ * Deletes every key that begins with prefix (empty: every key), or every key of a space or of all of them
+ * (KV_SPACE_ALL), as one commit: O(1), beside readers and writers, who never wait for it. What was written before is gone,
+ * what is written after stays; snapshots opened before keep what they see. Then memtables are flushed, so that
+ * tables which hold nothing else go at once and whole; the rest goes with merges. (A flush that fails now is
+ * made later: the deletion stands.) Taken on a full disk, too. Errors as kv_commit; KV_INVALID: a space with a
+ * hook (kv_drop_tables).
+ */
+KV_API KV_MUST kv_status kv_drop_prefix(struct kv_db *db, uint32_t space, kv_slice prefix,
+                                        struct kv_err *err);
+KV_API KV_MUST kv_status kv_drop_all(struct kv_db *db, uint32_t space, struct kv_err *err);
 /* Moves memtables to tables; returns when they are durable. */
 KV_API KV_MUST kv_status kv_flush(struct kv_db *db, struct kv_err *err);
 /* KV_THREADS_NONE only: does one piece of waiting background work. KV_END when none waits. */
@@ -508,6 +520,19 @@ struct kv_space_stats {
     uint64_t tables, table_bytes, entries, runs_max; /* runs_max: over all cuts */
 };
 KV_API KV_MUST kv_status kv_space_stats(struct kv_db *db, uint32_t space, struct kv_space_stats *out);
+struct kv_range_estimate {
+    uint64_t entries; /* every version and every deletion; 0: certainly none */
+    uint64_t bytes;   /* of table files as stored, of memtables as heap */
+    uint64_t tables;  /* that reach into the range */
+};
+/* What [lower, upper) (empty: unbounded) holds, about: from the properties and indexes of tables and a walk over
+ * high levels of the memtables' lists; no data block is read. Tables wholly in the range count exactly, others by
+ * their blocks, give or take one at either end. KV_INVALID: no such space. KV_CORRUPT, KV_IO: an index. */
+KV_API KV_MUST kv_status kv_estimate(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper,
+                                     struct kv_range_estimate *out, struct kv_err *err);
+/* The keys of the range that a read at snapshot (NULL: now) finds, counted one by one. */
+KV_API KV_MUST kv_status kv_count(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space,
+                                  kv_slice lower, kv_slice upper, uint64_t *count, struct kv_err *err);
 struct kv_level_stats {
     uint64_t tables, bytes, entries, deletions;
     uint64_t target_bytes; /* what merges aim at. 0: nothing */

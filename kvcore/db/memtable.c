@@ -351,6 +351,11 @@ kv_status kv_memtable_get(struct kv_memtable *memtable, uint32_t space, kv_slice
     return KV_OK;
 }
 
+uint64_t kv_memtable_estimate(struct kv_memtable *memtable, uint32_t space, kv_slice lower, kv_slice upper)
+{
+    return space < memtable->n_spaces ? kv_skiplist_estimate(&memtable->spaces[space].list, lower, upper) : 0;
+}
+
 bool kv_memtable_touches(struct kv_memtable *memtable, uint32_t space, kv_slice lower, kv_slice upper)
 {
     KV_ASSERT(space < memtable->n_spaces);

@@ -50,6 +50,9 @@ KV_MUST kv_status kv_memtable_iter_open(struct kv_memtable *memtable, uint32_t s
 /* Does it hold any entry with a key in [lower, upper)? Empty: unbounded. */
 bool kv_memtable_touches(struct kv_memtable *memtable, uint32_t space, kv_slice lower, kv_slice upper);
 
+/* About how many entries lie in [lower, upper) (empty: unbounded); exact while they are few. O(log n). */
+uint64_t kv_memtable_estimate(struct kv_memtable *memtable, uint32_t space, kv_slice lower, kv_slice upper);
+
 /*
  * Walks what was added to a space last, newest first: KV_OK and *entry for each entry newer than `since`, KV_END
  * when none is left. Begins with *at NULL, which is the walk's own. Cheap where little is newer: it looks at

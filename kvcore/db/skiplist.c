@@ -1,6 +1,8 @@
 #include "kvcore/db/skiplist.h"
 #include "kvcore/base/assert.h"
 
+enum { ESTIMATE_ENOUGH = 64 };
+
 struct kv_skipnode {
     struct kv_skipnode *before; /* inserted before this one */
     uint64_t version;
@@ -130,6 +132,23 @@ const struct kv_skipnode *kv_skiplist_before(const struct kv_skiplist *list, kv_
              (next = skipnode_next(at, level)) && (key.len == 0 || skipnode_before(next, key, version));)
             at = next;
     return at == list->head ? NULL : at;
+}
+
+uint64_t kv_skiplist_estimate(const struct kv_skiplist *list, kv_slice lower, kv_slice upper)
+{
+    struct kv_skipnode *at = list->head;
+    for (int level = atomic_load_explicit(&list->height, memory_order_relaxed) - 1;; level--) {
+        struct kv_skipnode *next;
+        uint64_t seen = 0;
+        while ((next = skipnode_next(at, level)) && lower.len && skipnode_before(next, lower, KV_VERSION_MAX))
+            at = next;
+        while (next && (!upper.len || skipnode_before(next, upper, KV_VERSION_MAX))) {
+            seen++;
+            next = skipnode_next(next, level);
+        }
+        if (level == 0 || seen >= ESTIMATE_ENOUGH)
+            return seen << (2 * level); /* branching 4 */
+    }
 }
 
 const struct kv_skipnode *kv_skiplist_next(const struct kv_skipnode *node)

@@ -39,6 +39,8 @@ KV_MUST kv_status kv_skiplist_insert(struct kv_skiplist *list, struct kv_arena *
 const struct kv_skipnode *kv_skiplist_seek(const struct kv_skiplist *list, kv_slice key, uint64_t version);
 /* The last node before (key, version), key empty: of all; NULL when there is none. O(log n). */
 const struct kv_skipnode *kv_skiplist_before(const struct kv_skiplist *list, kv_slice key, uint64_t version);
+/* About how many nodes lie in [lower, upper) (empty: unbounded): those of the highest level that has enough of them to tell. */
+uint64_t kv_skiplist_estimate(const struct kv_skiplist *list, kv_slice lower, kv_slice upper);
 const struct kv_skipnode *kv_skiplist_next(const struct kv_skipnode *node);
 /* The node that was inserted before `node`; node NULL: the one inserted last. NULL: there is none. */
 const struct kv_skipnode *kv_skiplist_inserted(const struct kv_skiplist *list,

@@ -461,3 +461,57 @@ kv_status kv_table_get(struct kv_table *table, kv_slice key, uint64_t version, s
     kv_block_unref(partition);
     return rc;
 }
+
+/* ---- estimates */
+
+/* Where the data block lies that would hold key. */
+static kv_status estimate_place(struct kv_table *table, kv_slice key, struct kv_block_handle *out,
+                                struct kv_err *err)
+{
+    struct kv_block *partition = NULL;
+    const struct kv_block *index = table->top;
+    uint32_t i = kv_block_seek(index, key, KV_VERSION_MAX);
+    if (i == index->n) { /* not for a key that is at most the largest */
+        *out = (struct kv_block_handle){table->footer_offset, 0};
+        return KV_OK;
+    }
+    kv_status rc = table_take_entry_handle(table, kv_block_value(index, i), out, err);
+    if (rc < 0 || table->levels == 1)
+        return rc;
+    rc = kv_table_block(table, *out, true, &partition, err);
+    if (rc < 0)
+        return rc;
+    i = kv_block_seek(partition, key, KV_VERSION_MAX);
+    rc = i == partition->n ? KV_OK : table_take_entry_handle(table, kv_block_value(partition, i), out, err);
+    kv_block_unref(partition);
+    return rc;
+}
+
+kv_status kv_table_estimate(struct kv_table *table, kv_slice lower, kv_slice upper, uint64_t *entries,
+                            uint64_t *bytes, struct kv_err *err)
+{
+    const struct kv_table_properties *p = &table->properties;
+    struct kv_block_handle from = {KV_FILE_HEADER_LEN, 0}, to = {KV_FILE_HEADER_LEN + p->data_bytes, 0};
+    *entries = *bytes = 0;
+    if (p->entries == 0 || (lower.len && kv_slice_compare(p->largest, lower) < 0) ||
+        (upper.len && kv_slice_compare(p->smallest, upper) >= 0))
+        return KV_OK;
+    bool cut_below = lower.len && kv_slice_compare(p->smallest, lower) < 0;
+    bool cut_above = upper.len && kv_slice_compare(p->largest, upper) >= 0;
+    *entries = p->entries;
+    *bytes = p->file_bytes;
+    kv_status rc = cut_below ? estimate_place(table, lower, &from, err) : KV_OK;
+    if (rc == KV_OK && cut_above)
+        rc = estimate_place(table, upper, &to, err);
+    if (rc < 0 || !(cut_below || cut_above))
+        return rc;
+    /* A block that a bound lies in counts half; one that both lie in, a quarter. */
+    uint64_t begin = from.offset + from.len / 2, end = to.offset + to.len / 2;
+    uint64_t part = end > begin ? end - begin : from.len / 4;
+    double share = p->data_bytes ? (double)part / (double)p->data_bytes : 1;
+    share = share > 1 ? 1 : share;
+    *entries = (uint64_t)(share * (double)p->entries + 0.5);
+    *bytes = (uint64_t)(share * (double)p->file_bytes + 0.5);
+    *entries = *entries ? *entries : 1;
+    return KV_OK;
+}

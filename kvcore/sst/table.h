@@ -65,6 +65,11 @@ struct kv_table_iter_options {
 KV_MUST kv_status kv_table_iter_open(struct kv_table *table, const struct kv_table_iter_options *options,
                                      struct kv_entry_iter **out);
 
+/* About how many entries and stored bytes lie in [lower, upper) (empty: unbounded), by properties and index; partitions
+ * of the index may be read. A table wholly inside counts exactly; one that may hold something counts at least one. */
+KV_MUST kv_status kv_table_estimate(struct kv_table *table, kv_slice lower, kv_slice upper, uint64_t *entries,
+                                    uint64_t *bytes, struct kv_err *err);
+
 /* Reads every block, and checks order, index, filter and properties against what they hold. For kv_check. */
 KV_MUST kv_status kv_table_verify(struct kv_table *table, struct kv_err *err);
 
