@@ -173,6 +173,33 @@ struct kv_key_source {
                          writing, it is encrypted from then on: new files at once, old ones as they are merged */
 };
 
+/* ---- tracing */
+
+/* One operation, as a tracer sees it. Strings are static or the database's. */
+struct kv_trace_op {
+    const char *system; /* "kvcore": OpenTelemetry's db.system */
+    const char *
+        operation; /* db.operation: get, scan (from an iterator's opening to its closing), commit, txn_commit,
+                              sync, flush, merge, merge_range, checkpoint */
+    const char *space; /* its name; NULL: of no single one */
+    kv_slice key;      /* get: the key; scan: the lower bound; good for the call. Empty otherwise */
+    uint64_t entries;  /* commit: of the batch */
+    /* From here on known at the end only. */
+    uint64_t value_bytes; /* get: of the value found; commit: keys, values and record */
+    bool found;           /* get */
+    kv_status status;
+    uint64_t duration_ns;
+};
+/*
+ * Called around operations, on the thread that runs them; flushes and merges on background threads too. Both must be
+ * quick, call no kv_* of the same database, and may not be NULL. Without a tracer an operation costs one branch more.
+ */
+struct kv_trace {
+    void *ctx;
+    void *(*begin)(void *ctx, const struct kv_trace_op *op); /* what it answers is handed to its end */
+    void (*end)(void *ctx, void *span, const struct kv_trace_op *op);
+};
+
 struct kv_options {
     const struct kv_space_options
         *spaces;     /* at least one; copied. Every space the database has must be declared, in any order; */
@@ -189,6 +216,7 @@ struct kv_options {
     bool must_exist;        /* KV_MISSING instead of creating */
     kv_apply_fn apply;      /* NULL: commits may carry no record */
     void *apply_ctx;
+    const struct kv_trace *trace; /* NULL: none. Must outlive the database */
     struct kv_key_source key;
     uint32_t data_key_days;   /* a new key for new files when the last one is so old. 0: 10; at most 3650 */
     uint64_t data_key_blocks; /* or has encrypted so many blocks. 0: 2^32 */

@@ -2,6 +2,7 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/db/db.h"
 #include "kvcore/db/records.h"
+#include "kvcore/db/trace.h"
 #include "kvcore/sst/attrs.h"
 #include "kvcore/sst/block.h"
 
@@ -120,12 +121,20 @@ kv_status kv_commit(struct kv_db *db, struct kv_batch *batch, const struct kv_co
     kv_status rc = batch ? commit_check(db, batch, err) : KV_OK;
     if (rc < 0)
         return rc;
-    return kv_committer_commit(db->committer, batch, options, seq, err);
+    if (!kv_tracing(db))
+        return kv_committer_commit(db->committer, batch, options, seq, err);
+    struct kv_trace_span span;
+    kv_trace_begin(db, &span, "commit", KV_SPACE_ALL, (kv_slice){0}, batch ? kv_batch_count(batch) : 0);
+    rc = kv_committer_commit(db->committer, batch, options, seq, err);
+    span.op.value_bytes = (batch ? kv_batch_payload(batch) : 0) + (options ? options->record.len : 0);
+    return kv_trace_end(db, &span, rc);
 }
 
 kv_status kv_sync(struct kv_db *db, struct kv_err *err)
 {
-    return db->committer ? kv_committer_sync(db->committer, err) : KV_OK;
+    struct kv_trace_span span;
+    kv_trace_begin(db, &span, "sync", KV_SPACE_ALL, (kv_slice){0}, 0);
+    return kv_trace_end(db, &span, db->committer ? kv_committer_sync(db->committer, err) : KV_OK);
 }
 
 /* ---- reading */
@@ -229,8 +238,8 @@ static kv_status get_in(struct kv_db *db, struct kv_view *view, uint64_t version
     return KV_OK;
 }
 
-kv_status kv_get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice key,
-                 struct kv_pinned *out, struct kv_err *err)
+static kv_status get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice key,
+                     struct kv_pinned *out, struct kv_err *err)
 {
     *out = (struct kv_pinned){0};
     if (!kv_space_known(db, space) || key.len < 1 || key.len > KV_KEY_LEN_MAX)
@@ -243,6 +252,19 @@ kv_status kv_get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t 
     kv_status rc = get_in(db, view, version, db->ids[space], key, out, &made, err);
     kv_view_unref(view);
     return made ? get_made(db, snapshot, space, key, out) : rc;
+}
+
+kv_status kv_get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice key,
+                 struct kv_pinned *out, struct kv_err *err)
+{
+    if (!kv_tracing(db))
+        return get(db, snapshot, space, key, out, err);
+    struct kv_trace_span span;
+    kv_trace_begin(db, &span, "get", kv_space_known(db, space) ? db->ids[space] : KV_SPACE_ALL, key, 0);
+    kv_status rc = get(db, snapshot, space, key, out, err);
+    span.op.found = rc == KV_OK;
+    span.op.value_bytes = out->value.len;
+    return kv_trace_end(db, &span, rc);
 }
 
 void kv_pinned_memtable(struct kv_memtable *memtable, kv_slice value, struct kv_pinned *out)

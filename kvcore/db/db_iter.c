@@ -2,6 +2,7 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/db/db.h"
 #include "kvcore/db/merge_iter.h"
+#include "kvcore/db/trace.h"
 #include "kvcore/db/tree_iter.h"
 #include "kvcore/db/view_iter.h"
 
@@ -64,11 +65,14 @@ struct iter_pin {
     struct kv_view *view;
     uint32_t space; /* its id */
     bool fill;      /* the cache */
+    struct kv_trace_span span;
 };
 
 static void iter_closed(void *ctx)
 {
     struct iter_pin *pin = ctx;
+    if (kv_tracing(pin->db))
+        kv_trace_end(pin->db, &pin->span, KV_OK);
     kv_view_unref(pin->view);
     atomic_fetch_sub_explicit(&pin->db->pins, 1, memory_order_relaxed);
     kv_free(pin);
@@ -159,9 +163,17 @@ kv_status kv_iter_open_with(struct kv_db *db, uint32_t space, const struct kv_it
     if (!pin)
         return KV_NO_MEMORY;
     struct kv_view *view = kv_snapshot_view(db, options->snapshot, &version);
-    *pin = (struct iter_pin){db, view, db->ids[space], !options->no_fill};
+    pin->db = db;
+    pin->view = view;
+    pin->space = db->ids[space];
+    pin->fill = !options->no_fill;
+    if (kv_tracing(db))
+        kv_trace_begin(db, &pin->span, "scan", pin->space, options->lower, 0);
     kv_status rc = iter_open(pin, version, options, out);
+    pin->span.op.key = (kv_slice){0}; /* the caller's, for this call only */
     if (rc < 0) {
+        if (kv_tracing(db))
+            kv_trace_end(db, &pin->span, rc);
         kv_view_unref(view);
         kv_free(pin);
         return rc;

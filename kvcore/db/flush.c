@@ -2,6 +2,7 @@
 #include "kvcore/db/keep.h"
 #include "kvcore/db/output.h"
 #include "kvcore/db/pick.h"
+#include "kvcore/db/trace.h"
 
 #include <math.h>
 
@@ -318,12 +319,15 @@ kv_status kv_flush_one(struct kv_db *db, struct kv_err *err)
     if (view->n_mem > 1) {
         struct kv_memtable *oldest = view->mem[view->n_mem - 1];
         kv_db_renew_data_key(db);
+        struct kv_trace_span span;
+        kv_trace_begin(db, &span, "flush", KV_SPACE_ALL, (kv_slice){0}, kv_memtable_entries_all(oldest));
         rc = flush_memtable(db, view, oldest, &local);
         if (rc == KV_NO_SPACE) { /* the reserve is for this */
             if (db->committer)
                 kv_committer_release_reserve(db->committer);
             rc = flush_memtable(db, view, oldest, &local);
         }
+        kv_trace_end(db, &span, rc);
     }
     kv_view_unref(view);
     if (rc < 0)

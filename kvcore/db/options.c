@@ -111,6 +111,8 @@ kv_status kv_options_resolve(const struct kv_options *asked, struct kv_options *
         if (rc < 0)
             return rc;
     }
+    if (asked->trace && !(asked->trace->begin && asked->trace->end))
+        return kv_fail(err, KV_INVALID, 0, "trace lacks a function: begin and end must be given");
     *resolved = *asked;
     if (!resolved->memtable_bytes)
         resolved->memtable_bytes = (uint64_t)32 << 20;

@@ -5,6 +5,7 @@
  * ends after its result is installed, so whoever picks sees either the claim or the result.
  */
 #include "kvcore/db/compact.h"
+#include "kvcore/db/trace.h"
 #include "kvcore/db/tree_iter.h"
 
 enum { RANGE_TRIES = 100 };
@@ -134,7 +135,9 @@ kv_status kv_merge_one(struct kv_db *db, struct kv_err *err)
     kv_status rc = KV_END; /* what is not visible or free yet: whoever changes that kicks us again */
     if (found) {
         kv_db_kick(db); /* another worker may find something else */
-        rc = kv_pick_do(db, view, &claim.pick, &local);
+        struct kv_trace_span span;
+        kv_trace_begin(db, &span, "merge", claim.pick.space, (kv_slice){0}, 0);
+        rc = kv_trace_end(db, &span, kv_pick_do(db, view, &claim.pick, &local));
         claim_end(db, &claim);
     } else {
         wait_for_time(db, view->version, limits.now_s);
@@ -272,7 +275,9 @@ kv_status kv_merge_range(struct kv_db *db, uint32_t declared, kv_slice lower, kv
         return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
     struct range_merge r = {.db = db, .space = db->ids[declared], .lower = lower, .upper = upper, .err = err};
     r.by_cuts = db->spaces[r.space].style == KV_STYLE_RUNS || db->spaces[r.space].hook;
-    kv_status rc = range_run(&r);
+    struct kv_trace_span span;
+    kv_trace_begin(db, &span, "merge_range", r.space, lower, 0);
+    kv_status rc = kv_trace_end(db, &span, range_run(&r));
     kv_buf_release(&r.from);
     kv_buf_release(&r.next);
     kv_db_kick(db);

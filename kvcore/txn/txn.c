@@ -1,4 +1,5 @@
 /* Begin, get, put, commit. Iterators: txn_iter.c. */
+#include "kvcore/db/trace.h"
 #include "kvcore/txn/txn.h"
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
@@ -280,6 +281,17 @@ static kv_status validate_early(struct commit *commit, struct kv_err *err)
     return rc;
 }
 
+static kv_status commit_traced(struct kv_txn *txn, const struct kv_commit_options *how,
+                               const struct kv_commit_guard *guard, uint64_t *version, struct kv_err *err)
+{
+    struct kv_trace_span span;
+    kv_trace_begin(txn->db, &span, "txn_commit", KV_SPACE_ALL, (kv_slice){0},
+                   txn->batch ? kv_batch_count(txn->batch) : 0);
+    span.op.value_bytes = (txn->batch ? kv_batch_payload(txn->batch) : 0) + how->record.len;
+    kv_status rc = kv_committer_commit_guarded(txn->db->committer, txn->batch, how, guard, version, err);
+    return kv_trace_end(txn->db, &span, rc);
+}
+
 static kv_status txn_commit(struct kv_txn *txn, const struct kv_txn_commit_options *options,
                             uint64_t *version, struct kv_err *err)
 {
@@ -304,7 +316,7 @@ static kv_status txn_commit(struct kv_txn *txn, const struct kv_txn_commit_optio
     }
     KV_TRY(validate_early(&commit, err));
     if (writes)
-        rc = kv_committer_commit_guarded(txn->db->committer, txn->batch, &how, &guard, version, err);
+        rc = commit_traced(txn, &how, &guard, version, err);
     else
         rc = kv_committer_validate(txn->db->committer, &guard, err);
 out:
