@@ -78,6 +78,11 @@ void option_set_make(uint32_t set, uint32_t made_under, struct option_set *out)
         make_space(set ? &prng : NULL, &shape, at, &out->spaces[at]);
     if (set == 0)
         return;
+    /* What is new draws from a place of its own, so that set numbers in kept histories mean what they meant. */
+    kv_prng_init(&shape, set ^ 0x5eed);
+    for (uint32_t at = 0; at < MODEL_SPACES; at++)
+        if (!out->spaces[at].hook && kv_prng_below(&shape, 2))
+            out->spaces[at].value_separate_bytes = 64u << kv_prng_below(&shape, 4);
     out->options.memtable_bytes = kv_prng_below(&prng, 5) ? 2048u << kv_prng_below(&prng, 6) : 4u << 20;
     out->options.log_file_bytes = 1024u << kv_prng_below(&prng, 7);
     out->options.log_bytes_max = 8192u << kv_prng_below(&prng, 6);
