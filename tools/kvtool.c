@@ -11,6 +11,7 @@
 #include "kvcore/db/manifest.h"
 #include "kvcore/db/salvage.h"
 #include "kvcore/os/secret.h"
+#include "kvcore/sst/attrs.h"
 #include "kvcore/sst/block.h"
 #include "kvcore/sst/table.h"
 #include "tools/kvtool.h"
@@ -184,6 +185,32 @@ out:
     return rc;
 }
 
+/* An entry's kind and what it holds, attributes and pointers in words. */
+static void print_payload(enum kv_kind kind, kv_slice value)
+{
+    static const char *const names[] = {"delete", "put", "delete-range", "put", "put", "merge"};
+    struct kv_attrs attrs = {0};
+    struct kv_pointer pointer;
+    bool has_attrs = kind == KV_KIND_POINTER || kind == KV_KIND_RICH || kind == KV_KIND_MERGE;
+    printf("%s ", kind <= KV_KIND_KNOWN_MAX ? names[kind] : "unknown");
+    if (has_attrs && kv_attrs_take(&value, &attrs) < 0) {
+        printf("DAMAGED ");
+        kind = KV_KIND_PUT;
+    }
+    if (attrs.expires_at_s)
+        printf("expires=%" PRIu64 " ", attrs.expires_at_s);
+    if (attrs.meta)
+        printf("meta=%u ", attrs.meta);
+    if (attrs.flags & KV_ATTR_ENDS_HISTORY)
+        printf("ends-history ");
+    if (kind == KV_KIND_POINTER && kv_pointer_take(&value, &pointer) == KV_OK)
+        printf("segment=%06" PRIu64 ".vlg offset=%" PRIu64 " bytes=%" PRIu64, pointer.segment, pointer.offset,
+               pointer.len);
+    else
+        kvtool_print_bytes(value);
+    putchar('\n');
+}
+
 static kv_status dump_manifest(const struct opened *at, struct kv_err *err)
 {
     struct kv_buf bytes = {0};
@@ -235,9 +262,8 @@ static kv_status dump_table(const struct opened *at, struct kv_err *err)
     for (rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX); rc == KV_OK;
          rc = kv_entry_iter_next(it)) {
         kvtool_print_bytes(it->key);
-        printf(" @%" PRIu64 " %s ", it->version, it->kind == KV_KIND_DELETE ? "delete" : "put");
-        kvtool_print_bytes(it->value);
-        putchar('\n');
+        printf(" @%" PRIu64 " ", it->version);
+        print_payload(it->kind, it->value);
     }
 out:
     kv_entry_iter_close(it);
@@ -256,11 +282,10 @@ static kv_status dump_commit(const struct kv_log_item *item, struct kv_err *err)
     printf("offset=%" PRIu64 " seq=%" PRIu64 " synced=%" PRIu64 " batch=%zu record=%zu\n", item->offset,
            item->seq, item->synced, batch.len, record.len);
     while ((rc = kv_batch_next(&batch, &entry)) == KV_OK) {
-        printf("  space=%" PRIu32 " %s ", entry.space, entry.kind == KV_KIND_DELETE ? "delete" : "put");
+        printf("  space=%" PRIu32 " ", entry.space);
         kvtool_print_bytes(entry.key);
         putchar(' ');
-        kvtool_print_bytes(entry.value);
-        putchar('\n');
+        print_payload(entry.kind, entry.value);
     }
     return rc;
 }
@@ -393,13 +418,56 @@ static void print_tree(const struct kv_manifest_state *s)
     }
 }
 
-static int dump_tree(const char *path)
+/* Adds what a table points at to live, by the place of its segment. */
+static kv_status add_value_refs(const struct kv_table *table, const struct kv_manifest_state *s,
+                                uint64_t *live)
+{
+    kv_slice refs = kv_table_properties(table)->value_refs;
+    while (refs.len > 0) {
+        uint64_t number, bytes;
+        if (kv_take_varint(&refs, &number) < 0 || kv_take_varint(&refs, &bytes) < 0)
+            return KV_CORRUPT;
+        for (size_t i = 0; i < s->n_segments; i++)
+            live[i] += s->segments[i].number == number ? bytes : 0;
+    }
+    return KV_OK;
+}
+
+/* Every segment of the value log, and how much of it tables still point at. */
+static kv_status print_vlog(const struct kv_manifest *manifest, struct kv_dir *dir, struct kv_err *err)
+{
+    const struct kv_manifest_state *s = &manifest->state;
+    struct kv_cache *cache = NULL;
+    uint64_t *live = kv_zalloc(s->n_segments, sizeof *live);
+    kv_status rc = live ? kv_cache_new(16 << 20, &cache) : kv_fail(err, KV_NO_MEMORY, 0, "out of memory");
+    for (size_t i = 0; rc >= 0 && s->n_segments && i < s->n_tables; i++) {
+        struct kv_table *table = NULL;
+        char name[32];
+        kv_file_name(name, s->tables[i]->number, KV_NAME_TABLE);
+        struct kv_table_open_options options = {
+            .dir = dir, .name = name, .cache = cache, .keys = manifest->keys};
+        rc = kv_table_open(&options, &table, err);
+        if (rc >= 0 && (rc = add_value_refs(table, s, live)) < 0)
+            kv_fail(err, rc, 0, "%s: its list of values cannot be read", name);
+        kv_table_unref(table);
+    }
+    for (size_t i = 0; rc >= 0 && i < s->n_segments; i++)
+        printf("segment=%06" PRIu64 ".vlg bytes=%" PRIu64 " live=%" PRIu64 "\n", s->segments[i].number,
+               s->segments[i].bytes, live[i]);
+    kv_cache_free(cache);
+    kv_free(live);
+    return rc;
+}
+
+static int dump_database(const char *what, const char *path)
 {
     struct kv_manifest manifest = {0};
     struct kv_dir *dir = NULL;
     struct kv_err err = {0};
     kv_status rc = manifest_of(path, &dir, &manifest, &err);
-    if (rc == KV_OK)
+    if (rc == KV_OK && strcmp(what, "vlog") == 0)
+        rc = print_vlog(&manifest, dir, &err);
+    else if (rc == KV_OK)
         print_tree(&manifest.state);
     kv_manifest_close(&manifest);
     kv_dir_close(dir);
@@ -412,8 +480,8 @@ static int command_dump(int argc, char **argv)
     struct kv_err err = {0};
     if (argc != 2)
         return -1;
-    if (strcmp(argv[0], "tree") == 0)
-        return dump_tree(argv[1]);
+    if (strcmp(argv[0], "tree") == 0 || strcmp(argv[0], "vlog") == 0)
+        return dump_database(argv[0], argv[1]);
     kv_status rc = open_folder(argv[1], &at, &err);
     if (rc == KV_OK)
         rc = folder_keys(&at, &err);
@@ -422,7 +490,7 @@ static int command_dump(int argc, char **argv)
              : strcmp(argv[0], "table") == 0  ? dump_table(&at, &err)
              : strcmp(argv[0], "log") == 0 || strcmp(argv[0], "wal") == 0
                  ? dump_log(&at, &err)
-                 : kv_fail(&err, KV_INVALID, 0, "%s is none of log, table, manifest, tree", argv[0]);
+                 : kv_fail(&err, KV_INVALID, 0, "%s is none of log, table, manifest, tree, vlog", argv[0]);
     close_folder(&at);
     return rc < 0 ? kvtool_trouble(&err, rc) : 0;
 }
@@ -630,17 +698,21 @@ static const struct command {
     {"compact", kvtool_compact, "--plain-space DIR SPACE [LOWER [UPPER]]",
      "Merges a range to the bottom, which drops what is deleted, expired or superseded. Never needed for "
      "space to come back.\n"
-     "--plain-space: the space has no hook, cuts, merge operator or versions to keep, which kvtool cannot "
+     "--plain-space: the space has no hook, cuts, merge operator, versions to keep or separated values, "
+     "which kvtool cannot "
      "know and would not honour."},
     {"rotate-key", command_rotate_key, "DIR NEW_KEY_FILE",
      "Makes another key the master key of an encrypted database."},
     {"key-id", command_key_id, "KEY_FILE", "What a key is called in texts."},
-    {"dump", command_dump, "log|wal|table|manifest FILE | dump tree DIR",
-     "Every record, entry or edit of a file; or every table of a database by space, level and run."},
+    {"dump", command_dump, "log|wal|table|manifest FILE | dump tree|vlog DIR",
+     "Every record, entry or edit of a file; or every table of a database by space, level and run;\n"
+     "or every segment of its value log, and how much of it is live."},
     {"histogram", kvtool_histogram, "DIR SPACE",
      "Sizes of keys and values, versions of a key, what is deleted or expired, tables by level."},
-    {"bench", kvtool_bench, "[--entries N] [--value-bytes N] DIR",
-     "Quick numbers of this machine: fill, read, scan, in a database of its own in DIR."},
+    {"bench", kvtool_bench, "[--entries N] [--value-bytes N] [--separate BYTES] DIR",
+     "Quick numbers of this machine: fill, flush, read, scan, in a database of its own in DIR. --separate: "
+     "values from this length on\n"
+     "go to the value log."},
     {"bank", kvtool_bank, "run [--seconds N] [--threads N] [--accounts N] DIR | bank verify DIR",
      "Moves money between accounts by many threads for a while, looking at the sum meanwhile; and whether it "
      "is still right, after a crash,\n"

@@ -17,10 +17,11 @@ struct own {
     struct kv_db *db;
 };
 
-static kv_status own_open(const char *path, const char *space, bool must_exist, struct own *own,
-                          struct kv_err *err)
+static kv_status own_open(const char *path, const char *space, uint32_t separate, bool must_exist,
+                          struct own *own, struct kv_err *err)
 {
-    const struct kv_space_options spaces = {.name = space, .style = KV_STYLE_LEVELLED};
+    const struct kv_space_options spaces = {
+        .name = space, .style = KV_STYLE_LEVELLED, .value_separate_bytes = separate};
     const struct kv_options options = {
         .spaces = &spaces, .n_spaces = 1, .must_exist = must_exist, .key = *kvtool_key()};
     kv_status rc = kv_env_open(NULL, &own->env, err);
@@ -76,6 +77,8 @@ static kv_status bench_fill(struct bench *b, struct kv_err *err)
         }
     }
     told(b, "fill", b->n);
+    KV_TRY(kv_flush(b->db, err));
+    told(b, "flush", b->n);
 out:
     kv_batch_free(batch);
     return rc;
@@ -114,20 +117,26 @@ static kv_status bench_scan(struct bench *b, struct kv_err *err)
 int kvtool_bench(int argc, char **argv)
 {
     struct bench b = {.n = 100000, .value_bytes = 100};
+    uint64_t separate = 0;
     struct own own = {0};
     struct kv_err err = {0};
     const struct kvtool_option options[] = {{.name = "--entries", .number = &b.n},
-                                            {.name = "--value-bytes", .number = &b.value_bytes}};
-    argc = kvtool_options(argc, argv, options, 2);
+                                            {.name = "--value-bytes", .number = &b.value_bytes},
+                                            {.name = "--separate", .number = &separate}};
+    argc = kvtool_options(argc, argv, options, 3);
     if (argc < 0)
         return EXIT_TROUBLE;
-    if (argc != 1 || b.n < 1 || b.value_bytes < 1 || b.value_bytes > KV_VALUE_LEN_MAX / 16)
+    if (argc != 1 || b.n < 1 || b.value_bytes < 1 || b.value_bytes > KV_VALUE_LEN_MAX / 16 ||
+        separate > KV_VALUE_LEN_MAX)
         return -1;
     kv_prng_init(&b.prng, 1);
-    kv_status rc =
-        (b.value = kv_zalloc(1, b.value_bytes)) ? KV_OK : kv_fail(&err, KV_NO_MEMORY, 0, "a value");
-    KV_TRY(rc);
-    KV_TRY(own_open(argv[0], "kvtool_bench", false, &own, &err));
+    kv_status rc;
+    b.value = kv_zalloc(1, b.value_bytes);
+    if (!b.value) {
+        rc = kv_fail(&err, KV_NO_MEMORY, 0, "a value of %" PRIu64 " bytes", b.value_bytes);
+        goto out;
+    }
+    KV_TRY(own_open(argv[0], "kvtool_bench", (uint32_t)separate, false, &own, &err));
     b.db = own.db;
     b.began_ns = kv_clock_mono_ns(kv_clock_system());
     KV_TRY(bench_fill(&b, &err));
@@ -241,7 +250,9 @@ static int bank_verdict(uint64_t accounts, uint64_t sum)
 static kv_status bank_work(struct bank *bank, uint64_t n, struct kv_err *err)
 {
     struct teller *tellers = kv_zalloc((size_t)n, sizeof *tellers);
-    kv_status rc = tellers ? KV_OK : kv_fail(err, KV_NO_MEMORY, 0, "%" PRIu64 " threads", n);
+    kv_status rc = KV_OK;
+    if (!tellers)
+        return kv_fail(err, KV_NO_MEMORY, 0, "%" PRIu64 " threads", n);
     uint64_t started = 0, done = 0, accounts, sum;
     for (; rc == KV_OK && started < n; started++) {
         tellers[started].bank = bank;
@@ -275,7 +286,7 @@ static int bank_run(const char *dir, struct bank *bank, uint64_t threads)
     struct kv_err err = {0};
     uint64_t accounts = 0, sum = 0;
     kv_status rc;
-    KV_TRY(own_open(dir, "kvtool_bank", false, &own, &err));
+    KV_TRY(own_open(dir, "kvtool_bank", 0, false, &own, &err));
     bank->db = own.db;
     KV_TRY(bank_sum(bank->db, &accounts, &sum));
     if (accounts)
@@ -296,7 +307,7 @@ static int bank_verify(const char *dir)
     struct kv_err err = {0};
     uint64_t accounts = 0, sum = 0;
     kv_status rc;
-    KV_TRY(own_open(dir, "kvtool_bank", true, &own, &err));
+    KV_TRY(own_open(dir, "kvtool_bank", 0, true, &own, &err));
     KV_TRY(bank_sum(own.db, &accounts, &sum));
 out:
     rc = own_close(&own, rc, &err);

@@ -11,7 +11,8 @@
 static int needs_plain(const char *command)
 {
     fprintf(stderr,
-            "kvtool: %s would ignore the hook, cuts, merge operator and versions to keep that the space's "
+            "kvtool: %s would ignore the hook, cuts, merge operator, versions to keep and separation of "
+            "values that the space's "
             "owner may have "
             "declared. If it has none of these: --plain-space\n",
             command);

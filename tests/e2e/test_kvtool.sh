@@ -46,6 +46,10 @@ done
 # ---- a database, from bench: fill, read and scan
 has 0 "fill " bench --entries 1000 --value-bytes 10 "$work/bench"
 has 0 "scan             1000 entries" bench --entries 1000 --value-bytes 10 "$work/bench"
+has 0 "flush " bench --entries 1000 --value-bytes 300 --separate 200 "$work/apart"
+has 0 ".vlg bytes=" dump vlog "$work/apart"
+[ "$(sed -n 's/.* live=\([0-9]*\)$/\1/p' "$work/out")" -ge 150000 ] || fail "half of each value is noise, and live: $(cat "$work/out")"
+has 0 "offset=" dump table "$(ls "$work/apart"/*.tbl | head -1)"
 db=$work/bank s=kvtool_bank
 has 0 "5 accounts hold 5000, as they should" bank run --seconds 1 --threads 2 --accounts 5 "$db"
 has 0 "5 accounts hold 5000, as they should" bank verify "$db"
@@ -75,6 +79,8 @@ says 0 "a @4 2
 a @3 1" scan --versions --limit 2 "$db" $s a
 says 0 "a 2
 a\\x00b x\\x5c\\x20y" stream "$db" $s a
+has 0 "brief put expires=" dump wal "$(ls "$db"/*.log | tail -1)"
+has 0 " meta=7 3" dump wal "$(ls "$db"/*.log | tail -1)"
 says 0 "version 6" del "$db" $s a
 says 1 "" get "$db" $s a
 has 2 "--plain-space" del-range "$db" $s b c
@@ -97,9 +103,10 @@ has 0 "keys=0000000000000000..a\\x00b" dump tree "$db"
 has 0 "a\\x00b @2 put x\\x5c\\x20y" dump table "$(ls "$db"/*.tbl)"
 has 0 "edit=" dump manifest "$(ls "$db"/*.man | tail -1)"
 says 0 "version 8" put "$db" $s z 9
-has 0 "put z 9" dump wal "$(ls "$db"/*.log | tail -1)"
-has 0 "put z 9" dump log "$(ls "$db"/*.log | tail -1)"
-has 2 "tables is none of log, table, manifest, tree" dump tables "$db"
+has 0 "z put 9" dump wal "$(ls "$db"/*.log | tail -1)"
+says 0 "" dump vlog "$db"
+has 0 "z put 9" dump log "$(ls "$db"/*.log | tail -1)"
+has 2 "tables is none of log, table, manifest, tree, vlog" dump tables "$db"
 has 0 "bytes of a key: n=5 mean=10.4" histogram "$db" $s
 has 0 "versions of a key: n=5 mean=1.0 max=1" histogram "$db" $s
 has 0 "sound" check "$db"
