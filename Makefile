@@ -54,7 +54,7 @@ SERVER := $(if $(wildcard tools/server_main.c),$(B)/tidemark)
 LIBS   := $(B)/libkvcore.a $(B)/libkvcore.so $(B)/libtidemark.a $(B)/libtidemark.so
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps run test test-unit check-long check-e2e check-asan check-tsan lint fuzz cov bench-server bench-recovery bench-kill9 bench-kv bench-parts install clean FORCE
+.PHONY: all help deps run test test-unit check-long check-model check-e2e check-asan check-tsan lint fuzz cov bench-server bench-recovery bench-kill9 bench-kv bench-parts install clean FORCE
 
 all: $(SERVER) $(KVTOOL) $(LIBS) ## build the server, the tools and the libraries (MODE=release: also linked as build/NAME)
 	$(Q)mkdir -p build
@@ -124,6 +124,12 @@ $(PROGRAMS): $(B)/%: $(B)/%.o $(SUPPORT_OBJ) $(B)/tests/libhttp.a $(B)/libtidema
 	$(if $(V),,@echo "  LD  $@")
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(ALL_LIBS)
 
+# Random lives of a database beside a naive model: one program of all of tests/model.
+KV_MODEL := $(B)/tests/model/kv_model
+$(KV_MODEL): $(call obj,$(wildcard tests/model/*.c)) $(SUPPORT_OBJ) $(B)/libkvcore.a
+	$(if $(V),,@echo "  LD  $@")
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(KV_LIBS)
+
 # kvcore beside other stores: one program with all their libraries, and one in Go. Only bench-kv builds them.
 KV_BENCH := $(B)/bench/kv_bench $(B)/bench/kv_bench_badger
 $(B)/bench/kv_bench: $(call obj,$(wildcard bench/kv_*.c)) $(B)/libtidemark.a
@@ -147,7 +153,7 @@ $(REPLAY): $(B)/tests/fuzz/replay_%: $(B)/tests/fuzz/fuzz_%.o $(B)/tests/fuzz/re
 test: deps ## deps, build and the whole test suite
 	$(Q)$(MAKE) --no-print-directory test-unit
 
-test-unit: all $(UNIT) $(REPLAY) $(PROGRAMS) $(PROMQLTEST) ## the test suite without installing anything
+test-unit: all $(UNIT) $(REPLAY) $(PROGRAMS) $(KV_MODEL) $(PROMQLTEST) ## the test suite without installing anything
 	$(Q)sh tests/run.sh $(B)
 
 check-asan: ## the suite under AddressSanitizer and UBSan
@@ -158,8 +164,14 @@ stress: $(patsubst %.c,$(B)/%,$(wildcard tests/stress/*.c))
 	$(Q)sh tests/stress/run.sh $(B)
 check-e2e: deps-bench all ## five minutes beside a real Prometheus: the same answers
 	$(Q)PROMETHEUS_SECONDS=300 sh tests/e2e/test_prometheus.sh $(B)
-check-long: all $(UNIT) $(PROGRAMS) ## every case of the crash and fault sweeps, hundreds of kills
+check-long: all $(UNIT) $(PROGRAMS) $(KV_MODEL) ## every case of the crash and fault sweeps, hundreds of kills, ten million operations beside the model
 	$(Q)sh tests/crash/long.sh $(B)
+	$(Q)$(MAKE) --no-print-directory check-model MODEL_OPS=10000000
+# Of them a tenth under 24 option sets each and a tenth with background workers. MODEL_SEED=N: other ones.
+MODEL_OPS ?= 100000000
+MODEL_SEED ?= 1
+check-model: $(KV_MODEL) ## random operations beside a naive model of kvcore (MODEL_OPS=100000000, MODEL_SEED=1)
+	$(Q)sh tests/model/long.sh $(B) $(MODEL_OPS) $(MODEL_SEED)
 
 # Fuzzing needs clang: FUZZ_SECONDS for each target, FUZZ=name for one.
 FUZZ_SECONDS ?= 60

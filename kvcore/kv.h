@@ -472,7 +472,8 @@ KV_API void kv_bulk_abort(struct kv_bulk *bulk); /* NULL is fine */
  * the range. Spaces of style runs, or with a hook: every run of each cut the range touches into one, through the
  * hook. Other levelled spaces: everything of the range that was visible at the call goes to the bottom level,
  * and what is dead there goes: in one step if it is little, else level by level and table by table. For all of
- * the space that is what others call compact or flatten. Never needed for space to come back.
+ * the space that is what others call compact or flatten. Never needed for space to come back. KV_CONFLICT: the space
+ * has a hook, and a read-write transaction is live that began before something of the range was written.
  */
 KV_API KV_MUST kv_status kv_merge_range(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper,
                                         struct kv_err *err);

@@ -37,7 +37,7 @@ for replay in "$build"/tests/fuzz/replay_*; do
     name=${replay##*/replay_}
     run "replay-$name" "$replay" "tests/fuzz/corpus/$name"
 done
-for script in tests/golden/test_*.sh tests/crash/test_*.sh tests/e2e/test_*.sh; do
+for script in tests/golden/test_*.sh tests/model/test_*.sh tests/crash/test_*.sh tests/e2e/test_*.sh; do
     [ -f "$script" ] && run "$(basename "$script" .sh)" sh "$script" "$build"
 done
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"

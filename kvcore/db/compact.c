@@ -236,19 +236,26 @@ static kv_status merge_put(void *ctx, const struct kv_entry *entry, bool first)
     return rc < 0 ? rc : group_add(&merge->group, entry);
 }
 
-/* kv_keep.older */
-static bool merge_older(void *ctx, kv_slice key, uint64_t version)
+/* kv_keep.between */
+static bool merge_between(void *ctx, kv_slice key, uint64_t newer, uint64_t older)
 {
     const struct merge *merge = ctx;
     const struct kv_cut *cut = merge->inputs.cut;
     for (size_t i = 0; i < cut->n_runs; i++) {
         size_t k = kv_tree_run_at(&cut->runs[i], key);
         if (k < cut->runs[i].n && !is_input(&merge->inputs, i, k) &&
-            cut->runs[i].items[k].properties->version_min < version &&
+            cut->runs[i].items[k].properties->version_min < newer &&
+            cut->runs[i].items[k].properties->version_max > older &&
             kv_slice_compare(cut->runs[i].items[k].properties->smallest, key) <= 0)
             return true;
     }
     return false;
+}
+
+/* kv_keep.older */
+static bool merge_older(void *ctx, kv_slice key, uint64_t version)
+{
+    return merge_between(ctx, key, version, 0);
 }
 
 /* Between entries: stops when the database closes, keeps the pace, and with one worker lets a flush pass that
@@ -287,6 +294,7 @@ static kv_status merge_walk(struct merge *merge, struct kv_entry_iter *it)
                            .oldest_txn = merge->oldest_txn,
                            .ranges = merge->ranges,
                            .older = merge->inputs.bottom ? NULL : merge_older,
+                           .between = merge->inputs.bottom ? NULL : merge_between,
                            .fetch = merge_fetch,
                            .emit = merge_put,
                            .pause = merge_pause,

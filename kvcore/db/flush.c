@@ -212,6 +212,13 @@ static bool flush_older(void *ctx, kv_slice key, uint64_t version)
     return kv_version_may_hold_older(f->view->version, f->space, &f->db->spaces[f->space], key, version);
 }
 
+static bool flush_between(void *ctx, kv_slice key, uint64_t newer, uint64_t older)
+{
+    struct flush_space *f = ctx;
+    return kv_version_may_hold_between(f->view->version, f->space, &f->db->spaces[f->space], key, newer,
+                                       older);
+}
+
 static kv_status flush_emit(void *ctx, const struct kv_entry *entry, bool first)
 {
     struct flush_space *f = ctx;
@@ -229,6 +236,7 @@ static kv_status flush_space(struct kv_db *db, const struct kv_view *view, struc
                            .oldest_txn = kv_db_oldest_txn(db),
                            .ranges = ranges,
                            .older = flush_older,
+                           .between = flush_between,
                            .emit = flush_emit,
                            .ctx = &f};
     struct kv_entry_iter *it = NULL;
@@ -355,12 +363,25 @@ static bool waits_below(struct kv_db *db, uint64_t seq)
     return waits;
 }
 
+/* Is there no room for another memtable before one is flushed? */
+static bool memtables_full(struct kv_db *db)
+{
+    kv_mutex_lock(&db->view_mutex);
+    bool full = db->view->n_mem >= KV_MEMTABLES_MAX;
+    kv_mutex_unlock(&db->view_mutex);
+    return full;
+}
+
 kv_status kv_flush(struct kv_db *db, struct kv_err *err)
 {
     if (!db->committer)
         return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
     uint64_t target = kv_db_visible(db);
-    kv_status rc = kv_committer_exclusive(db->committer, false, switch_if_used, db, err);
+    kv_status rc = KV_OK;
+    while (rc == KV_OK && memtables_full(db)) /* recovery may have left so many */
+        rc = kv_flush_one(db, err);
+    if (rc >= 0)
+        rc = kv_committer_exclusive(db->committer, false, switch_if_used, db, err);
     while (rc == KV_OK && waits_below(db, target))
         rc = kv_flush_one(db, err);
     if (rc >= 0)

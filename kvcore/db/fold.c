@@ -89,12 +89,12 @@ static kv_status fold_operands(struct kv_fold *fold, kv_slice value, struct kv_a
     return rc;
 }
 
-kv_status kv_fold_run(struct kv_fold *fold, const struct kv_merge_operator *how, kv_slice key, uint64_t now_s,
-                      struct kv_attrs *attrs, kv_slice *value)
+/* Oldest first: what they apply to, with its attributes, and the operands into slices. */
+static kv_status fold_gather(struct kv_fold *fold, struct kv_attrs *attrs, kv_slice *base, bool *has_base)
 {
-    kv_slice base = {0};
-    bool has_base = false;
     kv_status rc = KV_OK;
+    *base = (kv_slice){0};
+    *has_base = false;
     *attrs = (struct kv_attrs){0};
     kv_buf_clear(&fold->slices);
     for (size_t i = fold->n; i-- > 0 && rc == KV_OK;) {
@@ -102,22 +102,31 @@ kv_status kv_fold_run(struct kv_fold *fold, const struct kv_merge_operator *how,
         struct kv_attrs here = {0};
         kv_fold_entry(fold, i, &entry);
         if (entry.kind == KV_KIND_MERGE) {
-            rc = fold_operands(fold, entry.value, &here, &base);
+            rc = fold_operands(fold, entry.value, &here, base);
             if (here.flags & KV_ATTR_BASE)
-                has_base = true;
+                *has_base = true;
         } else {
             KV_ASSERT(i + 1 == fold->n && (entry.kind == KV_KIND_PUT || entry.kind == KV_KIND_RICH));
-            base = entry.value;
-            has_base = true;
+            *base = entry.value;
+            *has_base = true;
             if (entry.kind == KV_KIND_RICH)
-                rc = kv_attrs_take(&base, &here);
+                rc = kv_attrs_take(base, &here);
         }
         if (i + 1 == fold->n)
             *attrs = here;
     }
+    attrs->flags &= KV_ATTR_ENDS_HISTORY;
+    return rc;
+}
+
+kv_status kv_fold_run(struct kv_fold *fold, const struct kv_merge_operator *how, kv_slice key, uint64_t now_s,
+                      struct kv_attrs *attrs, kv_slice *value)
+{
+    kv_slice base;
+    bool has_base;
+    kv_status rc = fold_gather(fold, attrs, &base, &has_base);
     if (rc < 0)
         return rc;
-    attrs->flags &= KV_ATTR_ENDS_HISTORY;
     if (kv_attrs_expired(attrs, now_s)) {
         has_base = false;
         *attrs = (struct kv_attrs){0};
@@ -131,17 +140,18 @@ kv_status kv_fold_run(struct kv_fold *fold, const struct kv_merge_operator *how,
 
 kv_status kv_fold_combine(struct kv_fold *fold, kv_slice *value)
 {
-    kv_slice base = {0};
+    kv_slice base;
+    bool has_base;
     struct kv_attrs attrs;
-    kv_buf_clear(&fold->slices);
+    uint8_t head[KV_ATTRS_LEN_MAX];
+    kv_status rc = fold_gather(fold, &attrs, &base, &has_base);
+    if (has_base)
+        attrs.flags |= KV_ATTR_BASE;
     kv_buf_clear(&fold->result);
-    kv_status rc = kv_buf_append_byte(&fold->result, 0);
-    for (size_t i = fold->n; i-- > 0 && rc == KV_OK;) {
-        struct kv_entry entry;
-        kv_fold_entry(fold, i, &entry);
-        KV_ASSERT(entry.kind == KV_KIND_MERGE);
-        rc = fold_operands(fold, entry.value, &attrs, &base);
-    }
+    if (rc == KV_OK)
+        rc = kv_buf_append(&fold->result, kv_slice_of(head, kv_attrs_put(head, &attrs)));
+    if (rc == KV_OK && has_base)
+        rc = kv_buf_append_lp(&fold->result, base);
     for (size_t i = 0; i < fold->slices.len && rc == KV_OK; i += sizeof(kv_slice)) {
         kv_slice operand;
         memcpy(&operand, fold->slices.data + i, sizeof operand);

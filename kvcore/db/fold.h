@@ -33,7 +33,7 @@ void kv_fold_entry(const struct kv_fold *fold, size_t i, struct kv_entry *out); 
  * counts as none. */
 KV_MUST kv_status kv_fold_run(struct kv_fold *fold, const struct kv_merge_operator *how, kv_slice key,
                               uint64_t now_s, struct kv_attrs *attrs, kv_slice *value);
-/* One merge entry's value that stands for all that was added, which holds no value to apply to. */
+/* One merge entry's value that stands for all that was added: operands, and what they apply to if it is there. */
 KV_MUST kv_status kv_fold_combine(struct kv_fold *fold, kv_slice *value);
 
 #endif

@@ -56,10 +56,25 @@ static kv_status fold_emit_value(struct kv_keep *keep, const struct kv_attrs *at
     return keep_emit(keep, &entry);
 }
 
+/* Everything collected as one merge entry under the newest version. */
+static kv_status fold_emit_combined(struct kv_keep *keep)
+{
+    struct kv_entry entry;
+    kv_slice value;
+    if (keep->fold.bytes.len > KEEP_COMBINED_MAX)
+        return fold_emit_all(keep);
+    kv_status rc = kv_fold_combine(&keep->fold, &value);
+    kv_fold_entry(&keep->fold, 0, &entry);
+    entry.key = kv_buf_slice(&keep->key);
+    entry.kind = KV_KIND_MERGE;
+    entry.value = value;
+    return rc == KV_OK ? keep_emit(keep, &entry) : rc;
+}
+
 /* The key's operands are all here. complete: what they apply to is too, or is known to be nothing. */
 static kv_status fold_end(struct kv_keep *keep, bool complete)
 {
-    struct kv_attrs attrs;
+    struct kv_attrs attrs = {0};
     struct kv_entry oldest;
     kv_slice value;
     kv_status rc;
@@ -69,20 +84,14 @@ static kv_status fold_end(struct kv_keep *keep, bool complete)
         rc = keep->how->merge ? kv_fold_run(&keep->fold, keep->how->merge, kv_buf_slice(&keep->key),
                                             keep->now_s, &attrs, &value)
                               : KV_UNSUPPORTED;
-        if (rc == KV_OK && value.len <= KV_VALUE_LEN_MAX - KV_ATTRS_LEN_MAX)
+        if (rc == KV_OK && attrs.expires_at_s)
+            rc = fold_emit_combined(keep); /* once the value has expired they count without it */
+        else if (rc == KV_OK && value.len <= KV_VALUE_LEN_MAX - KV_ATTRS_LEN_MAX)
             rc = fold_emit_value(keep, &attrs, value);
         else if (rc != KV_NO_MEMORY)
             rc = fold_emit_all(keep); /* the operator failed: nothing is lost by it */
-    } else if (keep->fold.bytes.len <= KEEP_COMBINED_MAX) {
-        rc = kv_fold_combine(&keep->fold, &value);
-        struct kv_entry entry;
-        kv_fold_entry(&keep->fold, 0, &entry);
-        entry.key = kv_buf_slice(&keep->key);
-        entry.value = value;
-        if (rc == KV_OK)
-            rc = keep_emit(keep, &entry);
     } else {
-        rc = fold_emit_all(keep);
+        rc = fold_emit_combined(keep);
     }
     kv_fold_clear(&keep->fold);
     return rc;
@@ -134,9 +143,22 @@ static kv_status keep_value(struct kv_keep *keep, const struct kv_entry *entry, 
     return rc;
 }
 
+/* A bulk load may lie between what one memtable holds, and so may a run that a merge of others leaves out. */
+static bool fold_has_gap(struct kv_keep *keep, uint64_t version)
+{
+    struct kv_entry oldest;
+    kv_fold_entry(&keep->fold, keep->fold.n - 1, &oldest);
+    return keep->between && keep->between(keep->ctx, kv_buf_slice(&keep->key), oldest.version, version);
+}
+
 static kv_status keep_entry(struct kv_keep *keep, const struct kv_entry *entry)
 {
     struct kv_attrs attrs = {0};
+    if (keep->folding && fold_has_gap(keep, entry->version)) {
+        kv_status rc = fold_end(keep, false);
+        if (rc < 0)
+            return rc;
+    }
     if (keep->ranges && kv_ranges_newest(keep->ranges, entry->key, UINT64_MAX) > entry->version) {
         keep->dropped_covered++;
         keep->ended = true;

@@ -10,7 +10,8 @@
  *   4. A deletion ends the key. It is itself written only while something older of the key may lie outside the
  *      inputs, or a live transaction may still have to notice it (version above oldest_txn).
  *   5. Operands are collected down to the value they apply to and folded; while an older one may lie outside
- *      the inputs they are put together into one entry.
+ *      the inputs they are put together into one entry. So they are, with the value, while that will expire:
+ *      afterwards they count without it.
  *
  * Threads    one at a time.
  * Failure    the source's or emit's status; KV_CORRUPT for attributes that cannot be read.
@@ -29,6 +30,8 @@ struct kv_keep {
     const struct kv_ranges *ranges; /* range deletions that apply; NULL: none */
     /* May an entry of key with an older version exist outside the source? NULL: never. */
     bool (*older)(void *ctx, kv_slice key, uint64_t version);
+    /* Or one with a version between the two? Operands are not folded past it. NULL: never. */
+    bool (*between)(void *ctx, kv_slice key, uint64_t newer, uint64_t older);
     /* The value a pointer into the value log leads to, for folding; NULL: the source has none. */
     kv_status (*fetch)(void *ctx, kv_slice pointer, struct kv_block **out);
     /* first: of its key. */

@@ -305,8 +305,8 @@ kv_status kv_version_get(const struct kv_version *tree, uint32_t space, const st
     return KV_OK;
 }
 
-bool kv_version_may_hold_older(const struct kv_version *tree, uint32_t space, const struct kv_space *how,
-                               kv_slice key, uint64_t version)
+bool kv_version_may_hold_between(const struct kv_version *tree, uint32_t space, const struct kv_space *how,
+                                 kv_slice key, uint64_t newer, uint64_t older)
 {
     const struct kv_tree *in = &tree->trees[space];
     size_t at = kv_tree_cut_at(in, key);
@@ -315,9 +315,16 @@ bool kv_version_may_hold_older(const struct kv_version *tree, uint32_t space, co
     for (size_t i = 0; i < in->cuts[at].n_runs; i++) {
         const struct kv_tree_run *run = &in->cuts[at].runs[i];
         size_t k = kv_tree_run_at(run, key);
-        if (k < run->n && run->items[k].properties->version_min < version &&
+        if (k < run->n && run->items[k].properties->version_min < newer &&
+            run->items[k].properties->version_max > older &&
             kv_slice_compare(run->items[k].properties->smallest, key) <= 0)
             return true;
     }
     return false;
+}
+
+bool kv_version_may_hold_older(const struct kv_version *tree, uint32_t space, const struct kv_space *how,
+                               kv_slice key, uint64_t version)
+{
+    return kv_version_may_hold_between(tree, space, how, key, version, 0);
 }

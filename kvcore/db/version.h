@@ -102,6 +102,9 @@ KV_MUST kv_status kv_version_get(const struct kv_version *tree, uint32_t space, 
 /* May a table hold an entry of key with a version below `version`? By keys and versions alone. */
 bool kv_version_may_hold_older(const struct kv_version *tree, uint32_t space, const struct kv_space *how,
                                kv_slice key, uint64_t version);
+/* Likewise, one between the two versions. */
+bool kv_version_may_hold_between(const struct kv_version *tree, uint32_t space, const struct kv_space *how,
+                                 kv_slice key, uint64_t newer, uint64_t older);
 
 /* The first cut that may hold a key >= key (n_cuts: none). */
 size_t kv_tree_cut_at(const struct kv_tree *tree, kv_slice key);

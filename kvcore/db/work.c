@@ -262,6 +262,10 @@ static kv_status range_run(struct range_merge *r)
         kv_buf_clear(&r->from);
         KV_TRY(kv_buf_append(&r->from, kv_buf_slice(&r->next)));
     }
+    if (rc == KV_CONFLICT)
+        kv_fail(r->err, rc, 0,
+                "space %s: a live transaction may still have to notice what the hook would change",
+                r->db->spaces[r->space].name);
 out:
     return rc < 0 ? rc : KV_OK;
 }

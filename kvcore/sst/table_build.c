@@ -278,7 +278,7 @@ kv_status kv_table_properties_count(struct kv_table_properties *properties, cons
         if (rc < 0)
             return rc;
         properties->rich++;
-        if (attrs.expires_at_s) {
+        if (attrs.expires_at_s && entry->kind != KV_KIND_MERGE) { /* operands outlive what they apply to */
             if (!properties->expiring++ || attrs.expires_at_s < properties->expiry_min_s)
                 properties->expiry_min_s = attrs.expires_at_s;
             if (attrs.expires_at_s > properties->expiry_max_s)

@@ -325,6 +325,8 @@ struct vfs_crash *vfs_crash_new(void)
 
 void vfs_crash_free(struct vfs_crash *crash)
 {
+    if (!crash)
+        return;
     for (size_t i = 0; i < crash->n_ops; i++) {
         free(crash->ops[i].name);
         free(crash->ops[i].bytes);

@@ -39,7 +39,7 @@ struct vfs_crash *vfs_crash_new(void); /* empty; aborts when out of memory */
 /* Begins with what base holds (all of it durable), e.g. what vfs_crash_at made: a crash in recovery. base stays the caller's; it is
  * read in the directories named by paths, NULL-terminated. */
 struct vfs_crash *vfs_crash_new_from(struct kv_vfs *base, const char *const *paths);
-void vfs_crash_free(struct vfs_crash *crash);
+void vfs_crash_free(struct vfs_crash *crash); /* NULL is fine */
 struct kv_vfs *vfs_crash_as_vfs(struct vfs_crash *crash);
 uint64_t vfs_crash_ops(struct vfs_crash *crash); /* changes asked for so far */
 /* Makes the change number n (from 0) and all later ones fail with KV_IO without happening, as on a disk that dies. */
