@@ -5,11 +5,13 @@
  *   kv_model [--seed N] [--ops M] [--life L]   lives of about L operations from seed N on, until M were played
  *   kv_model --options-sweep ...               each history under 24 option sets: the same answers, to the bit
  *   kv_model --workers ...                     with background workers
+ *   kv_model --committers ...                  instead: threads that commit at once (committers.h)
  *   kv_model --print --seed N [--life L]       the history of a seed
  *   kv_model --replay FILE...                  histories
  *   --options K: this option set; --seconds S: no longer than so; --no-shrink
  */
 #include "kvcore/base/assert.h"
+#include "tests/model/committers.h"
 #include "tests/model/player.h"
 
 #include <inttypes.h>
@@ -23,7 +25,7 @@ enum { SWEEP_SETS = 24, SHRINK_TRIES = 3000, REPLAY_SECONDS = 60 };
 
 static struct {
     uint64_t seed, ops, life, seconds, options;
-    bool sweep, workers, print, shrink, replay, fixed_options;
+    bool sweep, workers, committers, print, shrink, replay, fixed_options;
 } args = {.seed = 1, .ops = 1000000, .life = 3000, .seconds = UINT64_MAX, .shrink = true};
 
 /* What the children tell the parent. */
@@ -128,12 +130,17 @@ static void live_all(void)
     uint64_t end = args.seconds == UINT64_MAX ? UINT64_MAX : seconds_now() + args.seconds;
     for (uint64_t seed = args.seed; told->played < args.ops && seconds_now() < end; seed++) {
         told->seed = seed;
+        told->options = args.fixed_options ? args.options : (seed * 2654435761u >> 7) % 100000;
+        if (args.committers) {
+            told->played += committers_run(seed, (uint32_t)told->options, args.life / 10);
+            told->lives++;
+            continue;
+        }
         if (args.sweep) {
             live_sweep(seed);
             continue;
         }
         struct history history;
-        told->options = args.fixed_options ? args.options : (seed * 2654435761u >> 7) % 100000;
         make(&history, seed, (uint32_t)told->options);
         play(&history);
         history_release(&history);
@@ -146,11 +153,15 @@ static void report_failure(int status)
     struct history history;
     bool differently = WIFEXITED(status) && WEXITSTATUS(status) == 4;
     printf("FAILED: --seed %" PRIu64 " --life %" PRIu64 " --options %" PRIu64 "%s%s", told->seed, args.life,
-           told->options, args.sweep ? " --options-sweep" : "", args.workers ? " --workers" : "");
+           told->options,
+           args.committers ? " --committers"
+           : args.sweep    ? " --options-sweep"
+                           : "",
+           args.workers ? " --workers" : "");
     if (WIFSIGNALED(status))
         printf(" (signal %d)", WTERMSIG(status));
     printf("\n");
-    if (!args.shrink)
+    if (!args.shrink || args.committers)
         return;
     make(&history, told->seed, (uint32_t)told->options);
     uint64_t began = seconds_now();
@@ -221,6 +232,7 @@ static bool option(char **argv, int argc, int *i)
            number_option("--seconds", argv, argc, i, &args.seconds) ||
            flag_option("--options-sweep", argv[*i], true, &args.sweep) ||
            flag_option("--workers", argv[*i], true, &args.workers) ||
+           flag_option("--committers", argv[*i], true, &args.committers) ||
            flag_option("--print", argv[*i], true, &args.print) ||
            flag_option("--replay", argv[*i], true, &args.replay) ||
            flag_option("--no-shrink", argv[*i], false, &args.shrink);
