@@ -42,6 +42,9 @@ struct kv_snapshot;
 struct kv_bulk;
 struct kv_records;
 struct kv_txn;
+struct kv_sequence;
+struct kv_writer;
+struct kv_subscription;
 
 /* ---- environment */
 
@@ -446,6 +449,79 @@ typedef kv_status (*kv_txn_fn)(void *ctx, struct kv_txn *txn, struct kv_err *err
  * KV_TXN_TRIES_DEFAULT). *version: as kv_txn_commit; may be NULL. */
 KV_API KV_MUST kv_status kv_txn_run(struct kv_db *db, const struct kv_txn_options *options, uint32_t tries,
                                     kv_txn_fn run, void *ctx, uint64_t *version, struct kv_err *err);
+
+/* ---- sequences, split writes, subscriptions */
+
+/*
+ * Numbers from 0 that are never handed out twice, not by another handle and not after a crash; those of a lease that a crash
+ * cuts short are skipped. lease: how many are taken from the database at once (one durable commit each time), at
+ * least 1. The key holds the first number not leased (8 bytes, little-endian) and belongs to sequences alone. Any
+ * thread. Close gives back what was not used, if nobody leased behind it, and frees; NULL is fine.
+ */
+KV_API KV_MUST kv_status kv_sequence_open(struct kv_db *db, uint32_t space, kv_slice key, uint64_t lease,
+                                          struct kv_sequence **out, struct kv_err *err);
+KV_API KV_MUST kv_status kv_sequence_next(struct kv_sequence *sequence, uint64_t *number, struct kv_err *err);
+KV_API kv_status kv_sequence_close(struct kv_sequence *sequence, struct kv_err *err);
+
+/*
+ * Any number of writes, committed whenever commit_bytes or commit_entries are together: each commit is atomic, all
+ * together are not. The first failure is kept: every later call answers it. One thread at a time.
+ */
+struct kv_writer_options {
+    uint64_t commit_bytes;   /* keys and values. 0: 4 MiB; at most KV_COMMIT_BYTES_MAX */
+    uint32_t commit_entries; /* 0: no bound of its own */
+};
+KV_API KV_MUST kv_status kv_writer_open(struct kv_db *db, const struct kv_writer_options *options,
+                                        struct kv_writer **out, struct kv_err *err);
+KV_API KV_MUST kv_status kv_writer_put(struct kv_writer *writer, uint32_t space, kv_slice key, kv_slice value,
+                                       struct kv_err *err);
+KV_API KV_MUST kv_status kv_writer_put_with(struct kv_writer *writer, uint32_t space, kv_slice key,
+                                            kv_slice value, const struct kv_put_options *options,
+                                            struct kv_err *err);
+KV_API KV_MUST kv_status kv_writer_delete(struct kv_writer *writer, uint32_t space, kv_slice key,
+                                          struct kv_err *err);
+/* Commits what is waiting. *version (may be NULL): of the last commit; everything written is at or below it. */
+KV_API KV_MUST kv_status kv_writer_flush(struct kv_writer *writer, uint64_t *version, struct kv_err *err);
+/* Forgets what is waiting; later calls answer KV_CANCELED. What was committed stays. */
+KV_API void kv_writer_cancel(struct kv_writer *writer);
+/* Flushes and frees. NULL is fine. */
+KV_API KV_MUST kv_status kv_writer_close(struct kv_writer *writer, struct kv_err *err);
+
+/* What subscribers hear: each commit's entries in the order of versions, once they are visible. */
+enum kv_event_kind {
+    KV_EVENT_PUT = 1,
+    KV_EVENT_DELETE,
+    KV_EVENT_MERGE,        /* an operand was added; read the key */
+    KV_EVENT_DELETE_RANGE, /* [key, value) */
+    KV_EVENT_LOADED,       /* a bulk load of keys from key to value, both included; read them */
+    KV_EVENT_LOST,         /* events of versions from `version` to `version_last` did not fit the queue */
+};
+struct kv_event {
+    enum kv_event_kind kind;
+    uint32_t space;
+    uint64_t version, version_last;
+    kv_slice key, value; /* good until the subscription's next call */
+    uint64_t expires_at_s;
+    uint8_t meta; /* both of a put: struct kv_put_options */
+};
+struct kv_prefix {
+    uint32_t space;
+    kv_slice prefix; /* empty: the whole space */
+};
+/*
+ * From now on (*version, may be NULL: everything later is heard of), commits that touch a key with one of the prefixes
+ * (1 to 65536 of them, copied) are queued, up to queue_bytes (0: 1 MiB; 4 KiB to 1 GiB; taken at once) of them. Writers never wait:
+ * what does not fit is dropped and shows as one KV_EVENT_LOST in its place.
+ */
+KV_API KV_MUST kv_status kv_subscribe(struct kv_db *db, const struct kv_prefix *prefixes, size_t n,
+                                      uint64_t queue_bytes, struct kv_subscription **out, uint64_t *version,
+                                      struct kv_err *err);
+/* The next event, waiting at most so long (real time; UINT32_MAX: for ever): KV_OK, KV_TIMEOUT, or KV_CLOSED once stopped. One
+ * thread at a time. */
+KV_API KV_MUST kv_status kv_subscription_next(struct kv_subscription *subscription, uint32_t timeout_ms,
+                                              struct kv_event *event);
+KV_API void kv_subscription_stop(struct kv_subscription *subscription);  /* wakes next; any thread */
+KV_API void kv_subscription_close(struct kv_subscription *subscription); /* NULL is fine */
 
 /* ---- bulk load, merge, drop */
 

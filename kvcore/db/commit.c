@@ -301,6 +301,25 @@ static kv_status group_apply(struct kv_committer *c, struct group *group, struct
     return KV_OK;
 }
 
+static struct kv_pending waiter_pending(const struct waiter *w)
+{
+    return (struct kv_pending){w->seq, w->batch, w->kind == WAITER_EXCLUSIVE, w->span};
+}
+
+static void group_publish(struct kv_committer *c, const struct group *group)
+{
+    const struct kv_committer_hooks *hooks = &c->options.hooks;
+    atomic_store_explicit(&c->visible, group->last_seq, memory_order_release);
+    if (hooks->published)
+        hooks->published(hooks->ctx, group->last_seq);
+    for (struct kv_list *link = group->waiters.next; hooks->committed && link != &group->waiters;
+         link = link->next) {
+        struct kv_pending pending = waiter_pending(waiter_of(link));
+        if (pending.seq && !(pending.installs && waiter_of(link)->rc < 0))
+            hooks->committed(hooks->ctx, &pending);
+    }
+}
+
 /* The outcome of a group as its members get it. KV_READ_ONLY and the like stop later commits too. */
 static kv_status group_run(struct kv_committer *c, struct group *group, struct kv_err *err)
 {
@@ -312,11 +331,8 @@ static kv_status group_run(struct kv_committer *c, struct group *group, struct k
         rc = group_apply(c, group, err);
     if (rc == KV_OK && first->kind == WAITER_EXCLUSIVE)
         first->rc = first->run(first->run_ctx, first->seq, &first->err);
-    if (rc == KV_OK && group->last_seq) {
-        atomic_store_explicit(&c->visible, group->last_seq, memory_order_release);
-        if (c->options.hooks.published)
-            c->options.hooks.published(c->options.hooks.ctx, group->last_seq);
-    }
+    if (rc == KV_OK && group->last_seq)
+        group_publish(c, group);
     if (rc == KV_UNKNOWN_OUTCOME)
         health_set(c, KV_READ_ONLY, err);
     else if (rc == KV_NO_SPACE)
@@ -587,7 +603,7 @@ static kv_status pending_in(const struct kv_list *waiters,
     kv_status rc = KV_OK;
     for (const struct kv_list *link = waiters->next; link != waiters && rc == KV_OK; link = link->next) {
         const struct waiter *w = waiter_of(link);
-        struct kv_pending pending = {w->seq, w->batch, w->kind == WAITER_EXCLUSIVE, w->span};
+        struct kv_pending pending = waiter_pending(w);
         if (w->seq)
             rc = each(ctx, &pending);
     }

@@ -28,6 +28,20 @@
 
 struct kv_committer;
 
+/* Keys of one space, both ends included. */
+struct kv_key_span {
+    uint32_t space; /* as in batches */
+    kv_slice first, last;
+};
+/* What will become visible with a version that is given out: a commit's batch, or what an exclusive run
+ * installs (span NULL there: anything). */
+struct kv_pending {
+    uint64_t seq;
+    kv_slice batch;
+    bool installs;
+    const struct kv_key_span *span;
+};
+
 struct kv_committer_hooks {
     void *ctx;
     /* Before a group is logged: makes sure that apply cannot fail for `entries` puts and deletes of `bytes`
@@ -40,6 +54,8 @@ struct kv_committer_hooks {
     /* kv_options.apply; NULL: none. ctx above is not passed, record_ctx is. */
     kv_apply_fn record;
     void *record_ctx;
+    /* It is visible from now on; before its commit is answered, in version order, by the leader. NULL: none. */
+    void (*committed)(void *ctx, const struct kv_pending *pending);
     /* seq is visible from now on. NULL: none. */
     void (*published)(void *ctx, uint64_t seq);
     /* Writing stopped (code, text) or resumed (KV_OK): a full disk, or for good. NULL: none. */
@@ -89,19 +105,6 @@ KV_MUST kv_status kv_committer_commit_guarded(struct kv_committer *committer, st
 KV_MUST kv_status kv_committer_validate(struct kv_committer *committer, const struct kv_commit_guard *guard,
                                         struct kv_err *err);
 
-/* Keys of one space, both ends included. */
-struct kv_key_span {
-    uint32_t space; /* as in batches */
-    kv_slice first, last;
-};
-/* What will become visible with a version that is given out: a commit's batch, or what an exclusive run
- * installs (span NULL there: anything). */
-struct kv_pending {
-    uint64_t seq;
-    kv_slice batch;
-    bool installs;
-    const struct kv_key_span *span;
-};
 /* Everything queued or being logged, in version order, until each answers other than KV_OK, which is returned.
  * From inside kv_commit_guard.validate only. */
 kv_status kv_committer_pending(struct kv_committer *committer,

@@ -78,11 +78,19 @@ struct kv_db {
     _Atomic uint64_t pins; /* snapshots, iterators, cursors, bulk loads: must be 0 at close */
 
     struct kv_env_job flush_job, merge_job;
+    struct kv_list watches;        /* struct kv_watch */
     struct kv_watermark watermark; /* of read-write transactions */
     struct kv_retention_clock retention;
     _Atomic bool step_told; /* a step of the wall clock was logged */
     struct kv_db_counters counters;
     struct kv_level_counters level_counters[KV_SPACES_MAX][KV_LEVELS_MAX]; /* of the level written to */
+};
+
+/* Who wants to hear of commits: told by the leader, after they are visible and before they are answered, so it must not
+ * wait. Added and removed inside kv_committer_exclusive, so the list needs no lock. */
+struct kv_watch {
+    struct kv_list link;
+    void (*committed)(struct kv_watch *watch, const struct kv_pending *pending);
 };
 
 /* ---- view.c */

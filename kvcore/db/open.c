@@ -323,6 +323,15 @@ out:
     return rc;
 }
 
+static void hook_committed(void *ctx, const struct kv_pending *pending)
+{
+    struct kv_db *db = ctx;
+    for (struct kv_list *link = db->watches.next; link != &db->watches; link = link->next) {
+        struct kv_watch *watch = KV_CONTAINER(link, struct kv_watch, link);
+        watch->committed(watch, pending);
+    }
+}
+
 static kv_status open_committer(struct kv_db *db, struct kv_err *err)
 {
     struct kv_committer_options options = {.log = db->log,
@@ -338,6 +347,7 @@ static kv_status open_committer(struct kv_db *db, struct kv_err *err)
                                                      .room = kv_db_room,
                                                      .apply = hook_apply,
                                                      .published = kv_db_published,
+                                                     .committed = hook_committed,
                                                      .record = db->options.apply,
                                                      .record_ctx = db->options.apply_ctx,
                                                      .health = hook_health}};
@@ -383,6 +393,7 @@ static struct kv_db *db_new(struct kv_env *env, const char *path, const struct k
     kv_mutex_init(&db->checkpoint_mutex);
     kv_cond_init(&db->view_changed);
     kv_cond_init(&db->claims_changed);
+    kv_list_init(&db->watches);
     kv_watermark_init(&db->watermark);
     kv_env_job_init(&db->flush_job, false, 1, kv_db_flush_job, db);
     kv_env_job_init(&db->merge_job, true, KV_ENV_THREADS_MAX, kv_db_merge_job, db);
