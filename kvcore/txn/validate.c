@@ -21,7 +21,30 @@ static kv_status conflict(struct kv_err *err, uint32_t space, kv_slice key, uint
                    version, space, shown, (const char *)key.data);
 }
 
+static kv_status conflict_range(const struct check *check)
+{
+    return kv_fail(check->err, KV_CONFLICT, 0,
+                   "a range deletion covers what this transaction read in space %" PRIu32, check->space);
+}
+
 /* ---- memtables */
+
+static kv_status memtable_ranges(const struct check *check, struct kv_memtable *memtable)
+{
+    const struct kv_read_set *reads = check->reads;
+    if (kv_memtable_range_count(memtable, check->id) == 0)
+        return KV_OK;
+    for (size_t i = 0; i < reads->n_slots; i++)
+        if (reads->slots[i].key.data && reads->slots[i].space == check->space &&
+            kv_memtable_range_newest(memtable, check->id, reads->slots[i].key, KV_VERSION_MAX) > check->since)
+            return conflict_range(check);
+    for (size_t i = 0; i < reads->n_ranges; i++)
+        if (reads->ranges[i].space == check->space &&
+            kv_memtable_ranges_touch(memtable, check->id, reads->ranges[i].lower, reads->ranges[i].upper,
+                                     check->since))
+            return conflict_range(check);
+    return KV_OK;
+}
 
 static kv_status memtable_keys(const struct check *check, struct kv_memtable *memtable)
 {
@@ -46,6 +69,9 @@ static kv_status memtable_check(const struct check *check, struct kv_memtable *m
     size_t budget = reads->n_ranges ? SIZE_MAX : WALK_MIN + 2 * reads->n_keys;
     if (kv_memtable_version_newest(memtable) <= check->since)
         return KV_OK;
+    kv_status rc = memtable_ranges(check, memtable);
+    if (rc < 0)
+        return rc;
     while (kv_memtable_newer(memtable, check->id, check->since, &at, &entry) == KV_OK) {
         if (kv_read_set_has_key(reads, check->space, entry.key))
             return conflict(check->err, check->space, entry.key, entry.version);
@@ -103,9 +129,27 @@ static kv_status table_check(const struct check *check, const struct kv_tree_ite
     return rc;
 }
 
+static kv_status tree_ranges(const struct check *check, const struct kv_ranges *ranges)
+{
+    const struct kv_read_set *reads = check->reads;
+    if (kv_ranges_version_max(ranges) <= check->since)
+        return KV_OK;
+    for (size_t i = 0; i < reads->n_slots; i++)
+        if (reads->slots[i].key.data && reads->slots[i].space == check->space &&
+            kv_ranges_newest(ranges, reads->slots[i].key, KV_VERSION_MAX) > check->since)
+            return conflict_range(check);
+    for (size_t i = 0; i < reads->n_ranges; i++)
+        if (reads->ranges[i].space == check->space &&
+            kv_ranges_touch(ranges, reads->ranges[i].lower, reads->ranges[i].upper, check->since))
+            return conflict_range(check);
+    return KV_OK;
+}
+
 static kv_status tree_check(const struct check *check, const struct kv_tree *tree)
 {
-    kv_status rc = KV_OK;
+    kv_status rc = tree_ranges(check, tree->ranges);
+    if (rc < 0)
+        return rc;
     if (tree->version_max <= check->since)
         return KV_OK;
     for (size_t i = 0; i < tree->n_items && rc == KV_OK; i++)

@@ -351,6 +351,37 @@ Test(txn, changes_that_were_flushed_merged_or_loaded_are_noticed)
     }
 }
 
+Test(badger_themes, range_deletions_are_noticed_wherever_they_lie)
+{
+    struct kv_batch *batch;
+    cr_assert_eq(kv_batch_new(&batch), KV_OK);
+    for (int how = 0; how < 3; how++) {
+        kv_kit_put(&kit, 0, "k", "1");
+        kv_kit_put(&kit, 0, "z", "1");
+        struct kv_txn *key = txn_kit_begin(&kit), *absent = txn_kit_begin(&kit), *range = txn_kit_begin(&kit);
+        struct kv_txn *other = txn_kit_begin(&kit);
+        cr_assert(txn_kit_is(key, 0, "k", "1") && txn_kit_is(absent, 0, "l", NULL));
+        cr_assert(txn_kit_is(other, 0, "z", "1") && txn_kit_is(other, 0, "m", NULL));
+        cr_assert_str_eq(txn_kit_scan(range, 0, "g", "kk", 9, out, sizeof out), "k=1");
+        txn_kit_put(key, 1, "a", "1");
+        txn_kit_put(absent, 1, "b", "1");
+        txn_kit_put(range, 1, "c", "1");
+        txn_kit_put(other, 1, "d", "1");
+        kv_batch_clear(batch);
+        cr_assert_eq(kv_batch_delete_range(batch, 0, KV_STR("k"), KV_STR("m")), KV_OK);
+        cr_assert_eq(kv_commit(kit.db, batch, NULL, NULL, &kit.err), KV_OK, "%s", kit.err.text);
+        if (how >= 1)
+            cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+        if (how == 2)
+            cr_assert_eq(kv_merge_range(kit.db, 0, KV_STR(""), KV_STR(""), &kit.err), KV_OK);
+        cr_assert_eq(txn_kit_commit(key), KV_CONFLICT, "%d", how);
+        cr_assert_eq(txn_kit_commit(absent), KV_CONFLICT, "%d", how);
+        cr_assert_eq(txn_kit_commit(range), KV_CONFLICT, "%d", how);
+        cr_assert_eq(txn_kit_commit(other), KV_OK, "%d", how);
+    }
+    kv_batch_free(batch);
+}
+
 /* ---- what is not published yet */
 
 struct committing {

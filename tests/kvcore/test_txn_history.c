@@ -22,8 +22,12 @@ static void history(uint64_t seed, int workers, bool levelled)
     if (levelled)
         kit.spaces[0].style = kit.spaces[1].style = KV_STYLE_LEVELLED;
     kv_kit_must_open(&kit);
-    struct txn_history_options options = {
-        .db = kit.db, .seed = seed, .threads = 4, .per_thread = sweep_all() ? 10000 : 600, .loads = true};
+    struct txn_history_options options = {.db = kit.db,
+                                          .seed = seed,
+                                          .threads = 4,
+                                          .per_thread = sweep_all() ? 10000 : 600,
+                                          .loads = true,
+                                          .ranges = true};
     const char *wrong = txn_history_run(&options, &stats);
     cr_assert_null(wrong, "seed %" PRIu64 ": %s", seed, wrong);
     cr_assert(stats.committed > 100 && stats.conflicts > 10 && stats.read_only > 10 && stats.blind > 10,

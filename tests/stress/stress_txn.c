@@ -23,7 +23,7 @@ static int run(uint64_t seed, enum kv_style style)
         return 1;
     }
     struct txn_history_options how = {
-        .db = db, .seed = seed, .threads = 4, .per_thread = 1000, .loads = seed % 2};
+        .db = db, .seed = seed, .threads = 4, .per_thread = 1000, .loads = seed % 2, .ranges = seed % 4 > 1};
     const char *wrong = txn_history_run(&how, &stats);
     printf("seed %llu: %llu committed, %llu conflicts, %llu read only, %llu blind: %s\n",
            (unsigned long long)seed, (unsigned long long)stats.committed, (unsigned long long)stats.conflicts,

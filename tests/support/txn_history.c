@@ -1,6 +1,7 @@
 #include "tests/support/txn_history.h"
 #include "kvcore/base/assert.h"
 #include "kvcore/base/prng.h"
+#include "kvcore/os/clock.h"
 #include "kvcore/os/thread.h"
 
 #include <inttypes.h>
@@ -130,6 +131,8 @@ static void run_transaction(struct worker *w, struct txn *record)
         record->wrote = record->wrote || record->ops[i].kind >= OP_PUT;
         rc = run_op(txn, &record->ops[i]);
         KV_ASSERT(rc >= 0);
+        if (kv_prng_below(&w->prng, 4) == 0) /* so that others come in between, on one processor too */
+            kv_clock_sleep_ns(kv_clock_system(), 1000);
     }
     rc = kv_txn_commit(txn, NULL, &record->version, &err);
     kv_txn_abort(txn);
