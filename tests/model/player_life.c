@@ -1,5 +1,6 @@
 /* What happens to the database as a whole: opened, closed, copied, cut off from power. */
 #include "kvcore/base/mem.h"
+#include "kvcore/db/db.h"
 #include "tests/model/player.h"
 
 #include <inttypes.h>
@@ -409,7 +410,7 @@ static void check(struct player *p)
 }
 
 struct files {
-    size_t tables, manifests, logs;
+    size_t tables, segments, manifests, logs;
 };
 
 static kv_status count_file(void *ctx, const char *name, uint64_t bytes)
@@ -418,6 +419,7 @@ static kv_status count_file(void *ctx, const char *name, uint64_t bytes)
     const char *suffix = strrchr(name, '.');
     (void)bytes;
     files->tables += suffix && strcmp(suffix, ".tbl") == 0;
+    files->segments += suffix && strcmp(suffix, ".vlg") == 0;
     files->manifests += suffix && strcmp(suffix, ".man") == 0;
     files->logs += suffix && strcmp(suffix, ".log") == 0;
     return KV_OK;
@@ -449,9 +451,11 @@ static void settle(struct player *p)
     player_must(p, "opening a directory", kv_vfs_dir_open(vfs, p->path, false, &dir, &p->err), KV_OK);
     player_must(p, "listing", dir->ops->list(dir, count_file, &files, &p->err), KV_OK);
     kv_dir_close(dir);
-    if (files.tables != tables || files.manifests != 1)
-        player_fail(p, "%zu files of tables for %" PRIu64 " tables, %zu manifests, %zu logs", files.tables,
-                    tables, files.manifests, files.logs);
+    if (files.tables != tables || files.segments != p->db->manifest.state.n_segments || files.manifests != 1)
+        player_fail(
+            p, "%zu files of tables for %" PRIu64 " tables, %zu of segments for %zu, %zu manifests, %zu logs",
+            files.tables, tables, files.segments, p->db->manifest.state.n_segments, files.manifests,
+            files.logs);
 }
 
 /* ---- the rest */
