@@ -50,7 +50,10 @@ struct kv_subscription;
 
 /* All zero is the default. */
 struct kv_env_options {
-    struct kv_vfs *vfs;     /* NULL: the operating system */
+    struct kv_vfs *vfs; /* NULL: the operating system */
+    bool
+        in_memory; /* databases live in the environment's memory, and are gone when it is closed; nothing else about
+                       them differs. KV_INVALID together with vfs */
     struct kv_clock *clock; /* NULL: the system clock */
     struct kv_logger log;   /* sink NULL: silent. Copied; its ctx must outlive the environment */
     uint64_t cache_bytes;   /* decompressed blocks, filters and indexes of all databases. 0: 64 MiB */

@@ -24,8 +24,8 @@ enum kv_file_kind {
     KV_FILE_LOG = 1,
     KV_FILE_MANIFEST = 2,
     KV_FILE_TABLE = 3,
-    KV_FILE_VLOG = 4,   /* taken, not yet written */
-    KV_FILE_KEYS = 5,   /* taken, not yet written */
+    KV_FILE_VLOG = 4, /* taken, not yet written */
+    KV_FILE_KEYS = 5, /* taken, not yet written */
     KV_FILE_BACKUP = 6,
 };
 

@@ -201,10 +201,16 @@ kv_status kv_env_open(const struct kv_env_options *options, struct kv_env **out,
     const struct kv_env_options *asked = options ? options : &none;
     if (asked->threads < KV_THREADS_NONE || asked->threads > KV_ENV_THREADS_MAX)
         return kv_fail(err, KV_INVALID, 0, "threads: %d is not -1 to %d", asked->threads, KV_ENV_THREADS_MAX);
+    if (asked->in_memory && asked->vfs)
+        return kv_fail(err, KV_INVALID, 0, "in_memory: the environment has a vfs already");
     struct kv_env *env = kv_zalloc(1, sizeof *env);
-    if (!env)
+    if (env && asked->in_memory)
+        env->memory = kv_vfs_mem_new();
+    if (!env || (asked->in_memory && !env->memory)) {
+        kv_free(env);
         return kv_fail(err, KV_NO_MEMORY, 0, "out of memory opening an environment");
-    env->vfs = asked->vfs ? asked->vfs : kv_vfs_posix();
+    }
+    env->vfs = asked->in_memory ? env->memory : asked->vfs ? asked->vfs : kv_vfs_posix();
     env->clock = asked->clock ? asked->clock : kv_clock_system();
     env->log = asked->log;
     kv_mutex_init(&env->mutex);
@@ -250,6 +256,7 @@ void kv_env_close(struct kv_env *env)
     for (int i = 0; i < env->n_threads; i++)
         kv_thread_join(&env->threads[i]);
     kv_cache_free(env->cache);
+    kv_vfs_mem_free(env->memory);
     kv_cond_release(&env->work);
     kv_cond_release(&env->idle);
     kv_mutex_release(&env->pace.mutex);

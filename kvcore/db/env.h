@@ -44,6 +44,7 @@ struct kv_env_pace {
 
 struct kv_env {
     struct kv_vfs *vfs;
+    struct kv_vfs *memory; /* owned; NULL: not in_memory */
     struct kv_clock *clock;
     struct kv_logger log;
     struct kv_cache *cache;

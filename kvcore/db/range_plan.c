@@ -76,7 +76,8 @@ kv_status kv_range_plan_begin(struct kv_range_plan *plan, const struct kv_versio
     return rc;
 }
 
-bool kv_range_needed(const struct kv_tree *tree, const struct kv_range *range)
+/* Does a table of the space have to be read through this range? */
+static bool plan_needs(const struct kv_tree *tree, const struct kv_range *range)
 {
     size_t first, last;
     kv_tree_cut_range(tree, range->lower, range->upper, &first, &last);
@@ -117,7 +118,7 @@ static kv_status plan_prune(struct kv_range_plan *plan, struct kv_version *versi
         struct kv_range_meta meta = {space, range->version, range->lower, range->upper};
         bool is_new = plan->sets[space] && plan_is_new(plan, space, range);
         bool hidden = kv_ranges_newest_covering(all, range->lower, range->upper, UINT64_MAX) > range->version;
-        if (!hidden && (range->version > oldest_txn || kv_range_needed(tree, range))) {
+        if (!hidden && (range->version > oldest_txn || plan_needs(tree, range))) {
             rc = list_add(&list, range);
             if (is_new)
                 kv_edit_add_range(edit, &meta);

@@ -40,7 +40,4 @@ KV_MUST kv_status kv_range_plan_finish(struct kv_range_plan *plan, struct kv_ver
                                        uint64_t oldest_txn, struct kv_edit *edit);
 void kv_range_plan_release(struct kv_range_plan *plan);
 
-/* Does a table of the space have to be read through this range? */
-bool kv_range_needed(const struct kv_tree *tree, const struct kv_range *range);
-
 #endif

@@ -60,7 +60,9 @@ static void view_show(struct view_iter *view, kv_slice key, uint64_t version, kv
                       const struct kv_attrs *attrs)
 {
     view->it.key = key;
-    view->it.value = view->how.keys_only ? (kv_slice){0} : value;
+    view->it.value = value;
+    if (view->how.keys_only)
+        view->it.value = kv_slice_of(NULL, 0);
     view->it.version = version;
     view->it.expires_at_s = attrs->expires_at_s;
     view->it.meta = attrs->meta;

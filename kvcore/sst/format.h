@@ -54,7 +54,7 @@ enum kv_table_tag {
     /* Written only when not zero, so that tables without such entries are as they always were. */
     KV_TAG_RICH = 26, /* varint: entries that are neither plain puts nor deletes */
     KV_TAG_RANGES_APPLIED =
-        27,                    /* varint: range deletions up to this version were applied when it was written */
+        27, /* varint: range deletions up to this version were applied when it was written */
     KV_TAG_DELETES_SINCE = 29, /* varint: unix seconds; none of its deletions is older */
     KV_TAG_VALUE_REFS = 34,    /* (segment:varint bytes:varint)*: of the value log, by segment */
     KV_TAG_EXPIRY = 36,        /* varints: entries that expire, smallest and largest expiry (unix seconds) */

@@ -48,10 +48,11 @@ struct kv_table_properties {
     uint64_t entries, deletes, keys; /* keys: distinct user keys */
     uint64_t raw_key_bytes, raw_value_bytes;
     uint64_t data_blocks, data_bytes; /* as stored */
-    kv_slice value_refs;      /* (segment:varint bytes:varint)*: stored bytes of the value log it points at */
-    uint64_t rich;            /* entries that are neither plain puts nor deletes */
-    uint64_t ranges_applied;  /* no entry is covered by a range deletion up to this version */
-    uint64_t deletes_since_s; /* no deletion in it was made before (unix seconds); 0: not known, or none is there */
+    kv_slice value_refs;     /* (segment:varint bytes:varint)*: stored bytes of the value log it points at */
+    uint64_t rich;           /* entries that are neither plain puts nor deletes */
+    uint64_t ranges_applied; /* no entry is covered by a range deletion up to this version */
+    uint64_t
+        deletes_since_s; /* no deletion in it was made before (unix seconds); 0: not known, or none is there */
     uint64_t expiring, expiry_min_s, expiry_max_s; /* entries that expire, and when (unix seconds) */
     uint64_t file_bytes;
 };

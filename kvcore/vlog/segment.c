@@ -15,7 +15,7 @@ struct kv_segment {
     const struct kv_logger *log;
     struct kv_cipher *cipher; /* NULL: not encrypted */
     uint64_t id;              /* in the cache */
-    uint64_t number, bytes, key_id;
+    uint64_t number, bytes;
     uint32_t uid_sum;
     uint8_t uid[KV_FILE_UID_LEN];
     void (*gone)(void *ctx, uint64_t number);
@@ -52,7 +52,6 @@ static kv_status segment_open_header(struct kv_segment *segment,
     if (memcmp(options->uid, header.uid, sizeof header.uid) != 0)
         return segment_damaged(segment, KV_CORRUPT, 0, "another file stands under this name", err);
     memcpy(segment->uid, header.uid, sizeof segment->uid);
-    segment->key_id = header.key_id;
     segment->uid_sum = kv_crc32c(0, kv_slice_of(header.uid, sizeof header.uid));
     return kv_keyring_cipher(options->keys, bytes, options->number, options->name, &segment->cipher, err);
 }
@@ -123,11 +122,6 @@ uint64_t kv_segment_bytes(const struct kv_segment *segment)
 const uint8_t *kv_segment_uid(const struct kv_segment *segment)
 {
     return segment->uid;
-}
-
-uint64_t kv_segment_key_id(const struct kv_segment *segment)
-{
-    return segment->key_id;
 }
 
 static kv_status segment_read_file(struct kv_segment *segment, const struct kv_pointer *pointer,

@@ -48,7 +48,6 @@ void kv_segment_unref(struct kv_segment *segment); /* NULL is fine */
 uint64_t kv_segment_number(const struct kv_segment *segment);
 uint64_t kv_segment_bytes(const struct kv_segment *segment);     /* of the file */
 const uint8_t *kv_segment_uid(const struct kv_segment *segment); /* KV_FILE_UID_LEN bytes */
-uint64_t kv_segment_key_id(const struct kv_segment *segment);    /* 0: not encrypted */
 /* The value, as the bytes of a block. fill: it goes into the cache. */
 KV_MUST kv_status kv_segment_read(struct kv_segment *segment, const struct kv_pointer *pointer, bool fill,
                                   struct kv_block **out, struct kv_err *err);

@@ -132,3 +132,33 @@ Test(env, a_job_can_be_kicked_at_a_time_to_come_by_idle_workers, .timeout = 60)
     counting_release(&soon);
     counting_release(&never);
 }
+
+Test(env, an_environment_in_memory_leaves_nothing_behind)
+{
+    struct kv_env_options options = {.in_memory = true, .threads = KV_THREADS_NONE};
+    const struct kv_space_options space = {.name = "s"};
+    const struct kv_options db_options = {.spaces = &space, .n_spaces = 1};
+    for (int life = 0; life < 2; life++) {
+        struct kv_env *env = NULL;
+        struct kv_err err = {0};
+        cr_assert_eq(kv_env_open(&options, &env, &err), KV_OK, "%s", err.text);
+        for (int again = 0; again < 2; again++) {
+            struct kv_db *db = NULL;
+            struct kv_batch *batch = NULL;
+            struct kv_pinned got;
+            cr_assert_eq(kv_open(env, "no/such/place", &db_options, &db, &err), KV_OK, "%s", err.text);
+            cr_assert_eq(kv_get(db, NULL, 0, KV_STR("k"), &got, &err), again ? KV_OK : KV_NOT_FOUND);
+            kv_pinned_release(&got);
+            cr_assert_eq(kv_batch_new(&batch), KV_OK);
+            cr_assert_eq(kv_batch_put(batch, 0, KV_STR("k"), KV_STR("v")), KV_OK);
+            cr_assert_eq(kv_commit(db, batch, NULL, NULL, &err), KV_OK, "%s", err.text);
+            cr_assert_eq(kv_flush(db, &err), KV_OK);
+            kv_batch_free(batch);
+            cr_assert_eq(kv_close(db, &err), KV_OK);
+        }
+        kv_env_close(env);
+    }
+    struct kv_env *env = NULL;
+    options.vfs = kv_vfs_posix();
+    cr_assert_eq(kv_env_open(&options, &env, NULL), KV_INVALID);
+}
