@@ -523,7 +523,8 @@ static bool shed_pick(const struct chooser *c, size_t at, const struct kv_tree_i
                       struct kv_pick *out)
 {
     *out = pick_new(c, at, item->level, item->level, KV_WHY_DEAD);
-    out->kind = dead == item->properties->entries ? KV_PICK_DROP : KV_PICK_MERGE;
+    bool nothing_left = dead == item->properties->entries && table_can_shed(c, at, item);
+    out->kind = nothing_left ? KV_PICK_DROP : KV_PICK_MERGE; /* deletions that hide something stay */
     out->only = item->number;
     pick_range_set(out, range_of(item));
     return pick_finish(c, out);
