@@ -3,8 +3,8 @@
  * writes, as they were when the iterator was opened, on top; and a note of what was walked.
  *
  * What is noted is exactly what the caller learned: from where it seeked to the key it stands on, or to the end
- * of the range once it was told that nothing follows. While it moves forward nothing is written down: the part
- * being walked is [from, the key shown], and it becomes a range of the read set when the iterator seeks, is closed, or the
+ * of the range once it was told that nothing follows. While it moves one way nothing is written down: the part
+ * being walked is [from, the key shown] forward, [the key shown, from) backward, and it becomes a range of the read set when the iterator seeks, turns round, is closed, or the
  * transaction commits.
  */
 #include "kvcore/base/assert.h"
@@ -25,6 +25,7 @@ struct txn_iter {
     bool base_shown, own_shown;
     struct kv_buf lower, upper, from, end;
     enum walk walk;
+    bool backward;
     kv_status stopped; /* what it answered last, when it stands on no key */
 };
 
@@ -41,7 +42,10 @@ static kv_status iter_note(struct txn_iter *iter)
     kv_slice from = kv_buf_slice(&iter->from), end = kv_buf_slice(&iter->upper);
     if (iter->walk == WALK_NONE)
         return KV_OK;
-    if (iter->walk == WALK_AT_KEY) {
+    if (iter->backward) {
+        end = from.len ? from : end;
+        from = iter->walk == WALK_AT_KEY ? iter->it.key : kv_buf_slice(&iter->lower);
+    } else if (iter->walk == WALK_AT_KEY) {
         kv_buf_clear(&iter->end);
         kv_status rc = kv_buf_append(&iter->end, iter->it.key);
         if (rc == KV_OK)
@@ -86,7 +90,33 @@ static kv_status own_next(struct txn_iter *iter)
     return rc;
 }
 
+/* The last key before target (empty: of all) that has a write to be seen; the newest of them is stood on. */
+static kv_status own_seek_before(struct txn_iter *iter, kv_slice target)
+{
+    if (!iter->own)
+        return KV_END;
+    kv_status rc = kv_entry_iter_seek_before(iter->own, target, KV_VERSION_MAX);
+    while (rc == KV_OK) {
+        kv_slice key = iter->own->key; /* in the arena: it stays */
+        rc = kv_entry_iter_seek(iter->own, key, iter->own_max);
+        if (rc < 0 || (rc == KV_OK && kv_slice_equal(iter->own->key, key)))
+            return rc;
+        rc = kv_entry_iter_seek_before(iter->own, key, KV_VERSION_MAX); /* all its writes came later */
+    }
+    return rc;
+}
+
 /* ---- both as one */
+
+static kv_status iter_step_base(struct txn_iter *iter)
+{
+    return iter->backward ? kv_iter_prev(iter->base) : kv_iter_next(iter->base);
+}
+
+static kv_status iter_step_own(struct txn_iter *iter)
+{
+    return iter->backward ? own_seek_before(iter, iter->own->key) : own_next(iter);
+}
 
 static kv_status iter_fail(struct txn_iter *iter, kv_status rc)
 {
@@ -107,57 +137,101 @@ static kv_status iter_show(struct txn_iter *iter)
             return iter->stopped = KV_END;
         }
         int order = !own ? -1 : !base ? 1 : kv_slice_compare(iter->base->key, iter->own->key);
+        if (base && own && iter->backward)
+            order = -order;
         iter->base_shown = order <= 0;
         iter->own_shown = order >= 0;
         if (order < 0 || iter->own->kind != KV_KIND_DELETE)
             break;
         if (iter->base_shown)
-            iter->base_rc = kv_iter_next(iter->base);
-        iter->own_rc = own_next(iter);
+            iter->base_rc = iter_step_base(iter);
+        iter->own_rc = iter_step_own(iter);
     }
-    iter->it.key = iter->own_shown ? iter->own->key : iter->base->key;
-    iter->it.value = iter->own_shown ? iter->own->value : iter->base->value;
+    const struct kv_iter *base = iter->base;
+    iter->it.key = iter->own_shown ? iter->own->key : base->key;
+    iter->it.value = iter->own_shown ? iter->own->value : base->value;
+    iter->it.version = iter->own_shown ? 0 : base->version;
+    iter->it.expires_at_s = iter->own_shown ? 0 : base->expires_at_s;
+    iter->it.meta = iter->own_shown ? 0 : base->meta;
     iter->walk = WALK_AT_KEY;
     return KV_OK;
+}
+
+/* Begins a walk at from, which is taken over whatever is answered. */
+static kv_status iter_begin(struct txn_iter *iter, bool backward, struct kv_buf *from)
+{
+    kv_status rc = iter_note(iter);
+    if (rc < 0) {
+        kv_buf_release(from);
+        return rc;
+    }
+    kv_buf_release(&iter->from);
+    iter->from = *from;
+    kv_slice target = kv_buf_slice(&iter->from);
+    iter->walk = WALK_UNKNOWN;
+    iter->backward = backward;
+    iter->base_rc = backward ? kv_iter_seek_before(iter->base, target) : kv_iter_seek(iter->base, target);
+    iter->own_rc = backward ? own_seek_before(iter, target) : own_seek(iter, target);
+    return iter_show(iter);
 }
 
 static kv_status iter_seek(struct kv_iter *it, kv_slice target)
 {
     struct txn_iter *iter = iter_of(it);
     struct kv_buf from = {0};
+    kv_slice lower = kv_buf_slice(&iter->lower);
     kv_status rc = kv_txn_check_open(iter->txn, NULL);
-    if (rc < 0)
-        return rc;
-    rc = iter_note(iter);
-    if (rc == KV_OK) /* the target may be the key that was shown */
-        rc = kv_buf_append(&from, kv_slice_compare(target, kv_buf_slice(&iter->lower)) < 0
-                                      ? kv_buf_slice(&iter->lower)
-                                      : target);
-    if (rc < 0) {
-        kv_buf_release(&from);
-        return rc;
-    }
-    kv_buf_release(&iter->from);
-    iter->from = from;
-    iter->walk = WALK_UNKNOWN;
-    iter->base_rc = kv_iter_seek(iter->base, kv_buf_slice(&iter->from));
-    iter->own_rc = own_seek(iter, kv_buf_slice(&iter->from));
-    return iter_show(iter);
+    if (rc == KV_OK) /* a copy: the target may be the key that was shown */
+        rc = kv_buf_append(&from, kv_slice_compare(target, lower) < 0 ? lower : target);
+    return rc < 0 ? rc : iter_begin(iter, false, &from);
 }
 
-static kv_status iter_next(struct kv_iter *it)
+static kv_status iter_seek_before(struct kv_iter *it, kv_slice target)
 {
     struct txn_iter *iter = iter_of(it);
+    struct kv_buf from = {0};
+    kv_slice upper = kv_buf_slice(&iter->upper);
+    bool beyond = target.len == 0 || (upper.len && kv_slice_compare(target, upper) > 0);
+    kv_status rc = kv_txn_check_open(iter->txn, NULL);
+    if (rc == KV_OK)
+        rc = kv_buf_append(&from, beyond ? upper : target);
+    return rc < 0 ? rc : iter_begin(iter, true, &from);
+}
+
+/* One step, turning round if need be: what was walked so far is noted, and the walk begins anew beside the key. */
+static kv_status iter_step(struct txn_iter *iter, bool backward)
+{
+    struct kv_buf from = {0};
     kv_status rc = kv_txn_check_open(iter->txn, NULL);
     if (rc < 0)
         return rc;
     if (iter->walk != WALK_AT_KEY)
         return iter->stopped;
-    if (iter->base_shown)
-        iter->base_rc = kv_iter_next(iter->base);
-    if (iter->own_shown)
-        iter->own_rc = own_next(iter);
-    return iter_show(iter);
+    if (iter->backward == backward) {
+        if (iter->base_shown)
+            iter->base_rc = iter_step_base(iter);
+        if (iter->own_shown)
+            iter->own_rc = iter_step_own(iter);
+        return iter_show(iter);
+    }
+    rc = kv_buf_append(&from, iter->it.key);
+    if (rc == KV_OK && !backward)
+        rc = kv_buf_append_byte(&from, 0); /* the first key behind it */
+    if (rc < 0) {
+        kv_buf_release(&from);
+        return rc;
+    }
+    return iter_begin(iter, backward, &from);
+}
+
+static kv_status iter_next(struct kv_iter *it)
+{
+    return iter_step(iter_of(it), false);
+}
+
+static kv_status iter_prev(struct kv_iter *it)
+{
+    return iter_step(iter_of(it), true);
 }
 
 static void iter_free(struct txn_iter *iter)
@@ -182,17 +256,6 @@ static void iter_close(struct kv_iter *it)
             iter->txn->broken = rc; /* what was read could not be remembered: it must not commit */
     }
     iter_free(iter);
-}
-
-static kv_status iter_seek_before(struct kv_iter *it, kv_slice target)
-{
-    (void)it, (void)target;
-    return KV_UNSUPPORTED; /* a read-write transaction walks forward only */
-}
-
-static kv_status iter_prev(struct kv_iter *it)
-{
-    return iter_seek_before(it, (kv_slice){0});
 }
 
 static const struct kv_iter_ops iter_ops = {iter_seek, iter_next, iter_seek_before, iter_prev, iter_close};

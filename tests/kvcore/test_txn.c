@@ -672,3 +672,77 @@ Test(txn, any_allocation_may_fail)
     }
     cr_assert_gt(nth, 10);
 }
+
+/* "k=v k=v" of the iterator's whole range, backward. */
+static const char *backward_text(struct kv_iter *it)
+{
+    size_t n = 0;
+    kv_status rc;
+    out[0] = 0;
+    for (rc = kv_iter_seek_before(it, (kv_slice){0}); rc == KV_OK; rc = kv_iter_prev(it))
+        n += (size_t)snprintf(out + n, sizeof out - n, "%s%.*s=%.*s", n ? " " : "", KV_ARG(it->key),
+                              KV_ARG(it->value));
+    cr_assert_eq(rc, KV_END);
+    return out;
+}
+
+Test(txn, an_iterator_goes_both_ways_through_stored_and_own_writes)
+{
+    struct kv_txn *txn = NULL;
+    struct kv_iter *it = NULL;
+    kv_kit_put(&kit, 0, "a", "1");
+    kv_kit_put(&kit, 0, "c", "1");
+    kv_kit_put(&kit, 0, "e", "1");
+    cr_assert_eq(kv_txn_begin(kit.db, NULL, &txn, &kit.err), KV_OK);
+    cr_assert_eq(kv_txn_put(txn, 0, KV_STR("b"), KV_STR("2"), NULL), KV_OK);
+    cr_assert_eq(kv_txn_put(txn, 0, KV_STR("b"), KV_STR("3"), NULL), KV_OK);
+    cr_assert_eq(kv_txn_put(txn, 0, KV_STR("c"), KV_STR("2"), NULL), KV_OK);
+    cr_assert_eq(kv_txn_delete(txn, 0, KV_STR("e"), NULL), KV_OK);
+    cr_assert_eq(kv_txn_iter_open(txn, 0, KV_STR(""), KV_STR(""), &it), KV_OK);
+    cr_assert_eq(kv_txn_put(txn, 0, KV_STR("b"), KV_STR("later"), NULL), KV_OK);
+    cr_assert_eq(kv_txn_put(txn, 0, KV_STR("d"), KV_STR("later"), NULL), KV_OK);
+    cr_assert_str_eq(backward_text(it), "c=2 b=3 a=1");
+    cr_assert_eq(kv_iter_seek(it, KV_STR("b")), KV_OK);
+    cr_assert_eq(kv_iter_next(it), KV_OK);
+    cr_assert_eq(kv_iter_prev(it), KV_OK);
+    cr_assert(kv_slice_equal(it->key, KV_STR("b")) && kv_slice_equal(it->value, KV_STR("3")));
+    cr_assert_eq(kv_iter_prev(it), KV_OK);
+    cr_assert(kv_slice_equal(it->key, KV_STR("a")) && it->version == 1);
+    cr_assert_eq(kv_iter_next(it), KV_OK);
+    cr_assert(kv_slice_equal(it->key, KV_STR("b")));
+    cr_assert_eq(kv_iter_seek_before(it, KV_STR("b")), KV_OK);
+    cr_assert(kv_slice_equal(it->key, KV_STR("a")));
+    cr_assert_eq(kv_iter_prev(it), KV_END);
+    kv_iter_close(it);
+    kv_txn_abort(txn);
+}
+
+/* Walks back from "n" to the key "k"; then somebody writes `written`. */
+static kv_status walk_back_and_commit(const char *written)
+{
+    struct kv_txn *txn = NULL;
+    struct kv_iter *it = NULL;
+    cr_assert_eq(kv_drop_all(kit.db, 0, &kit.err), KV_OK);
+    kv_kit_put(&kit, 0, "c", "1");
+    kv_kit_put(&kit, 0, "k", "1");
+    kv_kit_put(&kit, 0, "m", "1");
+    kv_kit_put(&kit, 0, "p", "1");
+    cr_assert_eq(kv_txn_begin(kit.db, NULL, &txn, &kit.err), KV_OK);
+    cr_assert_eq(kv_txn_iter_open(txn, 0, KV_STR(""), KV_STR(""), &it), KV_OK);
+    cr_assert_eq(kv_iter_seek_before(it, KV_STR("n")), KV_OK);
+    cr_assert_eq(kv_iter_prev(it), KV_OK);
+    cr_assert(kv_slice_equal(it->key, KV_STR("k")));
+    kv_iter_close(it);
+    kv_kit_put(&kit, 0, written, "2");
+    cr_assert_eq(kv_txn_put(txn, 0, KV_STR("mine"), KV_STR("1"), NULL), KV_OK);
+    return kv_txn_commit(txn, NULL, NULL, &kit.err);
+}
+
+Test(txn, what_was_walked_backward_is_what_conflicts)
+{
+    cr_assert_eq(walk_back_and_commit("k"), KV_CONFLICT);
+    cr_assert_eq(walk_back_and_commit("kk"), KV_CONFLICT);
+    cr_assert_eq(walk_back_and_commit("mm"), KV_CONFLICT);
+    cr_assert_eq(walk_back_and_commit("j"), KV_OK);
+    cr_assert_eq(walk_back_and_commit("n"), KV_OK);
+}
