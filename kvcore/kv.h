@@ -186,7 +186,7 @@ struct kv_trace_op {
     const char *system; /* "kvcore": OpenTelemetry's db.system */
     const char *
         operation; /* db.operation: get, scan (from an iterator's opening to its closing), commit, txn_commit,
-                              sync, flush, merge, merge_range, checkpoint */
+                              sync, flush, merge, merge_range */
     const char *space; /* its name; NULL: of no single one */
     kv_slice key;      /* get: the key; scan: the lower bound; good for the call. Empty otherwise */
     uint64_t entries;  /* commit: of the batch */
