@@ -27,8 +27,9 @@ for _ in $(seq 200); do
     sleep 0.05
 done
 url=http://$(sed -n 's/^ready .*listen=\([^ ]*\).*/\1/p' "$work/ready")
-for i in $(seq 200); do echo "m,host=h$i v=$i"; done >"$work/lines"
-curl -s -o /dev/null --data-binary @"$work/lines" "$url/write"
+at=$(date +%s)
+for i in $(seq 200); do echo "m,host=h$i v=$i $at"; done >"$work/lines"
+curl -s -o /dev/null --data-binary @"$work/lines" "$url/write?precision=s"
 expect 2 "in use" "$kvtool" backup "$work/data" "$work/repo"
 kill "$server" && wait "$server"
 server=
@@ -56,6 +57,6 @@ expect 1 "$(basename "$victim")" "$kvtool" verify "$work/repo"
 expect 2 "damaged" "$kvtool" restore "$work/repo" "$work/never"
 expect 2 "usage" "$kvtool" backup "$work/data"
 expect 2 "usage" "$kvtool" backup --keep 0 "$work/data" "$work/repo"
-expect 0 '200' "$tidemark" query --data "$work/piped" 'count(m_v)' --at "$(date +%s)"
+expect 0 '200' "$tidemark" query --data "$work/piped" 'count(m_v)' --at "$at"
 [ $failed -eq 0 ] && echo "backup, verify, restore, archives, streams on real files"
 exit $failed

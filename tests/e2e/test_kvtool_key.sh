@@ -48,7 +48,7 @@ expect 0 'banana yellow' "$kvtool" --key-file "$work/key" scan "$db" a
 expect 0 'green' "$kvtool" --key-file "$work/key" get "$db" b leek
 expect 0 'data_key id=1' "$kvtool" --key-file "$work/key" dump manifest "$db/000001.man"
 expect 0 'apple @1 put red' "$kvtool" --key-file "$work/key" dump table "$db/000003.tbl"
-expect 0 'put cherry' "$kvtool" --key-file "$work/key" dump log "$db/000002.log"
+expect 0 'cherry put' "$kvtool" --key-file "$work/key" dump log "$db/000002.log"
 
 for how in "info $db" "check $db" "scan $db a" "salvage $db" "dump manifest $db/000001.man" "dump table $db/000003.tbl" "dump log $db/000002.log"; do
     expect 2 'is encrypted and no key was given' "$kvtool" $how
