@@ -249,11 +249,6 @@ kv_status kv_read_set_add_range(struct kv_read_set *set, uint32_t space, kv_slic
     return rc < 0 ? rc : keep_bound(set);
 }
 
-bool kv_read_set_empty(const struct kv_read_set *set)
-{
-    return set->n_keys == 0 && set->n_ranges == 0;
-}
-
 bool kv_read_set_has_key(const struct kv_read_set *set, uint32_t space, kv_slice key)
 {
     if (set->n_keys && slot_of(set->slots, set->n_slots, space, key, kv_hash64(key, space))->key.data)

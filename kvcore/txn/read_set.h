@@ -43,7 +43,6 @@ KV_MUST kv_status kv_read_set_add_key(struct kv_read_set *set, uint32_t space, k
 /* [lower, upper), empty: unbounded. */
 KV_MUST kv_status kv_read_set_add_range(struct kv_read_set *set, uint32_t space, kv_slice lower,
                                         kv_slice upper);
-bool kv_read_set_empty(const struct kv_read_set *set);
 /* Before the questions below, and after the last add: sorts the ranges. Never fails. */
 void kv_read_set_seal(struct kv_read_set *set);
 bool kv_read_set_has_key(const struct kv_read_set *set, uint32_t space, kv_slice key);

@@ -28,11 +28,17 @@ Test(writer, splits_what_it_is_given_into_commits_of_a_bounded_size)
         cr_assert_eq(kv_writer_put(writer, 0, kv_slice_str(key), KV_STR("v"), &kit.err), KV_OK);
     }
     cr_assert_eq(kv_writer_delete(writer, 0, KV_STR("k000"), &kit.err), KV_OK);
+    struct kv_put_options marked = {.meta = 4};
+    struct kv_pinned got;
+    cr_assert_eq(kv_writer_put_with(writer, 0, KV_STR("k001"), KV_STR("w"), &marked, &kit.err), KV_OK);
     cr_assert_eq(kv_seq(kit.db), 10);
     cr_assert_eq(kv_writer_flush(writer, &version, &kit.err), KV_OK);
     cr_assert(version == 11 && kv_seq(kit.db) == 11);
     cr_assert(kv_kit_is(&kit, NULL, 0, "k000", NULL));
     cr_assert(kv_kit_is(&kit, NULL, 0, "k094", "v"));
+    cr_assert_eq(kv_get(kit.db, NULL, 0, KV_STR("k001"), &got, &kit.err), KV_OK);
+    cr_assert(got.meta == 4 && kv_slice_equal(got.value, KV_STR("w")));
+    kv_pinned_release(&got);
     cr_assert_eq(kv_writer_close(writer, &kit.err), KV_OK);
     writer = open_one(100, 0);
     for (int i = 0; i < 10; i++)
