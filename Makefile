@@ -54,7 +54,7 @@ SERVER := $(if $(wildcard tools/server_main.c),$(B)/tidemark)
 LIBS   := $(B)/libkvcore.a $(B)/libkvcore.so $(B)/libtidemark.a $(B)/libtidemark.so
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps run test test-unit check-long check-model check-e2e check-asan check-tsan lint fuzz cov bench-server bench-recovery bench-kill9 bench-kv bench-parts install clean FORCE
+.PHONY: all help deps run test test-unit check-long check-model check-seeded check-e2e check-asan check-tsan lint fuzz cov bench-server bench-recovery bench-kill9 bench-kv bench-parts install clean FORCE
 
 all: $(SERVER) $(KVTOOL) $(LIBS) ## build the server, the tools and the libraries (MODE=release: also linked as build/NAME)
 	$(Q)mkdir -p build
@@ -172,6 +172,9 @@ MODEL_OPS ?= 100000000
 MODEL_SEED ?= 1
 check-model: $(KV_MODEL) ## random operations beside a naive model of kvcore (MODEL_OPS=100000000, MODEL_SEED=1)
 	$(Q)sh tests/model/long.sh $(B) $(MODEL_OPS) $(MODEL_SEED)
+
+check-seeded: ## bugs that stores of this design once had, planted one by one: the suite catches each
+	$(Q)sh tests/seeded/run.sh
 
 # Fuzzing needs clang: FUZZ_SECONDS for each target, FUZZ=name for one.
 FUZZ_SECONDS ?= 60

@@ -439,7 +439,9 @@ static kv_status print_vlog(const struct kv_manifest *manifest, struct kv_dir *d
     const struct kv_manifest_state *s = &manifest->state;
     struct kv_cache *cache = NULL;
     uint64_t *live = kv_zalloc(s->n_segments, sizeof *live);
-    kv_status rc = live ? kv_cache_new(16 << 20, &cache) : kv_fail(err, KV_NO_MEMORY, 0, "out of memory");
+    if (!live)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory");
+    kv_status rc = kv_cache_new(16 << 20, &cache);
     for (size_t i = 0; rc >= 0 && s->n_segments && i < s->n_tables; i++) {
         struct kv_table *table = NULL;
         char name[32];

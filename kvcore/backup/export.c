@@ -226,9 +226,9 @@ kv_status kv_import(struct kv_db *db, const struct kv_source *source, const stru
 {
     struct importing *im = kv_zalloc(1, sizeof *im);
     struct kv_frame frame;
-    kv_status rc = im ? KV_OK : kv_fail(err, KV_NO_MEMORY, 0, "out of memory importing");
-    if (rc < 0)
-        return rc;
+    kv_status rc;
+    if (!im)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory importing");
     im->db = db;
     im->frames.cipher = cipher;
     KV_TRY(kv_frame_reader_open(&im->frames, source, "the export", NULL, err));

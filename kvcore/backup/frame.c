@@ -257,9 +257,9 @@ static kv_status reader_header(struct kv_frame_reader *reader, uint8_t header[KV
 
 static kv_status reader_frame(struct kv_frame_reader *reader, struct kv_frame *out, struct kv_err *err)
 {
-    uint8_t header[KV_FRAME_HEADER_LEN];
+    uint8_t header[KV_FRAME_HEADER_LEN] = {0};
     uint64_t offset = reader->offset;
-    size_t got;
+    size_t got = 0;
     kv_status rc = reader_header(reader, header, err);
     if (rc == KV_OK)
         rc = reader_fill(reader, &reader->stored, reader->len, &got, err);

@@ -211,7 +211,7 @@ kv_status kv_stream(struct kv_db *db, const struct kv_stream_options *options, u
 {
     struct stream s = {.db = db, .options = options, .snapshot = options->snapshot};
     struct kv_snapshot *own = NULL;
-    uint64_t at;
+    uint64_t at = 0;
     int threads = options->threads ? options->threads : 4;
     kv_status rc = KV_OK;
     if (!options->send || !kv_space_known(db, options->space) || threads < 1 ||

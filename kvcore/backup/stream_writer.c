@@ -1,4 +1,5 @@
 /* Stream writer, table writer, ingest: sorted entries from anywhere become one bulk load. */
+#include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
 #include "kvcore/db/bulk.h"
 #include "kvcore/db/db.h"
@@ -127,8 +128,9 @@ kv_status kv_table_writer_open(struct kv_env *env, const char *path, const char 
     static const struct kv_table_writer_options defaults;
     const struct kv_table_writer_options *o = options ? options : &defaults;
     struct kv_table_writer *writer = kv_zalloc(1, sizeof *writer);
-    kv_status rc = writer ? KV_OK : kv_fail(err, KV_NO_MEMORY, 0, "out of memory opening a table writer");
-    KV_TRY(rc);
+    kv_status rc;
+    if (!writer)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory opening a table writer");
     KV_TRY(kv_vfs_dir_open(env->vfs, path, false, &writer->dir, err));
     struct kv_table_build_options how = {.dir = writer->dir,
                                          .name = name,
@@ -214,9 +216,14 @@ static kv_status ingest_open(struct kv_db *db, struct kv_dir *dir, const char *n
 {
     struct kv_table_open_options options = {
         .dir = dir, .name = name, .cache = db->env->cache, .log = &db->env->log, .db_uuid = no_uuid};
-    kv_status rc = kv_table_open(&options, out, err);
-    if (rc == KV_OK && kv_table_properties(*out)->version_max != 0) {
-        kv_table_unref(*out);
+    struct kv_table *table = NULL;
+    kv_status rc = kv_table_open(&options, &table, err);
+    if (rc < 0)
+        return rc;
+    KV_ASSERT(table != NULL);
+    *out = table;
+    if (kv_table_properties(table)->version_max != 0) {
+        kv_table_unref(table);
         *out = NULL;
         rc = kv_fail(err, KV_CORRUPT, 0, "%s: a table with versions of its own cannot be ingested", name);
     }
@@ -266,8 +273,9 @@ kv_status kv_ingest(struct kv_db *db, uint32_t space, const char *path, const ch
     struct kv_table **tables = kv_zalloc(n + 1, sizeof(struct kv_table *));
     struct kv_dir *dir = NULL;
     struct kv_bulk *bulk = NULL;
-    kv_status rc = tables ? KV_OK : kv_fail(err, KV_NO_MEMORY, 0, "out of memory ingesting %zu tables", n);
-    KV_TRY(rc);
+    kv_status rc;
+    if (!tables)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory ingesting %zu tables", n);
     KV_TRY(kv_vfs_dir_open(db->env->vfs, path, false, &dir, err));
     for (size_t i = 0; i < n && rc == KV_OK; i++)
         rc = ingest_open(db, dir, names[i], &tables[i], err);

@@ -134,7 +134,7 @@ out:
 static kv_status output_separate(struct kv_output *output, struct kv_entry *entry,
                                  const struct kv_attrs *attrs, kv_slice value, struct kv_err *err)
 {
-    struct kv_pointer pointer;
+    struct kv_pointer pointer = {0};
     uint8_t bytes[KV_ATTRS_LEN_MAX + 3 * KV_VARINT_LEN_MAX];
     kv_status rc = KV_OK;
     if (output->values && kv_segment_build_bytes(output->values) >= KV_SEGMENT_BYTES)

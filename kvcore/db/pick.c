@@ -1,4 +1,5 @@
 #include "kvcore/db/pick.h"
+#include "kvcore/base/assert.h"
 #include "kvcore/kv.h"
 
 enum {
@@ -320,6 +321,7 @@ static struct range level0_closure(const struct kv_cut *cut)
     for (size_t i = 0; i < cut->n_runs; i++)
         if (cut->runs[i].level == 0 && (!oldest || cut->runs[i].version_max < oldest->version_max))
             oldest = &cut->runs[i];
+    KV_ASSERT(oldest != NULL); /* asked only where level 0 has a table */
     struct range range = range_of(&oldest->items[0]);
     for (bool grew = true; grew;) {
         grew = false;

@@ -101,8 +101,10 @@ static kv_status concat_from_back(struct concat *c, size_t i, kv_slice key, uint
     kv_status rc = KV_END;
     for (;; i--, key = (kv_slice){0}) {
         rc = concat_open_part(c, i);
-        if (rc == KV_OK)
-            rc = kv_entry_iter_seek_before(c->part, key, version);
+        if (rc < 0)
+            break;
+        KV_ASSERT(c->part != NULL);
+        rc = kv_entry_iter_seek_before(c->part, key, version);
         if (rc != KV_END || i == c->first)
             break;
     }

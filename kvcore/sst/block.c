@@ -255,9 +255,10 @@ kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, struct kv
     if (rc == KV_OK && entries)
         rc = block_count(payload, &n);
     size_t size = sizeof *block + (size_t)n * 2 * sizeof block->places[0];
-    if (rc == KV_OK && !(block = kv_alloc_aligned(BLOCK_ALIGN, size)))
-        rc = KV_NO_MEMORY;
-    if (rc < 0) {
+    if (rc == KV_OK)
+        block = kv_alloc_aligned(BLOCK_ALIGN, size);
+    if (!block) {
+        rc = rc < 0 ? rc : KV_NO_MEMORY;
         kv_free((void *)(uintptr_t)payload.data);
         return rc;
     }
@@ -347,10 +348,11 @@ uint32_t kv_block_seek(const struct kv_block *block, kv_slice key, uint64_t vers
     if (c || key.len < prefix)
         return c <= 0 ? 0 : block->n;
     uint32_t hint = block_hint(kv_slice_from(key, prefix));
-    uint32_t low = hints_at(block->places, block->n, hint), high = low;
+    uint32_t low = hints_at(block->places, block->n, hint);
     if (low == block->n || block->places[low] != hint)
         return low;
-    high = hint == UINT32_MAX ? block->n : low + hints_at(block->places + low, block->n - low, hint + 1);
+    uint32_t high =
+        hint == UINT32_MAX ? block->n : low + hints_at(block->places + low, block->n - low, hint + 1);
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         if (block_compare(block, middle, key, version, prefix) < 0)

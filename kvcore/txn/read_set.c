@@ -150,9 +150,8 @@ static kv_status range_push(struct kv_read_set *set, uint32_t space, kv_slice lo
 /* ---- the bound */
 
 struct cover {
-    bool any;
     kv_slice lower, upper;
-    bool upper_in; /* upper is a key of it */
+    bool any, upper_in; /* upper_in: upper is a key of it */
 };
 
 static void cover_add(struct cover *cover, kv_slice lower, kv_slice upper, bool upper_in)

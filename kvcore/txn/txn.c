@@ -377,6 +377,7 @@ kv_status kv_txn_run(struct kv_db *db, const struct kv_txn_options *options, uin
         rc = kv_txn_begin(db, options, &txn, err);
         if (rc < 0)
             return rc;
+        KV_ASSERT(txn != NULL);
         rc = run(ctx, txn, err);
         if (rc >= 0)
             rc = kv_txn_commit(txn, NULL, version, err);
