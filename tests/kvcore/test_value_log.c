@@ -89,6 +89,12 @@ Test(value_log, long_values_lie_apart_and_read_as_any_other)
             kv_kit_reopen(&kit);
     }
     cr_assert_eq(kv_kit_files(&kit, ".vlg"), 1, "a merge moves pointers, not values");
+    cr_assert_eq(kv_kit_close(&kit), KV_OK);
+    struct kv_env_options options = {.vfs = kit.vfs, .clock = &kit.clock.base, .threads = KV_THREADS_NONE};
+    struct kv_env *env = NULL;
+    cr_assert_eq(kv_env_open(&options, &env, &kit.err), KV_OK);
+    cr_assert_eq(kv_check(env, kit.path, NULL, NULL, &kit.err), KV_OK, "%s", kit.err.text);
+    kv_env_close(env);
     kv_kit_release(&kit);
 }
 
