@@ -1,4 +1,5 @@
-/* The manifest's state and its edits: building, parsing and applying them. No I/O. */
+/* The manifest's state and its edits: building, parsing, applying and describing them. No I/O. Long, because the four
+ * share one list of fields, and a field that one of them does not know would be a hole. */
 #include "kvcore/base/assert.h"
 #include "kvcore/base/coding.h"
 #include "kvcore/base/mem.h"

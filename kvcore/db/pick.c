@@ -1,3 +1,4 @@
+/* Long, because every reason to work weighs itself against the others, over one picture of levels and claims. */
 #include "kvcore/db/pick.h"
 #include "kvcore/base/assert.h"
 #include "kvcore/kv.h"
