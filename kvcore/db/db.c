@@ -221,8 +221,9 @@ static kv_status get_in(struct kv_db *db, struct kv_view *view, uint64_t version
                          kv_view_range_newest(view, space, key, version) > found.version)))
         rc = KV_NOT_FOUND;
     *made = rc == KV_OK && found.kind == KV_KIND_MERGE;
-    if (rc == KV_OK && !*made)
-        rc = get_attributes(db, &found, &attrs);
+    if (rc == KV_OK && !*made && (rc = get_attributes(db, &found, &attrs)) < 0)
+        kv_fail(err, rc, 0, "space %s: an entry of the key has attributes that cannot be read: %s",
+                db->spaces[space].name, kv_status_text(rc));
     if (rc == KV_OK && found.kind == KV_KIND_POINTER)
         rc = get_apart(view, &found, err);
     if (rc != KV_OK || *made) {
@@ -251,7 +252,10 @@ static kv_status get(struct kv_db *db, const struct kv_snapshot *snapshot, uint3
     bool made;
     kv_status rc = get_in(db, view, version, db->ids[space], key, out, &made, err);
     kv_view_unref(view);
-    return made ? get_made(db, snapshot, space, key, out) : rc;
+    if (made && (rc = get_made(db, snapshot, space, key, out)) < 0)
+        kv_fail(err, rc, 0, "space %s: the operands of the key could not be folded: %s",
+                db->spaces[db->ids[space]].name, kv_status_text(rc));
+    return rc;
 }
 
 kv_status kv_get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice key,

@@ -200,7 +200,8 @@ Test(db_entries, an_operator_that_fails_loses_nothing)
     kv_kit_must_open(&kit);
     kv_kit_put(&kit, 0, "a", "0");
     merge_in(&kit, "a", "fail");
-    cr_assert_eq(kv_get(kit.db, NULL, 0, KV_STR("a"), &got, NULL), KV_INVALID);
+    cr_assert_eq(kv_get(kit.db, NULL, 0, KV_STR("a"), &got, &kit.err), KV_INVALID);
+    cr_assert(strstr(kit.err.text, "space a: the operands of the key"), "%s", kit.err.text);
     cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
     cr_assert_eq(kv_merge_range(kit.db, 0, (kv_slice){0}, (kv_slice){0}, &kit.err), KV_OK);
     cr_assert_eq(kv_kit_stats(&kit, 0).entries, 2, "value and operand as they were");
