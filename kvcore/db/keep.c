@@ -38,22 +38,11 @@ static kv_status fold_emit_all(struct kv_keep *keep)
 /* The folded value under the newest operand's version. */
 static kv_status fold_emit_value(struct kv_keep *keep, const struct kv_attrs *attrs, kv_slice value)
 {
-    struct kv_entry entry = {.key = kv_buf_slice(&keep->key), .kind = KV_KIND_PUT, .value = value};
-    struct kv_entry newest;
-    kv_fold_entry(&keep->fold, 0, &newest);
-    entry.version = newest.version;
-    if (!kv_attrs_plain(attrs)) {
-        uint8_t head[KV_ATTRS_LEN_MAX];
-        kv_buf_clear(&keep->value);
-        kv_status rc = kv_buf_append(&keep->value, kv_slice_of(head, kv_attrs_put(head, attrs)));
-        if (rc == KV_OK)
-            rc = kv_buf_append(&keep->value, value);
-        if (rc < 0)
-            return rc;
-        entry.kind = KV_KIND_RICH;
-        entry.value = kv_buf_slice(&keep->value);
-    }
-    return keep_emit(keep, &entry);
+    struct kv_entry entry;
+    kv_fold_entry(&keep->fold, 0, &entry);
+    entry.key = kv_buf_slice(&keep->key);
+    kv_status rc = kv_attrs_entry(attrs, value, &keep->value, &entry);
+    return rc < 0 ? rc : keep_emit(keep, &entry);
 }
 
 /* Everything collected as one merge entry under the newest version. */

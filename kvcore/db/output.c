@@ -155,25 +155,6 @@ static kv_status output_separate(struct kv_output *output, struct kv_entry *entr
     return rc < 0 ? kv_fail(err, rc, 0, "out of memory writing the value log") : rc;
 }
 
-/* *entry becomes a put that holds the value itself. */
-static kv_status output_inline(struct kv_output *output, struct kv_entry *entry, const struct kv_attrs *attrs,
-                               kv_slice value, struct kv_err *err)
-{
-    uint8_t head[KV_ATTRS_LEN_MAX];
-    if (kv_attrs_plain(attrs)) {
-        entry->kind = KV_KIND_PUT;
-        entry->value = value;
-        return KV_OK;
-    }
-    kv_buf_clear(&output->pointer);
-    kv_status rc = kv_buf_append(&output->pointer, kv_slice_of(head, kv_attrs_put(head, attrs)));
-    if (rc == KV_OK)
-        rc = kv_buf_append(&output->pointer, value);
-    entry->kind = KV_KIND_RICH;
-    entry->value = kv_buf_slice(&output->pointer);
-    return rc < 0 ? kv_fail(err, rc, 0, "out of memory writing a table") : rc;
-}
-
 /* A value that lies in a sparse segment: *held is the block it is in, *value the value; else *held stays NULL. */
 static kv_status output_collect(struct kv_output *output, kv_slice pointer, struct kv_block **held,
                                 struct kv_err *err)
@@ -217,7 +198,8 @@ static kv_status output_place_value(struct kv_output *output, struct kv_entry *e
         return output_separate(output, entry, &attrs, value, err);
     if (entry->kind == KV_KIND_RICH)
         return KV_OK;
-    return output_inline(output, entry, &attrs, value, err);
+    rc = kv_attrs_entry(&attrs, value, &output->pointer, entry);
+    return rc < 0 ? kv_fail(err, rc, 0, "out of memory writing a table") : rc;
 }
 
 /* ---- all of it */

@@ -13,6 +13,7 @@
 #ifndef KV_ATTRS_H
 #define KV_ATTRS_H
 
+#include "kvcore/base/buf.h"
 #include "kvcore/sst/entry.h"
 
 enum kv_attr_flag {
@@ -71,6 +72,24 @@ static inline KV_MUST kv_status kv_attrs_take(kv_slice *value, struct kv_attrs *
 static inline bool kv_attrs_expired(const struct kv_attrs *attrs, uint64_t now_s)
 {
     return attrs->expires_at_s && attrs->expires_at_s <= now_s;
+}
+
+/* Makes *entry a put of value with these attributes: plain if there are none, else rich, its bytes in *buf. */
+static inline KV_MUST kv_status kv_attrs_entry(const struct kv_attrs *attrs, kv_slice value,
+                                               struct kv_buf *buf, struct kv_entry *entry)
+{
+    uint8_t head[KV_ATTRS_LEN_MAX];
+    entry->kind = KV_KIND_PUT;
+    entry->value = value;
+    if (kv_attrs_plain(attrs))
+        return KV_OK;
+    kv_buf_clear(buf);
+    kv_status rc = kv_buf_append(buf, kv_slice_of(head, kv_attrs_put(head, attrs)));
+    if (rc == KV_OK)
+        rc = kv_buf_append(buf, value);
+    entry->kind = KV_KIND_RICH;
+    entry->value = kv_buf_slice(buf);
+    return rc;
 }
 
 /* Where a separated value lies. */
