@@ -66,6 +66,7 @@ struct iter_pin {
     uint32_t space; /* its id */
     bool fill;      /* the cache */
     struct kv_trace_span span;
+    uint8_t bounds[]; /* lower, then upper: the sources borrow them */
 };
 
 static void iter_closed(void *ctx)
@@ -112,9 +113,7 @@ static kv_status iter_sources(struct kv_view *view, uint32_t space, const struct
         return rc;
     struct kv_tree_iter_options how = {
         .space = space, .lower = options->lower, .upper = options->upper, .no_fill = options->no_fill};
-    rc = kv_tree_iter_open(view->version, &how, &sources[*n]);
-    *n += rc == KV_OK;
-    return rc < 0 ? rc : KV_OK;
+    return kv_tree_sources(view->version, &how, sources, n);
 }
 
 static kv_status iter_open(struct iter_pin *pin, uint64_t version, const struct kv_iter_options *options,
@@ -123,7 +122,8 @@ static kv_status iter_open(struct iter_pin *pin, uint64_t version, const struct 
     size_t n = 0;
     struct kv_view *view = pin->view;
     struct kv_entry_iter *merged = NULL;
-    struct kv_entry_iter **sources = kv_alloc((view->n_mem + 1) * sizeof(struct kv_entry_iter *));
+    size_t sources_max = view->n_mem + kv_tree_sources_max(view->version, pin->space);
+    struct kv_entry_iter **sources = kv_alloc(sources_max * sizeof(struct kv_entry_iter *));
     if (!sources)
         return KV_NO_MEMORY;
     kv_status rc = iter_sources(view, pin->space, options, sources, &n);
@@ -159,9 +159,16 @@ kv_status kv_iter_open_with(struct kv_db *db, uint32_t space, const struct kv_it
     if (!kv_space_known(db, space) || options->lower.len > KV_KEY_LEN_MAX ||
         options->upper.len > KV_KEY_LEN_MAX || (options->all_versions && db->spaces[db->ids[space]].merge))
         return KV_INVALID;
-    struct iter_pin *pin = kv_alloc(sizeof *pin);
+    struct iter_pin *pin = kv_alloc(sizeof *pin + options->lower.len + options->upper.len);
     if (!pin)
         return KV_NO_MEMORY;
+    struct kv_iter_options own = *options; /* with bounds that stay */
+    own.lower = kv_slice_of(pin->bounds, options->lower.len);
+    own.upper = kv_slice_of(pin->bounds + options->lower.len, options->upper.len);
+    if (options->lower.len)
+        memcpy(pin->bounds, options->lower.data, options->lower.len);
+    if (options->upper.len)
+        memcpy(pin->bounds + options->lower.len, options->upper.data, options->upper.len);
     struct kv_view *view = kv_snapshot_view(db, options->snapshot, &version);
     pin->db = db;
     pin->view = view;
@@ -169,7 +176,7 @@ kv_status kv_iter_open_with(struct kv_db *db, uint32_t space, const struct kv_it
     pin->fill = !options->no_fill;
     if (kv_tracing(db))
         kv_trace_begin(db, &pin->span, "scan", pin->space, options->lower, 0);
-    kv_status rc = iter_open(pin, version, options, out);
+    kv_status rc = iter_open(pin, version, &own, out);
     pin->span.op.key = (kv_slice){0}; /* the caller's, for this call only */
     if (rc < 0) {
         if (kv_tracing(db))

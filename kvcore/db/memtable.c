@@ -417,7 +417,7 @@ struct memtable_iter {
     struct kv_memtable *memtable;
     const struct kv_skiplist *list;
     const struct kv_skipnode *node;
-    struct kv_buf lower, upper;
+    kv_slice lower, upper;
 };
 
 static kv_status iter_show(struct memtable_iter *iter)
@@ -426,7 +426,7 @@ static kv_status iter_show(struct memtable_iter *iter)
     if (!iter->node)
         return KV_END;
     kv_skiplist_entry(iter->node, &entry);
-    if (iter->upper.len && kv_slice_compare(entry.key, kv_buf_slice(&iter->upper)) >= 0) {
+    if (iter->upper.len && kv_slice_compare(entry.key, iter->upper) >= 0) {
         iter->node = NULL;
         return KV_END;
     }
@@ -440,8 +440,8 @@ static kv_status iter_show(struct memtable_iter *iter)
 static kv_status iter_seek(struct kv_entry_iter *it, kv_slice key, uint64_t version)
 {
     struct memtable_iter *iter = KV_CONTAINER(it, struct memtable_iter, it);
-    if (kv_slice_compare(key, kv_buf_slice(&iter->lower)) < 0) {
-        key = kv_buf_slice(&iter->lower);
+    if (kv_slice_compare(key, iter->lower) < 0) {
+        key = iter->lower;
         version = KV_VERSION_MAX;
     }
     iter->node = kv_skiplist_seek(iter->list, key, version);
@@ -463,7 +463,7 @@ static kv_status iter_show_backward(struct memtable_iter *iter)
     if (!iter->node)
         return KV_END;
     kv_skiplist_entry(iter->node, &entry);
-    if (kv_slice_compare(entry.key, kv_buf_slice(&iter->lower)) < 0) {
+    if (kv_slice_compare(entry.key, iter->lower) < 0) {
         iter->node = NULL;
         return KV_END;
     }
@@ -473,7 +473,7 @@ static kv_status iter_show_backward(struct memtable_iter *iter)
 static kv_status iter_seek_before(struct kv_entry_iter *it, kv_slice key, uint64_t version)
 {
     struct memtable_iter *iter = KV_CONTAINER(it, struct memtable_iter, it);
-    kv_slice upper = kv_buf_slice(&iter->upper);
+    kv_slice upper = iter->upper;
     if (upper.len && (key.len == 0 || kv_slice_compare(key, upper) > 0)) {
         key = upper;
         version = KV_VERSION_MAX;
@@ -494,8 +494,6 @@ static void iter_close(struct kv_entry_iter *it)
 {
     struct memtable_iter *iter = KV_CONTAINER(it, struct memtable_iter, it);
     kv_memtable_unref(iter->memtable);
-    kv_buf_release(&iter->lower);
-    kv_buf_release(&iter->upper);
     kv_free(iter);
 }
 
@@ -512,12 +510,8 @@ kv_status kv_memtable_iter_open(struct kv_memtable *memtable, uint32_t space, kv
     iter->it.version_max = UINT64_MAX; /* it may still be written to */
     iter->memtable = kv_memtable_ref(memtable);
     iter->list = &memtable->spaces[space].list;
-    kv_status rc = kv_buf_append(&iter->lower, lower);
-    if (rc == KV_OK)
-        rc = kv_buf_append(&iter->upper, upper);
-    if (rc < 0)
-        iter_close(&iter->it);
-    else
-        *out = &iter->it;
-    return rc;
+    iter->lower = lower;
+    iter->upper = upper;
+    *out = &iter->it;
+    return KV_OK;
 }

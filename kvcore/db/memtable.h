@@ -44,7 +44,7 @@ uint64_t kv_memtable_range_count(const struct kv_memtable *memtable, uint32_t sp
  * KV_NOT_FOUND. */
 kv_status kv_memtable_get(struct kv_memtable *memtable, uint32_t space, kv_slice key, uint64_t version,
                           struct kv_found *out);
-/* Over [lower, upper) of a space (empty: unbounded; copied). */
+/* Over [lower, upper) of a space (empty: unbounded), whose bytes stay the caller's and outlive the iterator. */
 KV_MUST kv_status kv_memtable_iter_open(struct kv_memtable *memtable, uint32_t space, kv_slice lower,
                                         kv_slice upper, struct kv_entry_iter **out);
 /* Does it hold any entry with a key in [lower, upper)? Empty: unbounded. */

@@ -13,49 +13,63 @@ struct merge_source {
 
 struct merge_iter {
     struct kv_entry_iter it;
-    struct merge_source *heap; /* the first `live` are a heap, what comes next on top; behind them those that
-                                  ended */
     uint32_t n, live;
     bool backward;
+    bool copies;       /* two sources were seen to stand on one and the same entry since the last seek */
     kv_status failed;  /* KV_OK, or what every next answers until a seek */
     struct kv_buf key; /* of the shown entry, while sources are moved to the other side of it */
+    struct merge_source sources[]; /* the first `live` in the order they come on the way; behind them those
+                                      that ended */
 };
 
 /* Does a come before b on the way the merge goes? */
-static inline bool merge_less(const struct merge_iter *merge, const struct merge_source *a,
+static inline bool merge_less(struct merge_iter *merge, const struct merge_source *a,
                               const struct merge_source *b)
 {
     int c = kv_entry_compare(a->it->key, a->it->version, b->it->key, b->it->version);
-    return c ? (c < 0) != merge->backward : a->age < b->age;
+    if (KV_LIKELY(c != 0))
+        return (c < 0) != merge->backward;
+    merge->copies = true;
+    return a->age < b->age;
 }
 
-static void merge_sink(struct merge_iter *merge, uint32_t at)
+/* The sources behind `at` are in order: it is put in its place among them. Mostly it is where it was, for sources are
+ * of very different size. It is compared with both its neighbours to be, so that copies are not missed. */
+static inline void merge_sort_in(struct merge_iter *merge, uint32_t at)
 {
-    struct merge_source moving = merge->heap[at];
-    for (uint32_t child; (child = 2 * at + 1) < merge->live; at = child) {
-        if (child + 1 < merge->live && merge_less(merge, &merge->heap[child + 1], &merge->heap[child]))
-            child++;
-        if (!merge_less(merge, &merge->heap[child], &moving))
-            break;
-        merge->heap[at] = merge->heap[child];
+    struct merge_source moving = merge->sources[at];
+    uint32_t low = at + 1, high = merge->live;
+    if (low >= high || merge_less(merge, &moving, &merge->sources[low]))
+        return;
+    low++;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (merge_less(merge, &moving, &merge->sources[middle]))
+            high = middle;
+        else
+            low = middle + 1;
     }
-    merge->heap[at] = moving;
+    for (uint32_t i = at; i + 1 < low; i++)
+        merge->sources[i] = merge->sources[i + 1];
+    merge->sources[low - 1] = moving;
 }
 
-/* The source at `at` has ended: it changes places with the last live one. */
+/* The source at `at` has ended: those behind it close up. */
 static void merge_retire(struct merge_iter *merge, uint32_t at)
 {
-    struct merge_source ended = merge->heap[at];
+    struct merge_source ended = merge->sources[at];
     merge->live--;
-    merge->heap[at] = merge->heap[merge->live];
-    merge->heap[merge->live] = ended;
+    for (uint32_t i = at; i < merge->live; i++)
+        merge->sources[i] = merge->sources[i + 1];
+    merge->sources[merge->live] = ended;
 }
 
 static kv_status merge_show(struct merge_iter *merge)
 {
     if (merge->live == 0)
         return KV_END;
-    const struct kv_entry_iter *top = merge->heap[0].it;
+    const struct kv_entry_iter *top = merge->sources[0].it;
+    merge->it.merging = merge->live;
     merge->it.key = top->key;
     merge->it.value = top->value;
     merge->it.version = top->version;
@@ -75,9 +89,10 @@ static kv_status merge_place(struct merge_iter *merge, bool backward, kv_slice k
 {
     merge->failed = KV_OK;
     merge->backward = backward;
+    merge->copies = false;
     merge->live = merge->n;
     for (uint32_t i = 0; i < merge->live;) {
-        struct kv_entry_iter *it = merge->heap[i].it;
+        struct kv_entry_iter *it = merge->sources[i].it;
         kv_status rc =
             backward ? kv_entry_iter_seek_before(it, key, version) : kv_entry_iter_seek(it, key, version);
         if (rc < 0)
@@ -87,8 +102,8 @@ static kv_status merge_place(struct merge_iter *merge, bool backward, kv_slice k
         else
             i++;
     }
-    for (uint32_t i = merge->live / 2; i-- > 0;)
-        merge_sink(merge, i);
+    for (uint32_t i = merge->live; i-- > 0;)
+        merge_sort_in(merge, i);
     return merge_show(merge);
 }
 
@@ -102,63 +117,45 @@ static kv_status merge_seek_before(struct kv_entry_iter *it, kv_slice key, uint6
     return merge_place(KV_CONTAINER(it, struct merge_iter, it), true, key, version);
 }
 
-/* Moves the top source on and restores the heap. */
-static kv_status merge_step(const struct merge_iter *merge, struct kv_entry_iter *it)
+/* Moves the source at `at` on, and to its place. */
+static inline kv_status merge_step(struct merge_iter *merge, uint32_t at)
 {
-    return merge->backward ? kv_entry_iter_prev(it) : kv_entry_iter_next(it);
-}
-
-static kv_status merge_step_top(struct merge_iter *merge)
-{
-    kv_status rc = merge_step(merge, merge->heap[0].it);
-    if (rc < 0)
+    struct kv_entry_iter *it = merge->sources[at].it;
+    kv_status rc = merge->backward ? kv_entry_iter_prev(it) : kv_entry_iter_next(it);
+    if (KV_LIKELY(rc == KV_OK))
+        merge_sort_in(merge, at);
+    else if (rc == KV_END)
+        merge_retire(merge, at);
+    else
         return merge_fail(merge, rc);
-    if (rc == KV_END)
-        merge_retire(merge, 0);
-    if (merge->live > 1)
-        merge_sink(merge, 0);
     return KV_OK;
 }
 
-/* True when a child of the top holds the very entry the top shows. */
-static bool merge_top_repeats(const struct merge_iter *merge)
-{
-    const struct kv_entry_iter *top = merge->heap[0].it;
-    for (uint32_t child = 1; child <= 2 && child < merge->live; child++) {
-        const struct kv_entry_iter *other = merge->heap[child].it;
-        if (other->version == top->version && kv_slice_equal(other->key, top->key))
-            return true;
-    }
-    return false;
-}
-
-/* Passes over the other copies of the shown entry while the top still stands on it. */
+/* Passes over the other copies of the shown entry while its source still stands on it. */
 static kv_status merge_skip_copies(struct merge_iter *merge)
 {
-    while (merge_top_repeats(merge)) {
-        uint32_t child = 1;
-        if (merge->live > 2 && merge_less(merge, &merge->heap[2], &merge->heap[1]))
-            child = 2;
-        kv_status rc = merge_step(merge, merge->heap[child].it);
+    while (merge->live > 1) {
+        const struct kv_entry_iter *shown = merge->sources[0].it, *other = merge->sources[1].it;
+        if (other->version != shown->version || !kv_slice_equal(other->key, shown->key))
+            break;
+        kv_status rc = merge_step(merge, 1);
         if (rc < 0)
-            return merge_fail(merge, rc);
-        if (rc == KV_END)
-            merge_retire(merge, child);
-        if (child < merge->live)
-            merge_sink(merge, child);
+            return rc;
     }
     return KV_OK;
 }
 
 static kv_status merge_go(struct merge_iter *merge)
 {
-    if (merge->failed < 0)
-        return merge->failed;
+    kv_status rc = merge->failed;
+    if (rc < 0)
+        return rc;
     if (merge->live == 0)
         return KV_END;
-    kv_status rc = merge_skip_copies(merge);
+    if (merge->copies)
+        rc = merge_skip_copies(merge);
     if (rc == KV_OK)
-        rc = merge_step_top(merge);
+        rc = merge_step(merge, 0);
     return rc < 0 ? rc : merge_show(merge);
 }
 
@@ -196,9 +193,8 @@ static void merge_close(struct kv_entry_iter *it)
 {
     struct merge_iter *merge = KV_CONTAINER(it, struct merge_iter, it);
     for (uint32_t i = 0; i < merge->n; i++)
-        kv_entry_iter_close(merge->heap[i].it);
+        kv_entry_iter_close(merge->sources[i].it);
     kv_buf_release(&merge->key);
-    kv_free(merge->heap);
     kv_free(merge);
 }
 
@@ -213,18 +209,13 @@ kv_status kv_merge_iter_open(struct kv_entry_iter **sources, size_t n, struct kv
     }
     if (n > KV_MERGE_SOURCES_MAX)
         return KV_LIMIT;
-    struct merge_iter *merge = kv_zalloc(1, sizeof *merge);
-    struct merge_source *heap = kv_zalloc(n, sizeof *heap);
-    if (!merge || !heap) {
-        kv_free(merge);
-        kv_free(heap);
+    struct merge_iter *merge = kv_zalloc(1, sizeof *merge + n * sizeof(struct merge_source));
+    if (!merge)
         return KV_NO_MEMORY;
-    }
     merge->it.ops = &merge_ops;
-    merge->heap = heap;
     merge->n = (uint32_t)n;
     for (uint32_t i = 0; i < merge->n; i++) {
-        heap[i] = (struct merge_source){sources[i], i};
+        merge->sources[i] = (struct merge_source){sources[i], i};
         if (sources[i]->version_max > merge->it.version_max)
             merge->it.version_max = sources[i]->version_max;
     }
@@ -237,5 +228,5 @@ struct kv_entry_iter *kv_merge_iter_sole(struct kv_entry_iter *it)
     if (it->ops != &merge_ops)
         return it;
     struct merge_iter *merge = KV_CONTAINER(it, struct merge_iter, it);
-    return merge->live == 1 && merge->failed == KV_OK ? merge->heap[0].it : NULL;
+    return merge->live == 1 && merge->failed == KV_OK ? merge->sources[0].it : NULL;
 }

@@ -1,7 +1,8 @@
 /*
  * merge_iter.h - several sorted sources as one.
  *
- * A heap of sources, what comes next on top; equal (key, version) in several sources come once, from the
+ * The sources are kept in the order they come, which takes one comparison a step while one of them leads (a heap takes
+ * two, always); equal (key, version) in several sources come once, from the
  * source that was given first. A change of direction puts every source on the other side of the shown entry.
  * Threads    one at a time.
  * Ownership  takes over its sources on success, and closes them with itself.

@@ -10,8 +10,7 @@
 struct concat {
     struct kv_entry_iter it;
     struct kv_version *version;
-    struct kv_tree_iter_options options; /* bounds point into keys */
-    struct kv_buf keys;
+    struct kv_tree_iter_options options;
     const struct kv_tree_run *run; /* parts are its items; NULL: */
     const struct kv_cut *cuts;     /* parts are these */
     size_t first, last, at;        /* of the parts; at: the open one */
@@ -147,7 +146,6 @@ static void concat_close(struct kv_entry_iter *it)
     struct concat *c = (struct concat *)it;
     concat_close_part(c);
     kv_version_unref(c->version);
-    kv_buf_release(&c->keys);
     kv_free(c);
 }
 
@@ -163,16 +161,6 @@ static kv_status concat_open(struct kv_version *version, const struct kv_tree_it
     c->it.ops = &concat_ops;
     c->it.err = options->err;
     c->options = *options;
-    kv_status rc = kv_buf_append(&c->keys, options->lower);
-    if (rc == KV_OK)
-        rc = kv_buf_append(&c->keys, options->upper);
-    if (rc < 0) {
-        kv_buf_release(&c->keys);
-        kv_free(c);
-        return rc;
-    }
-    c->options.lower = kv_slice_of(c->keys.data, options->lower.len);
-    c->options.upper = kv_slice_of(c->keys.data + options->lower.len, options->upper.len);
     c->version = kv_version_ref(version);
     *out = c;
     return KV_OK;
@@ -233,20 +221,31 @@ static kv_status run_iter_open(struct kv_version *version, const struct kv_tree_
     return KV_OK;
 }
 
+/* Appends an iterator for each run that has something in the bounds. What stands in *sources, *n of them, is the caller's
+ * to close on failure too. */
+static kv_status cut_sources(struct kv_version *version, const struct kv_cut *cut,
+                             const struct kv_tree_iter_options *options, struct kv_entry_iter **sources,
+                             size_t *n)
+{
+    for (size_t i = 0; i < cut->n_runs; i++) {
+        size_t first, last;
+        run_range(&cut->runs[i], options->lower, options->upper, &first, &last);
+        if (first == last)
+            continue;
+        kv_status rc = run_iter_open(version, &cut->runs[i], first, last, options, &sources[*n]);
+        if (rc < 0)
+            return rc;
+        *n += 1;
+    }
+    return KV_OK;
+}
+
 kv_status kv_cut_iter_open(struct kv_version *version, const struct kv_cut *cut,
                            const struct kv_tree_iter_options *options, struct kv_entry_iter **out)
 {
-    struct kv_entry_iter **sources = kv_zalloc(cut->n_runs, sizeof(struct kv_entry_iter *));
+    struct kv_entry_iter **sources = kv_alloc(cut->n_runs * sizeof(struct kv_entry_iter *));
     size_t n = 0;
-    kv_status rc = sources ? KV_OK : KV_NO_MEMORY;
-    for (size_t i = 0; i < cut->n_runs && rc == KV_OK; i++) {
-        size_t first, last;
-        run_range(&cut->runs[i], options->lower, options->upper, &first, &last);
-        if (first < last) {
-            rc = run_iter_open(version, &cut->runs[i], first, last, options, &sources[n]);
-            n += rc == KV_OK;
-        }
-    }
+    kv_status rc = sources ? cut_sources(version, cut, options, sources, &n) : KV_NO_MEMORY;
     if (rc == KV_OK)
         rc = kv_merge_iter_open(sources, n, out);
     for (size_t i = 0; i < n && rc < 0; i++)
@@ -255,17 +254,27 @@ kv_status kv_cut_iter_open(struct kv_version *version, const struct kv_cut *cut,
     return rc;
 }
 
-kv_status kv_tree_iter_open(struct kv_version *version, const struct kv_tree_iter_options *options,
-                            struct kv_entry_iter **out)
+size_t kv_tree_sources_max(const struct kv_version *version, uint32_t space)
+{
+    const struct kv_tree *tree = &version->trees[space];
+    return tree->n_cuts == 1 && tree->cuts[0].n_runs > 1 ? tree->cuts[0].n_runs : 1;
+}
+
+kv_status kv_tree_sources(struct kv_version *version, const struct kv_tree_iter_options *options,
+                          struct kv_entry_iter **sources, size_t *n)
 {
     const struct kv_tree *tree = &version->trees[options->space];
     size_t first, last;
-    *out = NULL;
     kv_tree_cut_range(tree, options->lower, options->upper, &first, &last);
     if (first == last)
-        return KV_NOT_FOUND;
-    if (last - first == 1)
-        return kv_cut_iter_open(version, &tree->cuts[first], options, out);
+        return KV_OK;
+    if (tree->n_cuts == 1)
+        return cut_sources(version, &tree->cuts[0], options, sources, n);
+    if (last - first == 1) {
+        kv_status rc = kv_cut_iter_open(version, &tree->cuts[first], options, &sources[*n]);
+        *n += rc == KV_OK;
+        return rc;
+    }
     struct concat *c = NULL;
     kv_status rc = concat_open(version, options, &c);
     if (rc < 0)
@@ -281,6 +290,6 @@ kv_status kv_tree_iter_open(struct kv_version *version, const struct kv_tree_ite
             if (run->version_max > c->it.version_max)
                 c->it.version_max = run->version_max;
         }
-    *out = &c->it;
+    sources[(*n)++] = &c->it;
     return KV_OK;
 }

@@ -12,13 +12,16 @@
 
 struct kv_tree_iter_options {
     uint32_t space;
-    kv_slice lower, upper; /* [lower, upper); empty: unbounded. Copied */
+    kv_slice lower, upper; /* [lower, upper); empty: unbounded. Borrowed: they outlive the iterator */
     bool no_fill;          /* do not fill the block cache: merges */
     struct kv_err *err;    /* outlives the iterator; may be NULL */
 };
-/* KV_NOT_FOUND (positive): nothing of the range is in tables; *out is NULL then. */
-KV_MUST kv_status kv_tree_iter_open(struct kv_version *version, const struct kv_tree_iter_options *options,
-                                    struct kv_entry_iter **out);
+/* The most that kv_tree_sources appends for a space. */
+size_t kv_tree_sources_max(const struct kv_version *version, uint32_t space);
+/* Appends to sources what a walk of the space's tables has to merge, newest data first, and counts it in *n. On failure
+ * too, what is there is the caller's to close. */
+KV_MUST kv_status kv_tree_sources(struct kv_version *version, const struct kv_tree_iter_options *options,
+                                  struct kv_entry_iter **sources, size_t *n);
 /* Of one cut alone. */
 KV_MUST kv_status kv_cut_iter_open(struct kv_version *version, const struct kv_cut *cut,
                                    const struct kv_tree_iter_options *options, struct kv_entry_iter **out);

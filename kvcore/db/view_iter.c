@@ -1,4 +1,5 @@
 #include "kvcore/db/view_iter.h"
+#include "kvcore/base/assert.h"
 #include "kvcore/base/list.h"
 #include "kvcore/base/mem.h"
 #include "kvcore/db/fold.h"
@@ -41,7 +42,7 @@ static const struct kv_iter_ops view_ops_unique_back = {view_seek, view_next, vi
  * without looking at keys and versions. */
 static bool view_walk_unique(struct view_iter *view)
 {
-    struct kv_entry_iter *sole = kv_merge_iter_sole(view->source);
+    struct kv_entry_iter *sole = view->source->merging > 1 ? NULL : kv_merge_iter_sole(view->source);
     if (!sole)
         return false;
     view->at = sole;
@@ -56,8 +57,8 @@ static kv_status view_step(struct view_iter *view)
 
 /* ---- showing an entry */
 
-static void view_show(struct view_iter *view, kv_slice key, uint64_t version, kv_slice value,
-                      const struct kv_attrs *attrs)
+static inline void view_show(struct view_iter *view, kv_slice key, uint64_t version, kv_slice value,
+                             const struct kv_attrs *attrs)
 {
     view->it.key = key;
     view->it.value = value;
@@ -159,13 +160,18 @@ static kv_status view_show_folded(struct view_iter *view, uint64_t version)
 static kv_status view_resolve(struct view_iter *view)
 {
     const struct kv_entry_iter *at = view->at;
-    struct kv_entry entry = {at->key, at->version, at->kind, at->value};
-    if (entry.kind == KV_KIND_DELETE || entry.version <= view->how.since ||
-        view_covered(view, entry.key, entry.version))
+    if (at->kind == KV_KIND_DELETE || at->version <= view->how.since ||
+        view_covered(view, at->key, at->version))
         return KV_NOT_FOUND;
-    if (entry.kind != KV_KIND_MERGE)
+    if (KV_LIKELY(at->kind == KV_KIND_PUT)) {
+        view_show(view, at->key, at->version, at->value, &(struct kv_attrs){0});
+        return KV_OK;
+    }
+    if (at->kind != KV_KIND_MERGE) {
+        struct kv_entry entry = {at->key, at->version, at->kind, at->value};
         return view_show_put(view, &entry);
-    kv_status rc = view_show_folded(view, entry.version);
+    }
+    kv_status rc = view_show_folded(view, at->version);
     /* The source may have ended or stand on another key: found out when the next step asks it. */
     view->ahead = rc == KV_OK;
     return rc;

@@ -83,6 +83,7 @@ struct kv_entry_iter {
     /* What the source promises about all it will yield: no key twice and plain puts only, nothing newer than
      * version_max. */
     bool unique_puts;
+    uint32_t merging; /* a merge standing on an entry: the sources it has left. 0: no merge */
     uint64_t version_max;
     struct kv_run run;
     struct kv_err

@@ -58,9 +58,10 @@ KV_MUST kv_status kv_table_get(struct kv_table *table, kv_slice key, uint64_t ve
 
 /* All zero: everything, through the cache. */
 struct kv_table_iter_options {
-    kv_slice lower, upper; /* user keys, [lower, upper); empty: unbounded. Copied */
-    bool no_fill;          /* blocks read are not put into the cache: for merges */
-    struct kv_err *err;    /* outlives the iterator; may be NULL */
+    kv_slice lower,
+        upper;          /* user keys, [lower, upper); empty: unbounded. Borrowed: they outlive the iterator */
+    bool no_fill;       /* blocks read are not put into the cache: for merges */
+    struct kv_err *err; /* outlives the iterator; may be NULL */
 };
 KV_MUST kv_status kv_table_iter_open(struct kv_table *table, const struct kv_table_iter_options *options,
                                      struct kv_entry_iter **out);

@@ -3,9 +3,12 @@
  * index has one level), and one data block, whose entries the caller takes inline through kv_entry_iter.run.
  * A block's bounds are settled once, when it is entered: run.left counts only entries below the upper bound.
  */
+#include "kvcore/base/assert.h"
 #include "kvcore/base/list.h"
 #include "kvcore/base/mem.h"
 #include "kvcore/sst/table_private.h"
+
+enum { TABLE_ITER_KEY_ROOM = 128 };
 
 struct table_iter {
     struct kv_entry_iter it;
@@ -13,11 +16,12 @@ struct table_iter {
     bool fill;
     bool last;         /* no entry below the upper bound lies behind the current block */
     kv_status at_last; /* what next answers then: KV_END, or the failure that ended the walk */
-    struct kv_buf lower, upper;
+    kv_slice lower, upper;
     struct kv_block *partition; /* NULL with one level */
     struct kv_block *data;
     uint32_t top_at, partition_at; /* of the current block; with one level partition_at is a place in top */
-    uint8_t key_buf[KV_KEY_LEN_MAX];
+    uint32_t key_room; /* of it.run.key_buf: `keys`, or a piece of memory when a block has longer ones */
+    uint8_t keys[TABLE_ITER_KEY_ROOM];
 };
 
 static const struct kv_block *iter_index(const struct table_iter *iter)
@@ -39,13 +43,28 @@ static kv_status iter_enter(struct table_iter *iter, uint32_t from, uint32_t end
     return KV_OK;
 }
 
+/* For a key of a block that is about to be entered. */
+static kv_status iter_make_room(struct table_iter *iter, uint32_t len)
+{
+    if (KV_LIKELY(len <= iter->key_room))
+        return KV_OK;
+    uint8_t *room = kv_alloc(len);
+    if (!room)
+        return kv_fail(iter->it.err, KV_NO_MEMORY, 0, "no memory to walk table %s", iter->table->name);
+    if (iter->it.run.key_buf != iter->keys)
+        kv_free(iter->it.run.key_buf);
+    iter->it.run.key_buf = room;
+    iter->key_room = len;
+    return KV_OK;
+}
+
 /* Reads the data block at partition_at. *end: how many of its entries lie below the upper bound. */
 static kv_status iter_load(struct table_iter *iter, uint32_t *end)
 {
     uint8_t key_buf[KV_KEY_LEN_MAX];
     struct kv_entry separator;
     struct kv_block_handle handle;
-    kv_slice upper = kv_buf_slice(&iter->upper);
+    kv_slice upper = iter->upper;
     kv_block_unref(iter->data);
     iter->data = NULL;
     kv_status rc = kv_table_handle(iter->table, iter_index(iter), iter->partition_at, &separator, key_buf,
@@ -53,6 +72,9 @@ static kv_status iter_load(struct table_iter *iter, uint32_t *end)
     if (rc < 0)
         return rc;
     rc = kv_table_block(iter->table, handle, iter->fill, &iter->data, iter->it.err);
+    if (rc < 0)
+        return rc;
+    rc = iter_make_room(iter, iter->data->key_len_max);
     if (rc < 0)
         return rc;
     *end = iter->data->n;
@@ -147,7 +169,7 @@ static kv_status iter_seek_stored(struct table_iter *iter, kv_slice key, uint64_
 static kv_status iter_seek(struct kv_entry_iter *it, kv_slice key, uint64_t version)
 {
     struct table_iter *iter = KV_CONTAINER(it, struct table_iter, it);
-    kv_slice lower = kv_buf_slice(&iter->lower);
+    kv_slice lower = iter->lower;
     if (kv_slice_compare(key, lower) < 0) {
         key = lower;
         version = KV_VERSION_MAX;
@@ -187,7 +209,7 @@ static kv_status iter_step_block_back(struct table_iter *iter)
  * how many entries of the block lie below the upper bound. */
 static kv_status iter_take_before(struct table_iter *iter, uint32_t at, uint32_t end)
 {
-    kv_slice lower = kv_buf_slice(&iter->lower);
+    kv_slice lower = iter->lower;
     kv_status rc = KV_OK;
     while (at == 0 && rc == KV_OK) {
         rc = iter_step_block_back(iter);
@@ -255,7 +277,7 @@ static kv_status iter_seek_before_stored(struct table_iter *iter, kv_slice key, 
 static kv_status iter_seek_before(struct kv_entry_iter *it, kv_slice key, uint64_t version)
 {
     struct table_iter *iter = KV_CONTAINER(it, struct table_iter, it);
-    kv_slice upper = kv_buf_slice(&iter->upper);
+    kv_slice upper = iter->upper;
     if (upper.len && (key.len == 0 || kv_slice_compare(key, upper) > 0)) {
         key = upper;
         version = KV_VERSION_MAX;
@@ -276,8 +298,8 @@ static void iter_close(struct kv_entry_iter *it)
     kv_block_unref(iter->partition);
     kv_block_unref(iter->data);
     kv_table_unref(iter->table);
-    kv_buf_release(&iter->lower);
-    kv_buf_release(&iter->upper);
+    if (iter->it.run.key_buf != iter->keys)
+        kv_free(iter->it.run.key_buf);
     kv_free(iter);
 }
 
@@ -289,24 +311,20 @@ kv_status kv_table_iter_open(struct kv_table *table, const struct kv_table_iter_
     struct table_iter *iter = kv_alloc(sizeof *iter);
     if (!iter)
         return kv_fail(options->err, KV_NO_MEMORY, 0, "no memory to walk table %s", table->name);
-    memset(iter, 0, offsetof(struct table_iter, key_buf));
+    memset(iter, 0, offsetof(struct table_iter, keys));
     const struct kv_table_properties *properties = &table->properties;
     iter->it.ops = &ops;
     iter->it.unique_puts = kv_table_properties_unique_puts(properties);
     iter->it.version_max = properties->version_max;
-    iter->it.run.key_buf = iter->key_buf;
+    iter->it.run.key_buf = iter->keys;
+    iter->key_room = TABLE_ITER_KEY_ROOM;
     iter->it.err = options->err;
     iter->table = kv_table_ref(table);
     iter->fill = !options->no_fill;
     iter->last = true;
     iter->at_last = KV_END;
-    kv_status rc = kv_buf_append(&iter->lower, options->lower);
-    if (rc == KV_OK)
-        rc = kv_buf_append(&iter->upper, options->upper);
-    if (rc < 0) {
-        iter_close(&iter->it);
-        return kv_fail(options->err, rc, 0, "no memory to walk table %s", table->name);
-    }
+    iter->lower = options->lower;
+    iter->upper = options->upper;
     *out = &iter->it;
     return KV_OK;
 }

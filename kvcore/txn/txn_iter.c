@@ -282,7 +282,8 @@ kv_status kv_txn_iter_open(struct kv_txn *txn, uint32_t space, kv_slice lower, k
     KV_TRY(kv_buf_append(&iter->upper, upper));
     KV_TRY(kv_iter_open(txn->db, txn->snapshot, space, lower, upper, &iter->base));
     if (txn->written)
-        KV_TRY(kv_memtable_iter_open(txn->written, space, lower, upper, &iter->own));
+        KV_TRY(kv_memtable_iter_open(txn->written, space, kv_buf_slice(&iter->lower),
+                                     kv_buf_slice(&iter->upper), &iter->own));
     *out = &iter->it;
     return KV_OK;
 out:
