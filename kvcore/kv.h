@@ -405,7 +405,7 @@ struct kv_txn_options {
     const struct kv_snapshot *snapshot; /* read_only: reads there; may be closed before. NULL: now */
     uint64_t
         bytes_max; /* keys and values written; past it kv_txn_put answers KV_LIMIT. 0: KV_COMMIT_BYTES_MAX */
-    uint32_t entries_max; /* keys written. 0: no bound of its own */
+    uint32_t entries_max; /* keys and ranges written. 0: no bound of its own */
     uint32_t age_max_ms;  /* from begin; past it commit answers KV_TOO_OLD. 0: KV_TXN_AGE_MS_DEFAULT */
     uint64_t
         reads_bytes_max; /* memory for what was read; past it all reads of a space are taken for one range.
@@ -422,6 +422,24 @@ KV_API KV_MUST kv_status kv_txn_get(struct kv_txn *txn, uint32_t space, kv_slice
 KV_API KV_MUST kv_status kv_txn_put(struct kv_txn *txn, uint32_t space, kv_slice key, kv_slice value,
                                     struct kv_err *err);
 KV_API KV_MUST kv_status kv_txn_delete(struct kv_txn *txn, uint32_t space, kv_slice key, struct kv_err *err);
+/* As kv_batch_put_with. Own puts that have expired are read as absent. */
+KV_API KV_MUST kv_status kv_txn_put_with(struct kv_txn *txn, uint32_t space, kv_slice key, kv_slice value,
+                                         const struct kv_put_options *options, struct kv_err *err);
+/*
+ * Adds an operand for the space's merge operator (KV_INVALID: it has none), behind what the transaction did to the key
+ * before. Blind, as every write: two transactions that add operands to one key do not conflict, and both count. Reading
+ * the key folds the operands over the snapshot's value, which is then something read.
+ */
+KV_API KV_MUST kv_status kv_txn_merge(struct kv_txn *txn, uint32_t space, kv_slice key, kv_slice operand,
+                                      struct kv_err *err);
+/*
+ * Deletes what [lower, upper) holds when the transaction commits, keys of later commits than its snapshot among them, and
+ * what the transaction wrote there before. It reads nothing, so it does not conflict with who writes there; who has read
+ * of the range, keys that were not there included, conflicts with it. O(own writes), whatever lies in the range. Bounds as
+ * kv_batch_delete_range; not in a space with a hook.
+ */
+KV_API KV_MUST kv_status kv_txn_delete_range(struct kv_txn *txn, uint32_t space, kv_slice lower,
+                                             kv_slice upper, struct kv_err *err);
 /* As kv_iter_open, with the transaction's own writes as they are now. Several may be open. Steps answer
  * KV_CLOSED once the transaction has ended. */
 KV_API KV_MUST kv_status kv_txn_iter_open(struct kv_txn *txn, uint32_t space, kv_slice lower, kv_slice upper,

@@ -3,7 +3,6 @@
 #include "kvcore/base/coding.h"
 #include "kvcore/base/hash.h"
 #include "kvcore/base/mem.h"
-#include "kvcore/sst/attrs.h"
 
 enum {
     /* Superseded; never leave this file: one for kinds without a value, one for those with. */
@@ -237,14 +236,19 @@ kv_status kv_batch_put(struct kv_batch *batch, uint32_t space, kv_slice key, kv_
     return entry_add(batch, space, KV_KIND_PUT, key, (kv_slice){0}, value);
 }
 
+struct kv_attrs kv_put_attrs(const struct kv_put_options *options)
+{
+    if (!options)
+        return (struct kv_attrs){0};
+    return (struct kv_attrs){.expires_at_s = options->expires_at_s,
+                             .meta = options->meta,
+                             .flags = options->ends_history ? KV_ATTR_ENDS_HISTORY : 0};
+}
+
 kv_status kv_batch_put_with(struct kv_batch *batch, uint32_t space, kv_slice key, kv_slice value,
                             const struct kv_put_options *options)
 {
-    static const struct kv_put_options plain = {0};
-    const struct kv_put_options *o = options ? options : &plain;
-    struct kv_attrs attrs = {.expires_at_s = o->expires_at_s,
-                             .meta = o->meta,
-                             .flags = o->ends_history ? KV_ATTR_ENDS_HISTORY : 0};
+    struct kv_attrs attrs = kv_put_attrs(options);
     uint8_t head[KV_ATTRS_LEN_MAX];
     if (kv_attrs_plain(&attrs))
         return kv_batch_put(batch, space, key, value);
@@ -258,6 +262,19 @@ kv_status kv_batch_put_with(struct kv_batch *batch, uint32_t space, kv_slice key
 kv_status kv_batch_delete(struct kv_batch *batch, uint32_t space, kv_slice key)
 {
     return entry_add(batch, space, KV_KIND_DELETE, key, (kv_slice){0}, (kv_slice){0});
+}
+
+kv_status kv_batch_find(struct kv_batch *batch, uint32_t space, kv_slice key, struct kv_batch_entry *out)
+{
+    if (batch->n_slots == 0)
+        return KV_NOT_FOUND;
+    if (batch->stale)
+        index_fill(batch);
+    const uint32_t *slot = slot_of(batch, space, key);
+    if (*slot == 0)
+        return KV_NOT_FOUND;
+    *out = entry_at(batch, *slot - 1);
+    return KV_OK;
 }
 
 /* What a merge entry begins with, given what the batch holds of the key so far: attributes, and earlier

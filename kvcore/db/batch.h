@@ -14,6 +14,7 @@
 #define KV_BATCH_H
 
 #include "kvcore/kv.h"
+#include "kvcore/sst/attrs.h"
 
 /* entry := space:u8 kind:u8 key_len:varint key [value_len:varint value]   (no value for a deletion) */
 struct kv_batch_entry {
@@ -26,6 +27,11 @@ struct kv_batch_kinds {
     uint32_t rich, merge, range;
 };
 struct kv_batch_kinds kv_batch_kinds(const struct kv_batch *batch);
+
+/* What the batch does to a key, range deletions aside: KV_OK, or KV_NOT_FOUND. Lends until the batch is next changed. */
+kv_status kv_batch_find(struct kv_batch *batch, uint32_t space, kv_slice key, struct kv_batch_entry *out);
+/* NULL: none. */
+struct kv_attrs kv_put_attrs(const struct kv_put_options *options);
 
 /* The encoded entries, each key once, in the order of each key's last write. Never fails: superseded entries
  * are squeezed out in place. */

@@ -93,8 +93,7 @@ static kv_status commit_check_ranges(struct kv_db *db, uint32_t declared, struct
                    db->spaces[space].name, n, bytes, KV_RANGES_MAX, KV_RANGES_BYTES_MAX);
 }
 
-/* May the batch's entries go to the spaces they name? */
-static kv_status commit_check(struct kv_db *db, const struct kv_batch *batch, struct kv_err *err)
+kv_status kv_db_check_batch(struct kv_db *db, const struct kv_batch *batch, struct kv_err *err)
 {
     struct kv_batch_kinds kinds = kv_batch_kinds(batch);
     kv_status rc = KV_OK;
@@ -118,7 +117,7 @@ kv_status kv_commit(struct kv_db *db, struct kv_batch *batch, const struct kv_co
 {
     if (!db->committer)
         return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
-    kv_status rc = batch ? commit_check(db, batch, err) : KV_OK;
+    kv_status rc = batch ? kv_db_check_batch(db, batch, err) : KV_OK;
     if (rc < 0)
         return rc;
     if (!kv_tracing(db))
@@ -147,7 +146,6 @@ static kv_status get_made(struct kv_db *db, const struct kv_snapshot *snapshot, 
 {
     struct kv_iter *it = NULL;
     struct kv_buf upper = {0};
-    uint8_t *copy = NULL;
     kv_status rc = kv_buf_append(&upper, key);
     if (rc == KV_OK)
         rc = kv_buf_append_byte(&upper, 0);
@@ -158,19 +156,12 @@ static kv_status get_made(struct kv_db *db, const struct kv_snapshot *snapshot, 
         rc = kv_iter_seek(it, key);
     if (rc == KV_END || (rc == KV_OK && !kv_slice_equal(it->key, key)))
         rc = KV_NOT_FOUND;
+    if (rc == KV_OK)
+        rc = kv_pinned_copy(it->value, out);
     if (rc == KV_OK) {
-        copy = kv_alloc(it->value.len);
-        rc = copy ? KV_OK : KV_NO_MEMORY;
-    }
-    if (rc == KV_OK) {
-        if (it->value.len)
-            memcpy(copy, it->value.data, it->value.len);
-        *out = (struct kv_pinned){.value = kv_slice_of(copy, it->value.len),
-                                  .version = it->version,
-                                  .expires_at_s = it->expires_at_s,
-                                  .meta = it->meta,
-                                  .pin = copy,
-                                  .kind = PIN_HEAP};
+        out->version = it->version;
+        out->expires_at_s = it->expires_at_s;
+        out->meta = it->meta;
     }
     kv_iter_close(it);
     kv_buf_release(&upper);
@@ -274,6 +265,17 @@ kv_status kv_get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t 
 void kv_pinned_memtable(struct kv_memtable *memtable, kv_slice value, struct kv_pinned *out)
 {
     *out = (struct kv_pinned){.value = value, .pin = kv_memtable_ref(memtable), .kind = PIN_MEMTABLE};
+}
+
+kv_status kv_pinned_copy(kv_slice value, struct kv_pinned *out)
+{
+    uint8_t *copy = kv_alloc(value.len);
+    if (!copy)
+        return KV_NO_MEMORY;
+    if (value.len)
+        memcpy(copy, value.data, value.len);
+    *out = (struct kv_pinned){.value = kv_slice_of(copy, value.len), .pin = copy, .kind = PIN_HEAP};
+    return KV_OK;
 }
 
 void kv_pinned_release(struct kv_pinned *pinned)

@@ -108,6 +108,16 @@ KV_MUST kv_status kv_snapshot_share(const struct kv_snapshot *snapshot, struct k
 /* What a read at snapshot (NULL: now) pins, and the version it reads at. */
 struct kv_view *kv_snapshot_view(struct kv_db *db, const struct kv_snapshot *snapshot, uint64_t *version);
 
+/* What a transaction has written, on top of its snapshot: entries of one space whose versions go on behind the snapshot's. */
+struct kv_overlay {
+    struct kv_memtable *memtable;
+    uint32_t space;   /* in the memtable */
+    uint64_t version; /* what it got later is not seen */
+};
+/* kv_iter_open_with (which this is without an overlay). The iterator refers to the memtable. */
+KV_MUST kv_status kv_iter_open_over(struct kv_db *db, uint32_t space, const struct kv_iter_options *options,
+                                    const struct kv_overlay *overlay, struct kv_iter **out);
+
 /* The newest version at or below version_max of a range deletion that covers key; 0: none. */
 uint64_t kv_view_range_newest(const struct kv_view *view, uint32_t space, kv_slice key, uint64_t version_max);
 /* Does the view have any range deletion of the space at all? */
@@ -206,6 +216,10 @@ KV_MUST kv_status kv_db_open_segment(struct kv_db *db, const struct kv_segment_m
 void kv_db_work_failed(struct kv_db *db, const char *what, const struct kv_err *err);
 /* Lends a value of a memtable; *out holds the memtable. */
 void kv_pinned_memtable(struct kv_memtable *memtable, kv_slice value, struct kv_pinned *out);
+/* Lends a copy of a value. */
+KV_MUST kv_status kv_pinned_copy(kv_slice value, struct kv_pinned *out);
+/* May the batch's entries go to the spaces they name? */
+KV_MUST kv_status kv_db_check_batch(struct kv_db *db, const struct kv_batch *batch, struct kv_err *err);
 void kv_db_kick(struct kv_db *db); /* something may wait to be flushed or merged */
 /* kv_env_job.run */
 bool kv_db_flush_job(void *db);

@@ -1,5 +1,6 @@
 /* Snapshots and the public iterator: one moment's memtables and tables as one ordered walk. */
 #include "kvcore/base/mem.h"
+#include "kvcore/db/cap_iter.h"
 #include "kvcore/db/db.h"
 #include "kvcore/db/merge_iter.h"
 #include "kvcore/db/trace.h"
@@ -63,8 +64,10 @@ uint64_t kv_snapshot_seq(const struct kv_snapshot *snapshot)
 struct iter_pin {
     struct kv_db *db;
     struct kv_view *view;
-    uint32_t space; /* its id */
-    bool fill;      /* the cache */
+    uint32_t space;            /* its id */
+    bool fill;                 /* the cache */
+    uint64_t version;          /* of the snapshot */
+    struct kv_overlay overlay; /* memtable NULL: none */
     struct kv_trace_span span;
     uint8_t bounds[]; /* lower, then upper: the sources borrow them */
 };
@@ -75,6 +78,7 @@ static void iter_closed(void *ctx)
     if (kv_tracing(pin->db))
         kv_trace_end(pin->db, &pin->span, KV_OK);
     kv_view_unref(pin->view);
+    kv_memtable_unref(pin->overlay.memtable);
     atomic_fetch_sub_explicit(&pin->db->pins, 1, memory_order_relaxed);
     kv_free(pin);
 }
@@ -83,6 +87,14 @@ static uint64_t iter_covered(void *ctx, kv_slice key, uint64_t version)
 {
     struct iter_pin *pin = ctx;
     return kv_view_range_newest(pin->view, pin->space, key, version);
+}
+
+/* With an overlay: version is above the snapshot's, and its range deletions are newer than whatever the snapshot has. */
+static uint64_t iter_covered_over(void *ctx, kv_slice key, uint64_t version)
+{
+    struct iter_pin *pin = ctx;
+    uint64_t own = kv_memtable_range_newest(pin->overlay.memtable, pin->overlay.space, key, version);
+    return own ? own : kv_view_range_newest(pin->view, pin->space, key, pin->version);
 }
 
 static kv_status iter_fetch(void *ctx, kv_slice pointer, struct kv_block **out)
@@ -116,10 +128,26 @@ static kv_status iter_sources(struct kv_view *view, uint32_t space, const struct
     return kv_tree_sources(view->version, &how, sources, n);
 }
 
-static kv_status iter_open(struct iter_pin *pin, uint64_t version, const struct kv_iter_options *options,
-                           struct kv_iter **out)
+/* *merged, capped at the snapshot, becomes the two as one. It is closed on failure. */
+static kv_status iter_lay_over(const struct iter_pin *pin, const struct kv_iter_options *options,
+                               struct kv_entry_iter **merged)
+{
+    struct kv_entry_iter *two[2] = {NULL, *merged};
+    kv_status rc;
+    KV_TRY(kv_cap_iter_open(*merged, pin->version, &two[1]));
+    KV_TRY(kv_memtable_iter_open(pin->overlay.memtable, pin->overlay.space, options->lower, options->upper,
+                                 &two[0]));
+    KV_TRY(kv_merge_iter_open(two, 2, merged));
+out:
+    for (int i = 0; i < 2 && rc < 0; i++)
+        kv_entry_iter_close(two[i]);
+    return rc;
+}
+
+static kv_status iter_open(struct iter_pin *pin, const struct kv_iter_options *options, struct kv_iter **out)
 {
     size_t n = 0;
+    bool over = pin->overlay.memtable != NULL;
     struct kv_view *view = pin->view;
     struct kv_entry_iter *merged = NULL;
     size_t sources_max = view->n_mem + kv_tree_sources_max(view->version, pin->space);
@@ -129,13 +157,20 @@ static kv_status iter_open(struct iter_pin *pin, uint64_t version, const struct 
     kv_status rc = iter_sources(view, pin->space, options, sources, &n);
     if (rc == KV_OK)
         rc = kv_merge_iter_open(sources, n, &merged);
+    if (rc == KV_OK && over) {
+        rc = iter_lay_over(pin, options, &merged);
+        n = rc < 0 ? 0 : n;
+    }
     if (rc == KV_OK) {
-        struct kv_view_options how = {.version = version,
+        bool ranges = kv_view_has_ranges(view, pin->space);
+        struct kv_view_options how = {.version = over ? pin->overlay.version : pin->version,
                                       .since = options->since,
                                       .all_versions = options->all_versions,
                                       .keys_only = options->keys_only,
                                       .merge = pin->db->spaces[pin->space].merge,
-                                      .covered = kv_view_has_ranges(view, pin->space) ? iter_covered : NULL,
+                                      .covered = over     ? iter_covered_over
+                                                 : ranges ? iter_covered
+                                                          : NULL,
                                       .fetch = iter_fetch,
                                       .now_ms = iter_now_ms,
                                       .ctx = pin,
@@ -155,13 +190,19 @@ static kv_status iter_open(struct iter_pin *pin, uint64_t version, const struct 
 kv_status kv_iter_open_with(struct kv_db *db, uint32_t space, const struct kv_iter_options *options,
                             struct kv_iter **out)
 {
-    uint64_t version;
+    return kv_iter_open_over(db, space, options, NULL, out);
+}
+
+kv_status kv_iter_open_over(struct kv_db *db, uint32_t space, const struct kv_iter_options *options,
+                            const struct kv_overlay *overlay, struct kv_iter **out)
+{
     if (!kv_space_known(db, space) || options->lower.len > KV_KEY_LEN_MAX ||
         options->upper.len > KV_KEY_LEN_MAX || (options->all_versions && db->spaces[db->ids[space]].merge))
         return KV_INVALID;
     struct iter_pin *pin = kv_alloc(sizeof *pin + options->lower.len + options->upper.len);
     if (!pin)
         return KV_NO_MEMORY;
+    *pin = (struct iter_pin){.db = db};
     struct kv_iter_options own = *options; /* with bounds that stay */
     own.lower = kv_slice_of(pin->bounds, options->lower.len);
     own.upper = kv_slice_of(pin->bounds + options->lower.len, options->upper.len);
@@ -169,19 +210,23 @@ kv_status kv_iter_open_with(struct kv_db *db, uint32_t space, const struct kv_it
         memcpy(pin->bounds, options->lower.data, options->lower.len);
     if (options->upper.len)
         memcpy(pin->bounds + options->lower.len, options->upper.data, options->upper.len);
-    struct kv_view *view = kv_snapshot_view(db, options->snapshot, &version);
-    pin->db = db;
+    struct kv_view *view = kv_snapshot_view(db, options->snapshot, &pin->version);
     pin->view = view;
+    if (overlay) {
+        pin->overlay = *overlay;
+        kv_memtable_ref(overlay->memtable);
+    }
     pin->space = db->ids[space];
     pin->fill = !options->no_fill;
     if (kv_tracing(db))
         kv_trace_begin(db, &pin->span, "scan", pin->space, options->lower, 0);
-    kv_status rc = iter_open(pin, version, &own, out);
+    kv_status rc = iter_open(pin, &own, out);
     pin->span.op.key = (kv_slice){0}; /* the caller's, for this call only */
     if (rc < 0) {
         if (kv_tracing(db))
             kv_trace_end(db, &pin->span, rc);
         kv_view_unref(view);
+        kv_memtable_unref(pin->overlay.memtable);
         kv_free(pin);
         return rc;
     }

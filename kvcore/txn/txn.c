@@ -1,8 +1,8 @@
-/* Begin, get, put, commit. Iterators: txn_iter.c. */
-#include "kvcore/db/trace.h"
-#include "kvcore/txn/txn.h"
+/* Begin, commit, try again. Own writes: txn_write.c; reading: txn_read.c, txn_iter.c. */
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
+#include "kvcore/db/trace.h"
+#include "kvcore/txn/txn.h"
 #include "kvcore/txn/validate.h"
 
 #include <inttypes.h>
@@ -10,8 +10,6 @@
 enum {
     READS_BYTES_DEFAULT = 16 << 20,
     READS_BYTES_MIN = 64 << 10,
-    REBUILD_MIN = 1 << 20, /* of the ordered copy of the writes, before superseded ones are squeezed out */
-    ENTRY_BYTES = 64,      /* about what an entry takes in it besides key and value */
 };
 
 /* ---- begin, end */
@@ -67,7 +65,7 @@ kv_status kv_txn_begin(struct kv_db *db, const struct kv_txn_options *asked, str
         kv_txn_abort(txn);
         return kv_fail(err, rc, 0, "out of memory beginning a transaction");
     }
-    txn->version = kv_snapshot_seq(txn->snapshot);
+    txn->version = txn->newest = kv_snapshot_seq(txn->snapshot);
     KV_COUNT(db, txns);
     *out = txn;
     return KV_OK;
@@ -114,121 +112,6 @@ uint64_t kv_txn_version(const struct kv_txn *txn)
 kv_status kv_txn_check_open(const struct kv_txn *txn, struct kv_err *err)
 {
     return txn->ended ? kv_fail(err, KV_CLOSED, 0, "the transaction has ended") : KV_OK;
-}
-
-/* ---- reading */
-
-kv_status kv_txn_get(struct kv_txn *txn, uint32_t space, kv_slice key, struct kv_pinned *out,
-                     struct kv_err *err)
-{
-    struct kv_found found;
-    *out = (struct kv_pinned){0};
-    kv_status rc = kv_txn_check_open(txn, err);
-    if (rc < 0)
-        return rc;
-    if (!kv_space_known(txn->db, space) || key.len < 1 || key.len > KV_KEY_LEN_MAX)
-        return kv_fail(err, KV_INVALID, 0, "space %" PRIu32 " or a key of %zu bytes does not exist", space,
-                       key.len);
-    if (txn->written && kv_memtable_get(txn->written, space, key, KV_VERSION_MAX, &found) == KV_OK) {
-        if (found.kind == KV_KIND_DELETE)
-            return KV_NOT_FOUND;
-        kv_pinned_memtable(txn->written, found.value, out);
-        return KV_OK;
-    }
-    if (!txn->read_only) {
-        rc = kv_read_set_add_key(&txn->reads, space, key); /* absence is something read, too */
-        if (rc < 0)
-            return kv_fail(err, rc, 0, "out of memory remembering what the transaction read");
-    }
-    return kv_get(txn->db, txn->snapshot, space, key, out, err);
-}
-
-/* ---- writing */
-
-static kv_status write_check(struct kv_txn *txn, uint32_t space, kv_slice key, kv_slice value,
-                             struct kv_err *err)
-{
-    kv_status rc = kv_txn_check_open(txn, err);
-    if (rc < 0)
-        return rc;
-    if (txn->read_only)
-        return kv_fail(err, KV_INVALID, 0, "the transaction was begun read-only");
-    if (txn->broken < 0)
-        return kv_fail(err, txn->broken, 0, "an earlier call of the transaction failed half-way");
-    if (!kv_space_known(txn->db, space) || key.len < 1 || key.len > KV_KEY_LEN_MAX)
-        return kv_fail(err, KV_INVALID, 0, "space %" PRIu32 " or a key of %zu bytes does not exist", space,
-                       key.len);
-    if (value.len > KV_VALUE_LEN_MAX)
-        return kv_fail(err, KV_LIMIT, 0, "a value of %zu bytes; at most %d", value.len, KV_VALUE_LEN_MAX);
-    size_t bytes = txn->batch ? kv_batch_payload(txn->batch) : 0;
-    size_t entries = txn->batch ? kv_batch_count(txn->batch) : 0;
-    if (bytes + key.len + value.len > txn->bytes_max)
-        return kv_fail(err, KV_LIMIT, 0, "a transaction of more than %zu bytes (bytes_max)", txn->bytes_max);
-    if (entries >= txn->entries_max)
-        return kv_fail(err, KV_LIMIT, 0, "a transaction of more than %zu entries (entries_max)",
-                       txn->entries_max);
-    return KV_OK;
-}
-
-/* The ordered copy holds every write; once most are superseded it is made again from those that are not. */
-static kv_status written_rebuild(struct kv_txn *txn)
-{
-    struct kv_memtable *fresh = NULL;
-    struct kv_batch_entry entry;
-    size_t live = kv_batch_payload(txn->batch) + kv_batch_count(txn->batch) * ENTRY_BYTES;
-    size_t held = kv_memtable_bytes(txn->written);
-    if (held < REBUILD_MIN || held / 4 < live)
-        return KV_OK;
-    kv_slice rest = kv_batch_bytes(txn->batch);
-    kv_status rc = kv_memtable_new(txn->db->n_declared, &fresh);
-    while (rc == KV_OK && (rc = kv_batch_next(&rest, &entry)) == KV_OK) {
-        struct kv_entry copy = {entry.key, ++txn->writes, (enum kv_kind)entry.kind, entry.value};
-        rc = kv_memtable_add(fresh, entry.space, &copy);
-    }
-    if (rc != KV_END) {
-        kv_memtable_unref(fresh);
-        return rc;
-    }
-    kv_memtable_unref(txn->written); /* open iterators keep theirs */
-    txn->written = fresh;
-    return KV_OK;
-}
-
-static kv_status write_begin(struct kv_txn *txn)
-{
-    kv_status rc = txn->batch ? KV_OK : kv_batch_new(&txn->batch);
-    if (rc == KV_OK && !txn->written)
-        rc = kv_memtable_new(txn->db->n_declared, &txn->written);
-    return rc == KV_OK ? written_rebuild(txn) : rc;
-}
-
-static kv_status txn_write(struct kv_txn *txn, uint32_t space, enum kv_kind kind, kv_slice key,
-                           kv_slice value, struct kv_err *err)
-{
-    kv_status rc = write_check(txn, space, key, value, err);
-    if (rc < 0)
-        return rc;
-    KV_TRY(write_begin(txn));
-    KV_TRY(kv_memtable_reserve(txn->written, 1, key.len + value.len)); /* so that the add cannot fail */
-    KV_TRY(kind == KV_KIND_PUT ? kv_batch_put(txn->batch, space, key, value)
-                               : kv_batch_delete(txn->batch, space, key));
-    struct kv_entry entry = {key, ++txn->writes, kind, value};
-    txn->broken = kv_memtable_add(txn->written, space, &entry);
-    rc = txn->broken;
-out:
-    if (rc < 0)
-        kv_fail(err, rc, 0, "writing in a transaction: %s", kv_status_text(rc));
-    return rc;
-}
-
-kv_status kv_txn_put(struct kv_txn *txn, uint32_t space, kv_slice key, kv_slice value, struct kv_err *err)
-{
-    return txn_write(txn, space, KV_KIND_PUT, key, value, err);
-}
-
-kv_status kv_txn_delete(struct kv_txn *txn, uint32_t space, kv_slice key, struct kv_err *err)
-{
-    return txn_write(txn, space, KV_KIND_DELETE, key, (kv_slice){0}, err);
 }
 
 /* ---- committing */
@@ -306,6 +189,8 @@ static kv_status txn_commit(struct kv_txn *txn, const struct kv_txn_commit_optio
     *version = txn->version;
     if (!writes && !(options->check_reads && !txn->read_only))
         return KV_OK;
+    if (txn->batch)
+        KV_TRY(kv_db_check_batch(txn->db, txn->batch, err));
     KV_TRY(kv_txn_iters_note(txn));
     kv_read_set_seal(&txn->reads);
     if (txn->reads.coarsened)

@@ -23,9 +23,10 @@ struct kv_txn {
     struct kv_txn_slot slot; /* of a read-write one, until it has ended */
     struct kv_read_set reads;
     /* Its own writes, twice: as they will be committed, and in order. */
-    struct kv_batch *batch;      /* NULL: none yet */
-    struct kv_memtable *written; /* spaces as declared; versions count the writes. NULL: none yet */
-    uint64_t writes;
+    struct kv_batch *batch; /* NULL: none yet */
+    struct kv_memtable
+        *written;    /* spaces as declared, a version for each write from `version` + 1 on. NULL: none yet */
+    uint64_t newest; /* of its own writes; as `version` before the first */
     struct kv_list iters; /* open ones that note what they walk: struct txn_iter */
 };
 

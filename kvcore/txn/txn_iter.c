@@ -18,11 +18,7 @@ struct txn_iter {
     struct kv_list link; /* in txn->iters */
     struct kv_txn *txn;  /* held */
     uint32_t space;
-    struct kv_iter *base;      /* of the database */
-    struct kv_entry_iter *own; /* NULL: nothing was written before it was opened */
-    uint64_t own_max;          /* writes made later are not seen */
-    kv_status base_rc, own_rc; /* KV_OK: stands on an entry */
-    bool base_shown, own_shown;
+    struct kv_iter *at; /* the snapshot, with its own writes laid over it */
     struct kv_buf lower, upper, from, end;
     enum walk walk;
     bool backward;
@@ -65,100 +61,27 @@ kv_status kv_txn_iters_note(struct kv_txn *txn)
     return rc;
 }
 
-/* ---- its own writes */
+/* ---- walking */
 
-static kv_status own_settle(struct txn_iter *iter, kv_status rc)
+/* rc: of the step that brought the iterator below to where it stands. */
+static kv_status iter_show(struct txn_iter *iter, kv_status rc)
 {
-    while (rc == KV_OK && iter->own->version > iter->own_max)
-        rc = kv_entry_iter_next(iter->own);
-    return rc;
-}
-
-static kv_status own_seek(struct txn_iter *iter, kv_slice target)
-{
-    return iter->own ? own_settle(iter, kv_entry_iter_seek(iter->own, target, KV_VERSION_MAX)) : KV_END;
-}
-
-/* To the next key. */
-static kv_status own_next(struct txn_iter *iter)
-{
-    kv_slice key = iter->own->key; /* in the arena: it stays */
-    kv_status rc;
-    do
-        rc = own_settle(iter, kv_entry_iter_next(iter->own));
-    while (rc == KV_OK && kv_slice_equal(iter->own->key, key));
-    return rc;
-}
-
-/* The last key before target (empty: of all) that has a write to be seen; the newest of them is stood on. */
-static kv_status own_seek_before(struct txn_iter *iter, kv_slice target)
-{
-    if (!iter->own)
-        return KV_END;
-    kv_status rc = kv_entry_iter_seek_before(iter->own, target, KV_VERSION_MAX);
-    while (rc == KV_OK) {
-        kv_slice key = iter->own->key; /* in the arena: it stays */
-        rc = kv_entry_iter_seek(iter->own, key, iter->own_max);
-        if (rc < 0 || (rc == KV_OK && kv_slice_equal(iter->own->key, key)))
-            return rc;
-        rc = kv_entry_iter_seek_before(iter->own, key, KV_VERSION_MAX); /* all its writes came later */
+    const struct kv_iter *at = iter->at;
+    if (rc != KV_OK) {
+        iter->walk = rc == KV_END ? WALK_ENDED : WALK_UNKNOWN;
+        return iter->stopped = rc;
     }
-    return rc;
-}
-
-/* ---- both as one */
-
-static kv_status iter_step_base(struct txn_iter *iter)
-{
-    return iter->backward ? kv_iter_prev(iter->base) : kv_iter_next(iter->base);
-}
-
-static kv_status iter_step_own(struct txn_iter *iter)
-{
-    return iter->backward ? own_seek_before(iter, iter->own->key) : own_next(iter);
-}
-
-static kv_status iter_fail(struct txn_iter *iter, kv_status rc)
-{
-    iter->walk = WALK_UNKNOWN;
-    iter->stopped = rc;
-    return rc;
-}
-
-/* From where both stand to the first key to be shown. */
-static kv_status iter_show(struct txn_iter *iter)
-{
-    for (;;) {
-        if (iter->base_rc < 0 || iter->own_rc < 0)
-            return iter_fail(iter, iter->base_rc < 0 ? iter->base_rc : iter->own_rc);
-        bool base = iter->base_rc == KV_OK, own = iter->own_rc == KV_OK;
-        if (!base && !own) {
-            iter->walk = WALK_ENDED;
-            return iter->stopped = KV_END;
-        }
-        int order = !own ? -1 : !base ? 1 : kv_slice_compare(iter->base->key, iter->own->key);
-        if (base && own && iter->backward)
-            order = -order;
-        iter->base_shown = order <= 0;
-        iter->own_shown = order >= 0;
-        if (order < 0 || iter->own->kind != KV_KIND_DELETE)
-            break;
-        if (iter->base_shown)
-            iter->base_rc = iter_step_base(iter);
-        iter->own_rc = iter_step_own(iter);
-    }
-    const struct kv_iter *base = iter->base;
-    iter->it.key = iter->own_shown ? iter->own->key : base->key;
-    iter->it.value = iter->own_shown ? iter->own->value : base->value;
-    iter->it.version = iter->own_shown ? 0 : base->version;
-    iter->it.expires_at_s = iter->own_shown ? 0 : base->expires_at_s;
-    iter->it.meta = iter->own_shown ? 0 : base->meta;
+    iter->it.key = at->key;
+    iter->it.value = at->value;
+    iter->it.version = at->version > iter->txn->version ? 0 : at->version; /* its own writes have none yet */
+    iter->it.expires_at_s = at->expires_at_s;
+    iter->it.meta = at->meta;
     iter->walk = WALK_AT_KEY;
     return KV_OK;
 }
 
-/* Begins a walk at from, which is taken over whatever is answered. */
-static kv_status iter_begin(struct txn_iter *iter, bool backward, struct kv_buf *from)
+/* A walk ends here and another begins at from, which is taken over whatever is answered. */
+static kv_status iter_turn(struct txn_iter *iter, bool backward, struct kv_buf *from)
 {
     kv_status rc = iter_note(iter);
     if (rc < 0) {
@@ -167,12 +90,9 @@ static kv_status iter_begin(struct txn_iter *iter, bool backward, struct kv_buf 
     }
     kv_buf_release(&iter->from);
     iter->from = *from;
-    kv_slice target = kv_buf_slice(&iter->from);
     iter->walk = WALK_UNKNOWN;
     iter->backward = backward;
-    iter->base_rc = backward ? kv_iter_seek_before(iter->base, target) : kv_iter_seek(iter->base, target);
-    iter->own_rc = backward ? own_seek_before(iter, target) : own_seek(iter, target);
-    return iter_show(iter);
+    return KV_OK;
 }
 
 static kv_status iter_seek(struct kv_iter *it, kv_slice target)
@@ -183,7 +103,9 @@ static kv_status iter_seek(struct kv_iter *it, kv_slice target)
     kv_status rc = kv_txn_check_open(iter->txn, NULL);
     if (rc == KV_OK) /* a copy: the target may be the key that was shown */
         rc = kv_buf_append(&from, kv_slice_compare(target, lower) < 0 ? lower : target);
-    return rc < 0 ? rc : iter_begin(iter, false, &from);
+    if (rc == KV_OK)
+        rc = iter_turn(iter, false, &from);
+    return rc < 0 ? rc : iter_show(iter, kv_iter_seek(iter->at, kv_buf_slice(&iter->from)));
 }
 
 static kv_status iter_seek_before(struct kv_iter *it, kv_slice target)
@@ -195,7 +117,9 @@ static kv_status iter_seek_before(struct kv_iter *it, kv_slice target)
     kv_status rc = kv_txn_check_open(iter->txn, NULL);
     if (rc == KV_OK)
         rc = kv_buf_append(&from, beyond ? upper : target);
-    return rc < 0 ? rc : iter_begin(iter, true, &from);
+    if (rc == KV_OK)
+        rc = iter_turn(iter, true, &from);
+    return rc < 0 ? rc : iter_show(iter, kv_iter_seek_before(iter->at, kv_buf_slice(&iter->from)));
 }
 
 /* One step, turning round if need be: what was walked so far is noted, and the walk begins anew beside the key. */
@@ -207,21 +131,18 @@ static kv_status iter_step(struct txn_iter *iter, bool backward)
         return rc;
     if (iter->walk != WALK_AT_KEY)
         return iter->stopped;
-    if (iter->backward == backward) {
-        if (iter->base_shown)
-            iter->base_rc = iter_step_base(iter);
-        if (iter->own_shown)
-            iter->own_rc = iter_step_own(iter);
-        return iter_show(iter);
+    if (iter->backward != backward) {
+        rc = kv_buf_append(&from, iter->it.key);
+        if (rc == KV_OK && !backward)
+            rc = kv_buf_append_byte(&from, 0); /* the first key behind it */
+        if (rc < 0)
+            kv_buf_release(&from);
+        else
+            rc = iter_turn(iter, backward, &from);
+        if (rc < 0)
+            return rc;
     }
-    rc = kv_buf_append(&from, iter->it.key);
-    if (rc == KV_OK && !backward)
-        rc = kv_buf_append_byte(&from, 0); /* the first key behind it */
-    if (rc < 0) {
-        kv_buf_release(&from);
-        return rc;
-    }
-    return iter_begin(iter, backward, &from);
+    return iter_show(iter, backward ? kv_iter_prev(iter->at) : kv_iter_next(iter->at));
 }
 
 static kv_status iter_next(struct kv_iter *it)
@@ -237,8 +158,7 @@ static kv_status iter_prev(struct kv_iter *it)
 static void iter_free(struct txn_iter *iter)
 {
     kv_list_remove(&iter->link);
-    kv_iter_close(iter->base);
-    kv_entry_iter_close(iter->own);
+    kv_iter_close(iter->at);
     kv_buf_release(&iter->lower);
     kv_buf_release(&iter->upper);
     kv_buf_release(&iter->from);
@@ -260,6 +180,12 @@ static void iter_close(struct kv_iter *it)
 
 static const struct kv_iter_ops iter_ops = {iter_seek, iter_next, iter_seek_before, iter_prev, iter_close};
 
+static bool wrote_to(const struct kv_txn *txn, uint32_t space)
+{
+    return txn->written && kv_space_known(txn->db, space) &&
+           kv_memtable_entries(txn->written, space) + kv_memtable_range_count(txn->written, space) > 0;
+}
+
 kv_status kv_txn_iter_open(struct kv_txn *txn, uint32_t space, kv_slice lower, kv_slice upper,
                            struct kv_iter **out)
 {
@@ -274,16 +200,14 @@ kv_status kv_txn_iter_open(struct kv_txn *txn, uint32_t space, kv_slice lower, k
     iter->it.ops = &iter_ops;
     iter->txn = txn;
     iter->space = space;
-    iter->own_max = txn->writes;
     iter->stopped = KV_INVALID; /* not positioned */
     txn->refs++;
     kv_list_push_back(&txn->iters, &iter->link);
     KV_TRY(kv_buf_append(&iter->lower, lower));
     KV_TRY(kv_buf_append(&iter->upper, upper));
-    KV_TRY(kv_iter_open(txn->db, txn->snapshot, space, lower, upper, &iter->base));
-    if (txn->written)
-        KV_TRY(kv_memtable_iter_open(txn->written, space, kv_buf_slice(&iter->lower),
-                                     kv_buf_slice(&iter->upper), &iter->own));
+    struct kv_iter_options options = {.snapshot = txn->snapshot, .lower = lower, .upper = upper};
+    struct kv_overlay own = {txn->written, space, txn->newest};
+    KV_TRY(kv_iter_open_over(txn->db, space, &options, wrote_to(txn, space) ? &own : NULL, &iter->at));
     *out = &iter->it;
     return KV_OK;
 out:

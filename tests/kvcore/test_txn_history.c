@@ -12,7 +12,7 @@
 
 /* ---- any history is serial */
 
-static void history(uint64_t seed, int workers, bool levelled)
+static void history(uint64_t seed, int workers, bool levelled, bool merges)
 {
     struct kv_kit kit;
     struct txn_history_stats stats;
@@ -21,13 +21,16 @@ static void history(uint64_t seed, int workers, bool levelled)
     kit.options.memtable_bytes = 8 << 10;
     if (levelled)
         kit.spaces[0].style = kit.spaces[1].style = KV_STYLE_LEVELLED;
+    if (merges)
+        kit.spaces[0].merge = kit.spaces[1].merge = &txn_history_operator;
     kv_kit_must_open(&kit);
     struct txn_history_options options = {.db = kit.db,
                                           .seed = seed,
                                           .threads = 4,
                                           .per_thread = sweep_all() ? 10000 : 600,
                                           .loads = true,
-                                          .ranges = true};
+                                          .ranges = true,
+                                          .merges = merges};
     const char *wrong = txn_history_run(&options, &stats);
     cr_assert_null(wrong, "seed %" PRIu64 ": %s", seed, wrong);
     cr_assert(stats.committed > 100 && stats.conflicts > 10 && stats.read_only > 10 && stats.blind > 10,
@@ -39,9 +42,10 @@ static void history(uint64_t seed, int workers, bool levelled)
 Test(txn_history, equals_executing_in_the_order_of_versions)
 {
     for (uint64_t seed = 1; seed <= (sweep_all() ? 40 : 3); seed++) {
-        history(seed, KV_THREADS_NONE, false);
-        history(100 + seed, 2, false);
-        history(200 + seed, 2, true);
+        history(seed, KV_THREADS_NONE, false, false);
+        history(100 + seed, 2, false, true);
+        history(200 + seed, 2, true, false);
+        history(300 + seed, 2, true, true);
     }
 }
 

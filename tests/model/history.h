@@ -41,9 +41,11 @@ enum { ITER_SLOTS = 3, TXN_SLOTS = 3, SNAP_SLOTS = 4, LOAD_SLOTS = 2 };
     O(iter_close, "")                                                                                        \
     O(begin, "a transaction; how 1: read-only, at a snapshot if snap is not 0")                              \
     O(txn_get, "")                                                                                           \
-    O(txn_put, "")                                                                                           \
+    O(txn_put, "as put")                                                                                     \
     O(txn_delete, "")                                                                                        \
-    O(txn_scan, "from a bound, n steps; how 1: seeks again half-way")                                        \
+    O(txn_operand, "")                                                                                       \
+    O(txn_delete_range, "")                                                                                  \
+    O(txn_scan, "from a bound, n steps; how 1: seeks again half-way, 2: backward")                           \
     O(txn_commit, "how 1: with a record n, 2: checks its reads")                                             \
     O(abort, "")                                                                                             \
     O(load, "opens a bulk load of every len-th key of the range")                                            \

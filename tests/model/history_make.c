@@ -102,6 +102,17 @@ static uint32_t pick_len(struct maker *m)
     return pick(m, 3) ? pick(m, 40) : 0;
 }
 
+/* A put's value and attributes. */
+static void pick_value(struct maker *m, struct op *op)
+{
+    op->len = pick_len(m);
+    if (op->space != SPACE_HOOK && pick(m, 4) == 0) {
+        op->how = 2 | (pick(m, 4) == 0);
+        op->ttl = pick(m, 2) ? 1 + pick(m, pick(m, 2) ? 30 : 3000) : 0;
+        op->meta = pick(m, 2) ? pick(m, 256) : 0;
+    }
+}
+
 static void add_write(struct maker *m)
 {
     struct op op = {.space = pick_space(m), .key = pick_key(m)};
@@ -115,14 +126,8 @@ static void add_write(struct maker *m)
         op.key = 0;
         pick_range(m, &op);
     }
-    if (op.kind == OP_put) {
-        op.len = pick_len(m);
-        if (op.space != SPACE_HOOK && pick(m, 4) == 0) {
-            op.how = 2 | (pick(m, 4) == 0);
-            op.ttl = pick(m, 2) ? 1 + pick(m, pick(m, 2) ? 30 : 3000) : 0;
-            op.meta = pick(m, 2) ? pick(m, 256) : 0;
-        }
-    }
+    if (op.kind == OP_put)
+        pick_value(m, &op);
     if (op.kind == OP_put || op.kind == OP_operand)
         op.n = ++m->n;
     emit(m, &op);
@@ -207,11 +212,16 @@ static void add_txn(struct maker *m)
     } else if (what < 35) {
         op.kind = OP_txn_get;
     } else if (what < 60) {
-        op.kind = OP_txn_put;
+        op.kind = space_merges(op.space) && pick(m, 2) ? OP_txn_operand : OP_txn_put;
         op.n = ++m->n;
-        op.len = pick_len(m);
+        if (op.kind == OP_txn_put)
+            pick_value(m, &op);
     } else if (what < 68) {
-        op.kind = OP_txn_delete;
+        op.kind = op.space != SPACE_HOOK && pick(m, 3) == 0 ? OP_txn_delete_range : OP_txn_delete;
+        if (op.kind == OP_txn_delete_range) {
+            op.key = 0;
+            pick_range(m, &op);
+        }
     } else if (what < 82) {
         op.kind = OP_txn_scan;
         op.key = 0;
@@ -219,7 +229,7 @@ static void add_txn(struct maker *m)
         op.upper = pick_bound(m);
         op.since = pick_bound(m); /* where it seeks to */
         op.n = pick(m, 3) ? pick(m, 5) : 1000;
-        op.how = pick(m, 6) == 0;
+        op.how = (pick(m, 6) == 0) | (pick(m, 3) == 0 ? 2 : 0);
     } else {
         op = (struct op){.kind = what < 96 ? OP_txn_commit : OP_abort, .slot = slot};
         m->txns[slot] = false;

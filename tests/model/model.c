@@ -190,13 +190,24 @@ void model_release(struct model *model)
     *model = (struct model){0};
 }
 
+void events_add(struct events *events, const struct event *event)
+{
+    events->at = grown(events->at, &events->capacity, events->n, sizeof *events->at);
+    events->at[events->n++] = *event;
+}
+
 void model_add(struct model *model, uint32_t space, uint32_t key, const struct event *event)
 {
     struct events *events = &model->keys[space][key];
-    events->at = grown(events->at, &events->capacity, events->n, sizeof *events->at);
-    events->at[events->n] = *event;
-    events->at[events->n].stamp = model->stamp;
-    events->at[events->n++].version = model->version;
+    events_add(events, event);
+    events->at[events->n - 1].stamp = model->stamp;
+    events->at[events->n - 1].version = model->version;
+}
+
+void model_note_range(struct model *model, uint32_t space, uint32_t lower, uint32_t upper)
+{
+    model->ranges = grown(model->ranges, &model->ranges_capacity, model->n_ranges, sizeof *model->ranges);
+    model->ranges[model->n_ranges++] = (struct model_range){space, lower, upper, model->version};
 }
 
 void model_add_range(struct model *model, uint32_t space, uint32_t lower, uint32_t upper)
@@ -204,8 +215,7 @@ void model_add_range(struct model *model, uint32_t space, uint32_t lower, uint32
     struct event event = {.kind = EVENT_RANGE};
     for (uint32_t k = model_point_first_key(lower); k < model_point_first_key(upper); k++)
         model_add(model, space, k, &event);
-    model->ranges = grown(model->ranges, &model->ranges_capacity, model->n_ranges, sizeof *model->ranges);
-    model->ranges[model->n_ranges++] = (struct model_range){space, lower, upper, model->version};
+    model_note_range(model, space, lower, upper);
 }
 
 void model_add_record(struct model *model, uint64_t seq, uint32_t n)
@@ -255,41 +265,36 @@ static bool is_put(const struct event *event)
     return event->kind == EVENT_PUT || event->kind == EVENT_LOADED;
 }
 
-/* The newest event of the stamp, and the one its operands apply to (newest itself without any); NULL: nothing. */
-static bool look(const struct model *model, uint64_t stamp, uint64_t now_s, uint32_t space, uint32_t key,
-                 const struct event **newest, const struct event **base)
+/* How many events of the key there are at the stamp. */
+static size_t events_at(const struct events *events, uint64_t stamp)
 {
-    const struct events *events = &model->keys[space][key];
-    size_t i = events->n;
-    while (i > 0 && events->at[i - 1].stamp > stamp)
-        i--;
+    size_t n = events->n;
+    while (n > 0 && events->at[n - 1].stamp > stamp)
+        n--;
+    return n;
+}
+
+/* The newest of n events, and the one its operands apply to (newest itself without any); false: nothing is to be seen. */
+static bool look(const struct event *events, size_t n, uint64_t now_s, const struct event **newest,
+                 const struct event **base)
+{
+    size_t i = n;
     if (i == 0)
         return false;
-    *newest = &events->at[--i];
+    *newest = &events[--i];
     *base = NULL;
-    while (events->at[i].kind == EVENT_OPERAND && i > 0)
+    while (events[i].kind == EVENT_OPERAND && i > 0)
         i--;
-    const struct event *at = &events->at[i];
+    const struct event *at = &events[i];
     if (is_put(at) && !expired(at, now_s))
         *base = at;
     return *base || (*newest)->kind == EVENT_OPERAND;
 }
 
-bool model_has(const struct model *model, uint64_t stamp, uint64_t now_s, uint32_t space, uint32_t key,
-               uint64_t *version)
+static bool get(const struct event *events, size_t n, uint64_t now_s, struct model_found *out)
 {
     const struct event *newest, *base;
-    if (!look(model, stamp, now_s, space, key, &newest, &base))
-        return false;
-    *version = newest->version;
-    return true;
-}
-
-bool model_get(const struct model *model, uint64_t stamp, uint64_t now_s, uint32_t space, uint32_t key,
-               struct model_found *out)
-{
-    const struct event *newest, *base;
-    if (!look(model, stamp, now_s, space, key, &newest, &base))
+    if (!look(events, n, now_s, &newest, &base))
         return false;
     out->version = newest->version;
     out->meta = base ? base->meta : 0;
@@ -303,7 +308,7 @@ bool model_get(const struct model *model, uint64_t stamp, uint64_t now_s, uint32
     if (base)
         tail_add(&tail, out->value);
     const struct event *at = newest; /* back to the oldest operand, then forward */
-    while (at > model->keys[space][key].at && at[-1].kind == EVENT_OPERAND)
+    while (at > events && at[-1].kind == EVENT_OPERAND)
         at--;
     for (; at <= newest; at++) {
         uint8_t bytes[16];
@@ -312,6 +317,48 @@ bool model_get(const struct model *model, uint64_t stamp, uint64_t now_s, uint32
     memcpy(out->bytes, tail.bytes, tail.len);
     out->value = (kv_slice){out->bytes, tail.len};
     return true;
+}
+
+bool model_has(const struct model *model, uint64_t stamp, uint64_t now_s, uint32_t space, uint32_t key,
+               uint64_t *version)
+{
+    const struct events *events = &model->keys[space][key];
+    const struct event *newest, *base;
+    if (!look(events->at, events_at(events, stamp), now_s, &newest, &base))
+        return false;
+    *version = newest->version;
+    return true;
+}
+
+bool model_get(const struct model *model, uint64_t stamp, uint64_t now_s, uint32_t space, uint32_t key,
+               struct model_found *out)
+{
+    const struct events *events = &model->keys[space][key];
+    return get(events->at, events_at(events, stamp), now_s, out);
+}
+
+bool model_get_over(const struct model *model, uint64_t stamp, uint64_t now_s, uint32_t space, uint32_t key,
+                    const struct events *own, struct model_found *out, bool *reads)
+{
+    const struct events *under = &model->keys[space][key];
+    struct events both = {0};
+    *reads = true;
+    for (size_t i = 0; i < own->n; i++)
+        *reads = *reads && own->at[i].kind == EVENT_OPERAND;
+    if (!*reads)
+        return get(own->at, own->n, now_s, out);
+    size_t n = events_at(under, stamp), from = n;
+    if (own->n == 0)
+        return get(under->at, n, now_s, out);
+    while (from > 0 && under->at[from - 1].kind == EVENT_OPERAND)
+        from--;
+    for (size_t i = from ? from - 1 : 0; i < n; i++)
+        events_add(&both, &under->at[i]);
+    for (size_t i = 0; i < own->n; i++)
+        events_add(&both, &own->at[i]);
+    bool has = get(both.at, both.n, now_s, out);
+    kv_free(both.at);
+    return has;
 }
 
 int model_next(const struct model *model, uint64_t stamp, uint64_t now_s, uint32_t space, int from, int first,

@@ -97,6 +97,9 @@ void model_release(struct model *model);
 void model_add(struct model *model, uint32_t space, uint32_t key, const struct event *event);
 /* A range deletion: over the keys, and remembered as a range. */
 void model_add_range(struct model *model, uint32_t space, uint32_t lower, uint32_t upper);
+/* The second half of it. */
+void model_note_range(struct model *model, uint32_t space, uint32_t lower, uint32_t upper);
+void events_add(struct events *events, const struct event *event);
 void model_add_record(struct model *model, uint64_t seq, uint32_t n);
 /* Nothing with a version above it has happened. */
 void model_roll_back(struct model *model, uint64_t version);
@@ -116,6 +119,10 @@ bool model_has(const struct model *model, uint64_t stamp, uint64_t now_s, uint32
                uint64_t *version);
 bool model_get(const struct model *model, uint64_t stamp, uint64_t now_s, uint32_t space, uint32_t key,
                struct model_found *out);
+/* What somebody sees who has done `own` (of version 0) to the key on top of that. *reads: the model was asked, as own events
+ * other than operands would have answered. */
+bool model_get_over(const struct model *model, uint64_t stamp, uint64_t now_s, uint32_t space, uint32_t key,
+                    const struct events *own, struct model_found *out, bool *reads);
 /* The next key at or behind (backward: at or before) `from` in [first, end) with a value newer than since; -1: none. */
 int model_next(const struct model *model, uint64_t stamp, uint64_t now_s, uint32_t space, int from, int first,
                int end, uint64_t since, bool backward);

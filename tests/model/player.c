@@ -137,6 +137,8 @@ static void play(struct player *p, const struct op *op)
     case OP_txn_get:
     case OP_txn_put:
     case OP_txn_delete:
+    case OP_txn_operand:
+    case OP_txn_delete_range:
     case OP_txn_scan:
     case OP_txn_commit:
     case OP_abort:
@@ -212,7 +214,7 @@ uint64_t player_run(const struct history *history, uint64_t *played)
     kv_free(p->pending);
     kv_free(p->marks);
     for (size_t i = 0; i < TXN_SLOTS; i++)
-        kv_free(p->txns[i].ranges);
+        player_txn_release(&p->txns[i]);
     kv_free(p);
     return hash;
 }

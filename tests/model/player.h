@@ -14,11 +14,6 @@
 #include "tests/support/clock_manual.h"
 #include "tests/support/vfs_crash.h"
 
-enum { OWN_NONE, OWN_PUT, OWN_DELETE };
-struct own_write {
-    uint8_t kind;
-    uint32_t n, len;
-};
 struct txn_range {
     uint32_t space, lower, upper; /* points */
 };
@@ -27,9 +22,9 @@ struct player_txn {
     uint64_t stamp, version, expires_ns;
     bool read_only, wrote;
     bool read[MODEL_SPACES][MODEL_KEYS];
-    struct own_write own[MODEL_SPACES][MODEL_KEYS];
-    struct txn_range *ranges;
-    size_t n_ranges, ranges_capacity;
+    struct events own[MODEL_SPACES][MODEL_KEYS]; /* what it did */
+    struct txn_range *ranges, *deleted;          /* that it walked; that it deleted */
+    size_t n_ranges, ranges_capacity, n_deleted, deleted_capacity;
 };
 struct player_iter {
     struct kv_iter *it;
@@ -128,6 +123,7 @@ void player_compare(struct player *p, const char *what, kv_status rc, const stru
                     kv_slice value, uint64_t version, uint64_t expires_at_s, uint8_t meta);
 /* player_txn.c */
 void player_txn(struct player *p, const struct op *op);
+void player_txn_release(struct player_txn *txn);
 /* player_life.c */
 void player_open(struct player *p, bool read_only);
 void player_close(struct player *p);

@@ -11,12 +11,12 @@
 
 enum { SPACES = 2, KEYS = 6, OPS_MAX = 7, THREADS_MAX = 8 };
 
-enum op_kind { OP_GET, OP_SCAN, OP_PUT, OP_DELETE, OP_DELETE_RANGE };
+enum op_kind { OP_GET, OP_SCAN, OP_PUT, OP_DELETE, OP_DELETE_RANGE, OP_MERGE };
 struct op {
     enum op_kind kind;
     uint32_t space, key, upper; /* a scan's or range's keys: [key, upper) */
     uint32_t limit;             /* of a scan's entries */
-    uint64_t value;             /* put */
+    uint64_t value;             /* put, merge */
     uint64_t seen[KEYS];        /* get: [0]. scan: by key; 0: absent */
     uint32_t seen_to;           /* scan: keys below it are known */
 };
@@ -60,6 +60,19 @@ static kv_slice value_bytes(uint64_t value, char out[64])
     return kv_slice_of(out, 64);
 }
 
+/* Adds up. */
+static kv_status operator_fold(void *ctx, kv_slice key, const kv_slice *value, const kv_slice *operands,
+                               size_t n, struct kv_buf *out)
+{
+    char bytes[64];
+    uint64_t sum = value ? value_of(*value) : 0;
+    (void)ctx, (void)key;
+    for (size_t i = 0; i < n; i++)
+        sum += value_of(operands[i]);
+    return kv_buf_append(out, value_bytes(sum, bytes));
+}
+const struct kv_merge_operator txn_history_operator = {NULL, operator_fold};
+
 /* ---- running */
 
 static kv_status run_scan(struct kv_txn *txn, struct op *op)
@@ -86,7 +99,7 @@ static kv_status run_scan(struct kv_txn *txn, struct op *op)
 
 static kv_status run_op(struct kv_txn *txn, struct op *op)
 {
-    char key[2], value[64];
+    char key[2], high[2], value[64];
     struct kv_pinned pinned;
     kv_status rc;
     switch (op->kind) {
@@ -99,8 +112,11 @@ static kv_status run_op(struct kv_txn *txn, struct op *op)
         return run_scan(txn, op);
     case OP_PUT:
         return kv_txn_put(txn, op->space, key_of(op->key, key), value_bytes(op->value, value), NULL);
-    case OP_DELETE:
+    case OP_MERGE:
+        return kv_txn_merge(txn, op->space, key_of(op->key, key), value_bytes(op->value, value), NULL);
     case OP_DELETE_RANGE:
+        return kv_txn_delete_range(txn, op->space, key_of(op->key, key), key_of(op->upper, high), NULL);
+    case OP_DELETE:
         break;
     }
     return kv_txn_delete(txn, op->space, key_of(op->key, key), NULL);
@@ -109,6 +125,10 @@ static kv_status run_op(struct kv_txn *txn, struct op *op)
 static struct op choose_op(struct worker *w, bool may_write)
 {
     struct op op = {.kind = (enum op_kind)kv_prng_below(&w->prng, may_write ? 4 : 2)};
+    if (op.kind == OP_DELETE && w->options->ranges && kv_prng_below(&w->prng, 3) == 0)
+        op.kind = OP_DELETE_RANGE;
+    if (op.kind == OP_PUT && w->options->merges && kv_prng_below(&w->prng, 2) == 0)
+        op.kind = OP_MERGE;
     op.space = (uint32_t)kv_prng_below(&w->prng, SPACES);
     op.key = (uint32_t)kv_prng_below(&w->prng, KEYS);
     op.upper = op.key + 1 + (uint32_t)kv_prng_below(&w->prng, KEYS - op.key);
@@ -170,6 +190,9 @@ static void run_blind(struct worker *w, struct txn *record)
         if (w->options->ranges && kv_prng_below(&w->prng, 4) == 0) {
             op.kind = OP_DELETE_RANGE;
             rc = kv_batch_delete_range(batch, op.space, key_of(op.key, key), key_of(op.upper, high));
+        } else if (w->options->merges && kv_prng_below(&w->prng, 2) == 0) {
+            op.kind = OP_MERGE;
+            rc = kv_batch_merge(batch, op.space, key_of(op.key, key), value_bytes(op.value, value));
         } else {
             rc = kv_batch_put(batch, op.space, key_of(op.key, key), value_bytes(op.value, value));
         }
@@ -238,6 +261,9 @@ static const char *judge_one(const struct txn *txn, struct model *model)
             break;
         case OP_PUT:
             held[op->key] = op->value;
+            break;
+        case OP_MERGE:
+            held[op->key] += op->value;
             break;
         case OP_DELETE:
             held[op->key] = 0;

@@ -16,8 +16,10 @@ struct txn_history_options {
     uint32_t threads;    /* 1 to 8 */
     uint32_t per_thread; /* transactions of each */
     bool loads;          /* bulk loads too */
-    bool ranges;         /* range deletions too */
+    bool ranges;         /* range deletions too, in transactions and without */
+    bool merges;         /* operands too: both spaces have txn_history_operator */
 };
+extern const struct kv_merge_operator txn_history_operator;
 struct txn_history_stats {
     uint64_t committed, conflicts, read_only, blind;
 };
