@@ -666,6 +666,8 @@ struct kv_level_stats {
     /* Since the database was opened: merges that wrote to this level, tables moved to it; bytes read for merges
      * to it, bytes written to it (level 0: flushes and bulk loads too) */
     uint64_t merges, moves, bytes_read, bytes_written;
+    /* Since then: tables asked by kv_get; how many of those a filter answered without a look; how many had an entry */
+    uint64_t gets, gets_filtered, gets_found;
 };
 /* By level. A space of style runs has everything on level 0. */
 KV_API KV_MUST kv_status kv_levels(struct kv_db *db, uint32_t space,

@@ -367,7 +367,7 @@ static kv_status merge_tables(struct kv_db *db, struct kv_view *view, const stru
                           .sink = {merge_sink_add},
                           .err = err};
     const struct kv_hook *hook = pick->whole ? merge.how->hook : NULL;
-    struct kv_tree_iter_options how = {.space = pick->space, .no_fill = true, .err = err};
+    struct kv_tree_iter_options how = {.space = pick->space, .no_fill = true, .uncounted = true, .err = err};
     struct kv_entry_iter *it = NULL;
     struct kv_buf upper = {0};
     bool began = false, installed = false;
@@ -455,7 +455,11 @@ out:
 
 kv_status kv_pick_do(struct kv_db *db, struct kv_view *view, const struct kv_pick *pick, struct kv_err *err)
 {
-    return pick->kind == KV_PICK_MERGE ? merge_tables(db, view, pick, err) : edit_tables(db, view, pick, err);
+    atomic_fetch_add_explicit(&db->merges_running, 1, memory_order_relaxed);
+    kv_status rc =
+        pick->kind == KV_PICK_MERGE ? merge_tables(db, view, pick, err) : edit_tables(db, view, pick, err);
+    atomic_fetch_sub_explicit(&db->merges_running, 1, memory_order_relaxed);
+    return rc;
 }
 
 /* ---- dropping whole tables */

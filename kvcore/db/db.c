@@ -24,7 +24,8 @@ kv_status kv_db_open_table(struct kv_db *db, const struct kv_table_meta *meta, s
                                             .version = meta->bulk_version,
                                             .gone = kv_obsolete_gone,
                                             .gone_ctx = db,
-                                            .number = meta->number};
+                                            .number = meta->number,
+                                            .reads = &db->reads};
     kv_status rc = kv_table_open(&options, out, err);
     if (rc == KV_MISSING)
         return kv_fail(err, KV_CORRUPT, 0, "%s/%s: the table is missing", db->path, name);
@@ -181,7 +182,8 @@ static kv_status get_attributes(struct kv_db *db, struct kv_found *found, struct
 }
 
 /* The value lies in the value log: its block takes the place of the table's. */
-static kv_status get_apart(const struct kv_view *view, struct kv_found *found, struct kv_err *err)
+static kv_status get_apart(struct kv_db *db, const struct kv_view *view, struct kv_found *found,
+                           struct kv_err *err)
 {
     struct kv_block *block = NULL;
     kv_status rc = kv_values_fetch(&view->version->values, found->value, true, &block, err);
@@ -190,7 +192,28 @@ static kv_status get_apart(const struct kv_view *view, struct kv_found *found, s
     kv_block_unref(found->block);
     found->block = block;
     found->value = block->bytes;
+    struct kv_reads_stripe *mine = kv_reads_mine(&db->reads);
+    kv_reads_add(&mine->values, 1);
+    kv_reads_add(&mine->value_bytes, block->bytes.len);
     return KV_OK;
+}
+
+/* from: the memtable that has an entry, or NULL. */
+static void get_count_memtables(struct kv_db *db, const struct kv_view *view, const struct kv_memtable *from)
+{
+    struct kv_reads_stripe *mine = kv_reads_mine(&db->reads);
+    size_t more = 0;
+    while (more + 1 < view->n_mem && view->mem[more] != from)
+        more++;
+    kv_reads_add(&mine->memtables_more, more);
+    if (from)
+        kv_reads_add(&mine->memtable_hits, 1);
+}
+
+static void get_count_in_vain(struct kv_db *db, bool had_an_entry)
+{
+    struct kv_reads_stripe *mine = kv_reads_mine(&db->reads);
+    kv_reads_add(had_an_entry ? &mine->hidden : &mine->nowhere, 1);
 }
 
 /* *made: the value has to be made of several entries. */
@@ -206,6 +229,8 @@ static kv_status get_in(struct kv_db *db, struct kv_view *view, uint64_t version
             from = view->mem[i];
             have = true;
         }
+    if (have || view->n_mem > 1)
+        get_count_memtables(db, view, from);
     kv_status rc = kv_version_get(view->version, space, &db->spaces[space], key, version, &found, &have, err);
     if (rc == KV_OK && (!have || found.kind == KV_KIND_DELETE ||
                         (kv_view_has_ranges(view, space) &&
@@ -216,9 +241,11 @@ static kv_status get_in(struct kv_db *db, struct kv_view *view, uint64_t version
         kv_fail(err, rc, 0, "space %s: an entry of the key has attributes that cannot be read: %s",
                 db->spaces[space].name, kv_status_text(rc));
     if (rc == KV_OK && found.kind == KV_KIND_POINTER)
-        rc = get_apart(view, &found, err);
+        rc = get_apart(db, view, &found, err);
     if (rc != KV_OK || *made) {
         kv_block_unref(found.block);
+        if (!*made)
+            get_count_in_vain(db, have);
         return rc;
     }
     *out = (struct kv_pinned){.value = found.value,
@@ -237,7 +264,6 @@ static kv_status get(struct kv_db *db, const struct kv_snapshot *snapshot, uint3
     if (!kv_space_known(db, space) || key.len < 1 || key.len > KV_KEY_LEN_MAX)
         return kv_fail(err, KV_INVALID, 0, "space %" PRIu32 " or a key of %zu bytes does not exist", space,
                        key.len);
-    KV_COUNT(db, gets);
     uint64_t version;
     struct kv_view *view = kv_snapshot_view(db, snapshot, &version);
     bool made;
@@ -246,6 +272,8 @@ static kv_status get(struct kv_db *db, const struct kv_snapshot *snapshot, uint3
     if (made && (rc = get_made(db, snapshot, space, key, out)) < 0)
         kv_fail(err, rc, 0, "space %s: the operands of the key could not be folded: %s",
                 db->spaces[db->ids[space]].name, kv_status_text(rc));
+    if (made && rc != KV_OK)
+        get_count_in_vain(db, true);
     return rc;
 }
 

@@ -82,7 +82,9 @@ struct kv_db {
     struct kv_watermark watermark; /* of read-write transactions */
     struct kv_retention_clock retention;
     _Atomic bool step_told; /* a step of the wall clock was logged */
+    struct kv_reads reads;  /* levels: KV_LEVELS_MAX a space, by id */
     struct kv_db_counters counters;
+    _Atomic uint64_t merges_running;
     struct kv_level_counters level_counters[KV_SPACES_MAX][KV_LEVELS_MAX]; /* of the level written to */
 };
 

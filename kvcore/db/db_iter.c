@@ -100,7 +100,13 @@ static uint64_t iter_covered_over(void *ctx, kv_slice key, uint64_t version)
 static kv_status iter_fetch(void *ctx, kv_slice pointer, struct kv_block **out)
 {
     struct iter_pin *pin = ctx;
-    return kv_values_fetch(&pin->view->version->values, pointer, pin->fill, out, NULL);
+    struct kv_reads_stripe *mine = kv_reads_mine(&pin->db->reads);
+    kv_status rc = kv_values_fetch(&pin->view->version->values, pointer, pin->fill, out, NULL);
+    if (rc < 0)
+        return rc;
+    kv_reads_add(&mine->values, 1);
+    kv_reads_add(&mine->value_bytes, (*out)->bytes.len);
+    return KV_OK;
 }
 
 static int64_t iter_now_ms(void *ctx)

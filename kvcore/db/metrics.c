@@ -48,6 +48,44 @@ static void metrics_cache(struct kv_db *db, metric_each each, void *ctx)
     each(ctx, "kv_cache_evictions_total", "blocks dropped to make room", true, (double)s.evictions);
 }
 
+static void metrics_reads(struct kv_db *db, metric_each each, void *ctx)
+{
+    struct kv_reads_sum s;
+    struct kv_reads_level_sum tables;
+    kv_reads_total(&db->reads, &s);
+    kv_reads_level_total(&db->reads, 0, db->reads.n_levels, &tables);
+    each(ctx, "kv_gets_total", "kv_get calls", true, (double)s.gets);
+    each(ctx, "kv_gets_found_total", "kv_get calls that found a value", true, (double)s.found);
+    each(ctx, "kv_memtable_gets_total", "memtables asked by kv_get", true, (double)s.memtables);
+    each(ctx, "kv_memtable_hits_total", "kv_get calls that a memtable had an entry for", true,
+         (double)s.memtable_hits);
+    each(ctx, "kv_table_gets_total", "tables asked by kv_get", true,
+         (double)(tables.filtered + tables.asked));
+    each(ctx, "kv_table_gets_filtered_total", "of those, answered by the filter alone", true,
+         (double)tables.filtered);
+    each(ctx, "kv_table_gets_found_total", "of those, with an entry of the key", true, (double)tables.found);
+    each(ctx, "kv_blocks_read_total", "blocks read from table files for reads", true, (double)s.blocks);
+    each(ctx, "kv_block_bytes_read_total", "bytes of those blocks, as stored", true, (double)s.bytes);
+    each(ctx, "kv_value_log_reads_total", "values of the value log read", true, (double)s.values);
+    each(ctx, "kv_value_log_bytes_read_total", "bytes of those values", true, (double)s.value_bytes);
+}
+
+static void metrics_value_log(struct kv_db *db, metric_each each, void *ctx)
+{
+    uint64_t visible, bytes = 0, live = 0;
+    struct kv_view *view = kv_view_pin(db, &visible);
+    const struct kv_values *values = &view->version->values;
+    for (size_t i = 0; i < values->n; i++) {
+        bytes += kv_segment_bytes(values->list[i].segment);
+        live += values->list[i].live;
+    }
+    size_t n = values->n;
+    kv_view_unref(view);
+    each(ctx, "kv_value_log_segments", "segments of the value log", false, (double)n);
+    each(ctx, "kv_value_log_bytes", "bytes of those segments", false, (double)bytes);
+    each(ctx, "kv_value_log_live_bytes", "of those, bytes that tables point at", false, (double)live);
+}
+
 static void metrics_tree(struct kv_db *db, metric_each each, void *ctx)
 {
     uint64_t level0_runs = 0, excess = 0;
@@ -79,6 +117,8 @@ static void metrics_tree(struct kv_db *db, metric_each each, void *ctx)
     each(ctx, "kv_level0_runs", "most runs on level 0 of one cut of a levelled space", false,
          (double)level0_runs);
     each(ctx, "kv_merge_waiting_bytes", "bytes on levels above their targets", false, (double)excess);
+    each(ctx, "kv_merges_running", "merges at work", false,
+         (double)atomic_load_explicit(&db->merges_running, memory_order_relaxed));
     each(ctx, "kv_memtable_bytes", "heap bytes of memtables", false, (double)memory);
     each(ctx, "kv_memtables_waiting", "memtables that wait to be flushed", false, (double)waiting);
 }
@@ -114,6 +154,8 @@ void kv_metrics(struct kv_db *db, metric_each each, void *ctx)
     metrics_log(db, each, ctx);
     metrics_commit(db, each, ctx);
     metrics_cache(db, each, ctx);
+    metrics_reads(db, each, ctx);
+    metrics_value_log(db, each, ctx);
     metrics_tree(db, each, ctx);
     metrics_keys(db, each, ctx);
     kv_mutex_lock(&db->manifest_mutex);

@@ -10,7 +10,6 @@
 
 /* field, metric name, help */
 #define KV_DB_COUNTERS(X)                                                                                    \
-    X(gets, "kv_gets_total", "kv_get calls")                                                                 \
     X(iterators, "kv_iterators_total", "iterators opened")                                                   \
     X(snapshots, "kv_snapshots_total", "snapshots opened")                                                   \
     X(flushes, "kv_flushes_total", "memtables turned into tables")                                           \
@@ -23,6 +22,7 @@
     X(merge_failures, "kv_merge_failures_total", "merges that failed")                                       \
     X(bulk_loads, "kv_bulk_loads_total", "bulk loads installed")                                             \
     X(bulk_bytes, "kv_bulk_bytes_total", "bytes of tables written by bulk loads")                            \
+    X(value_log_values, "kv_value_log_writes_total", "values written to the value log")                      \
     X(value_log_bytes, "kv_value_log_bytes_written_total", "bytes of value log segments written")            \
     X(value_log_moved, "kv_value_log_bytes_moved_total", "bytes of values moved out of sparse segments")     \
     X(drops, "kv_dropped_tables_total", "tables dropped whole")                                              \

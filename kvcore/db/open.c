@@ -248,6 +248,7 @@ static kv_status open_tables(struct kv_db *db, struct kv_err *err)
     struct kv_tree_change change = {
         .adds = adds, .n_adds = n, .segments = segments, .n_segments = n_segments};
     KV_TRY(kv_version_make(NULL, db->n_spaces, db->spaces, &change, &version, err));
+    version->reads = &db->reads;
     KV_TRY(open_ranges(state, version));
     KV_TRY(kv_db_memtable_new(db, &memtable));
     KV_TRY(kv_view_first(version, memtable, &db->view));
@@ -408,6 +409,7 @@ static void db_free(struct kv_db *db)
     if (db->lease)
         db->dir->ops->lease_release(db->dir, db->lease);
     kv_dir_close(db->dir);
+    kv_reads_release(&db->reads);
     kv_retention_clock_release(&db->retention);
     kv_watermark_release(&db->watermark);
     kv_cond_release(&db->view_changed);
@@ -451,7 +453,7 @@ kv_status kv_open(struct kv_env *env, const char *path, const struct kv_options 
     if (rc < 0)
         return rc;
     struct kv_db *db = db_new(env, path, &options);
-    if (!db || !db->path) {
+    if (!db || !db->path || kv_reads_init(&db->reads, options.n_spaces * KV_LEVELS_MAX) < 0) {
         if (db)
             db_free(db);
         return kv_fail(err, KV_NO_MEMORY, 0, "%s: out of memory", path);

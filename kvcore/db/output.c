@@ -150,6 +150,7 @@ static kv_status output_separate(struct kv_output *output, struct kv_entry *entr
     n += kv_pointer_put(bytes + n, &pointer);
     kv_buf_clear(&output->pointer);
     rc = kv_buf_append(&output->pointer, kv_slice_of(bytes, n));
+    KV_COUNT(output->db, value_log_values);
     entry->kind = KV_KIND_POINTER;
     entry->value = kv_buf_slice(&output->pointer);
     return rc < 0 ? kv_fail(err, rc, 0, "out of memory writing the value log") : rc;

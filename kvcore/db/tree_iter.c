@@ -25,8 +25,11 @@ static kv_slice concat_largest(const struct concat *c, size_t i)
 static kv_status open_table(const struct kv_tree_item *item, const struct kv_tree_iter_options *options,
                             struct kv_entry_iter **out)
 {
-    struct kv_table_iter_options how = {
-        .lower = options->lower, .upper = options->upper, .no_fill = options->no_fill, .err = options->err};
+    struct kv_table_iter_options how = {.lower = options->lower,
+                                        .upper = options->upper,
+                                        .no_fill = options->no_fill,
+                                        .uncounted = options->uncounted,
+                                        .err = options->err};
     return kv_table_iter_open(item->table, &how, out);
 }
 

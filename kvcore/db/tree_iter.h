@@ -14,6 +14,7 @@ struct kv_tree_iter_options {
     uint32_t space;
     kv_slice lower, upper; /* [lower, upper); empty: unbounded. Borrowed: they outlive the iterator */
     bool no_fill;          /* do not fill the block cache: merges */
+    bool uncounted;        /* blocks read are not counted among what readers read: merges */
     struct kv_err *err;    /* outlives the iterator; may be NULL */
 };
 /* The most that kv_tree_sources appends for a space. */

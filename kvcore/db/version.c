@@ -141,11 +141,16 @@ static kv_status tree_make(struct kv_tree *tree, const struct kv_tree *base, uin
     for (size_t i = 0; i < change->n_adds; i++) {
         const struct kv_tree_add *add = &change->adds[i];
         if (add->space == id)
-            items[n++].item = (struct kv_tree_item){add->table, kv_table_properties(add->table),
-                                                    kv_table_number(add->table), add->run, add->level};
+            items[n++].item = (struct kv_tree_item){add->table,
+                                                    kv_table_properties(add->table),
+                                                    kv_table_number(add->table),
+                                                    add->run,
+                                                    add->level,
+                                                    0};
     }
     for (size_t i = 0; i < n; i++) {
         const struct kv_table_properties *p = items[i].item.properties;
+        items[i].item.reads_at = kv_reads_offset((size_t)id * KV_LEVELS_MAX + items[i].item.level);
         items[i].cut = kv_space_cut(space, p->smallest);
         if (!kv_slice_equal(items[i].cut, kv_space_cut(space, p->largest))) {
             rc = kv_fail(err, KV_CORRUPT, 0,
@@ -170,6 +175,7 @@ kv_status kv_version_make(const struct kv_version *base, uint32_t n_spaces, cons
         return kv_fail(err, KV_NO_MEMORY, 0, "out of memory describing the tree");
     version->refs = 1;
     version->n_spaces = n_spaces;
+    version->reads = base ? base->reads : NULL;
     for (uint32_t i = 0; i < n_spaces && rc == KV_OK; i++)
         rc = tree_make(&version->trees[i], base && i < base->n_spaces ? &base->trees[i] : NULL, i, &spaces[i],
                        change, err);
@@ -263,19 +269,25 @@ struct kv_tree_run kv_tree_run_part(const struct kv_tree_run *run, size_t first,
 }
 
 static kv_status get_from(const struct kv_tree_item *item, kv_slice key, uint64_t version,
-                          struct kv_found *found, bool *have, struct kv_err *err)
+                          const struct kv_reads *reads, struct kv_found *found, bool *have,
+                          struct kv_err *err)
 {
-    struct kv_found here = {0};
-    kv_status rc = kv_table_get(item->table, key, version, &here, err);
-    if (rc != KV_OK)
+    struct kv_found here, *into = *have ? &here : found;
+    kv_status rc = kv_table_get(item->table, key, version, into, err);
+    struct kv_reads_stripe *mine = kv_reads_mine(reads);
+    struct kv_reads_level *counts = kv_reads_level_at(mine, item->reads_at);
+    if (rc != KV_OK) {
+        kv_reads_add(into->filtered ? &counts->filtered : &counts->missed, 1);
         return rc < 0 ? rc : KV_OK;
-    if (*have && found->version >= here.version) {
-        kv_block_unref(here.block);
-        return KV_OK;
     }
-    if (*have && found->block)
-        kv_block_unref(found->block);
-    *found = here;
+    kv_reads_add(&counts->found, 1);
+    if (into == &here) {
+        bool older = found->version >= here.version;
+        kv_reads_add(&mine->twice, 1);
+        kv_block_unref(older ? here.block : found->block);
+        if (!older)
+            *found = here;
+    }
     *have = true;
     return KV_OK;
 }
@@ -298,7 +310,7 @@ kv_status kv_version_get(const struct kv_version *tree, uint32_t space, const st
             continue;
         if (*have && found->version >= run->items[k].properties->version_max)
             continue;
-        kv_status rc = get_from(&run->items[k], key, version, found, have, err);
+        kv_status rc = get_from(&run->items[k], key, version, tree->reads, found, have, err);
         if (rc < 0)
             return rc;
     }

@@ -23,6 +23,7 @@ struct kv_tree_item {
     uint64_t number;                              /* of its file */
     uint64_t run;                                 /* its run's number in the manifest */
     uint32_t level;
+    uint32_t reads_at; /* its level's counters, in bytes from a stripe of the version's reads */
 };
 struct kv_tree_run {
     const struct kv_tree_item *items;
@@ -57,6 +58,9 @@ struct kv_version {
     _Atomic uint32_t refs;
     uint32_t n_spaces;
     struct kv_values values;
+    const struct kv_reads
+        *reads;             /* where lookups are counted: KV_LEVELS_MAX levels a space. The first version of a
+                                     database is given it; those made of it inherit it */
     struct kv_tree trees[]; /* by space id */
 };
 
@@ -94,7 +98,7 @@ void kv_version_unref(struct kv_version *version); /* NULL is fine */
 
 /* Replaces *found by the newest entry of key at or below `version` in the tree, if that is newer. *have:
  * *found holds an answer already (a memtable's, say), and afterwards whether it does. On failure what *found
- * held is still the caller's. */
+ * held is still the caller's. Counts in the version's reads. */
 KV_MUST kv_status kv_version_get(const struct kv_version *tree, uint32_t space, const struct kv_space *how,
                                  kv_slice key, uint64_t version, struct kv_found *found, bool *have,
                                  struct kv_err *err);

@@ -321,6 +321,11 @@ kv_status kv_levels(struct kv_db *db, uint32_t declared, struct kv_level_stats o
                                          .moves = counted(&counters->moves),
                                          .bytes_read = counted(&counters->bytes_read),
                                          .bytes_written = counted(&counters->bytes_written)};
+        struct kv_reads_level_sum sum;
+        kv_reads_level_total(&db->reads, (size_t)space * KV_LEVELS_MAX + i, 1, &sum);
+        out[i].gets = sum.filtered + sum.asked;
+        out[i].gets_filtered = sum.filtered;
+        out[i].gets_found = sum.found;
     }
     kv_view_unref(view);
     return KV_OK;

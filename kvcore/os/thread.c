@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <time.h>
 
 enum { THREAD_STACK_DEFAULT = 512 * 1024, THREAD_NAME_MAX = 15 };
@@ -162,6 +163,15 @@ kv_status kv_thread_start(kv_thread *thread, const char *name, size_t stack_byte
     }
     thread->started = true;
     return KV_OK;
+}
+
+KV_THREAD_LOCAL_FAST size_t kv_thread_place_here;
+
+size_t kv_thread_place_take(void)
+{
+    static _Atomic uint32_t taken;
+    uint32_t turn = atomic_fetch_add_explicit(&taken, 1, memory_order_relaxed);
+    return kv_thread_place_here = turn % KV_THREAD_PLACES + 1;
 }
 
 void kv_thread_join(kv_thread *thread)

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct kv_mutex {
@@ -50,6 +51,17 @@ void kv_rwlock_unlock(kv_rwlock *lock);
  * system refuses. */
 KV_MUST kv_status kv_thread_start(kv_thread *thread, const char *name, size_t stack_bytes,
                                   void (*run)(void *ctx), void *ctx);
+/* A small number of the calling thread, 1 to KV_THREAD_PLACES, dealt out in turns: to give threads places of their own
+ * among a few. */
+enum { KV_THREAD_PLACES = 32 };
+#define KV_THREAD_LOCAL_FAST _Thread_local __attribute__((tls_model("initial-exec")))
+extern KV_THREAD_LOCAL_FAST size_t kv_thread_place_here; /* 0: has none yet */
+size_t kv_thread_place_take(void);
+static inline size_t kv_thread_place(void)
+{
+    size_t place = kv_thread_place_here;
+    return __builtin_expect(place != 0, 1) ? place : kv_thread_place_take();
+}
 /* Waits until run returned. A thread never started is fine; twice is fine. */
 void kv_thread_join(kv_thread *thread);
 

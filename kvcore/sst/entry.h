@@ -59,6 +59,7 @@ struct kv_block;
 struct kv_found {
     uint64_t version;
     enum kv_kind kind;
+    bool filtered;  /* nothing was found, and that without a look into blocks */
     kv_slice value; /* good while block is held; from a memtable (block NULL): while the memtable is */
     struct kv_block *block; /* counted; give it back with kv_block_unref (kvcore/sst/block.h) */
 };

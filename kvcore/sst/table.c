@@ -45,22 +45,24 @@ kv_status kv_table_read_block(struct kv_table *table, struct kv_block_handle han
     return rc == KV_OK ? rc : kv_table_damaged(table, rc, handle.offset, "a damaged block", err);
 }
 
-static kv_status table_block(struct kv_table *table, struct kv_block_handle handle, bool entries, bool fill,
-                             struct kv_block **out, struct kv_err *err)
+static kv_status table_block(struct kv_table *table, struct kv_block_handle handle, bool entries,
+                             unsigned how, struct kv_block **out, struct kv_err *err)
 {
     *out = kv_cache_lookup(table->cache, table->id, handle.offset);
     if (*out)
         return KV_OK;
     kv_status rc = kv_table_read_block(table, handle, entries, out, err);
-    if (rc == KV_OK && fill)
+    if (how & KV_BLOCK_COUNT)
+        kv_reads_block(table->reads, handle.len);
+    if (rc == KV_OK && (how & KV_BLOCK_FILL))
         *out = kv_cache_insert(table->cache, table->id, handle.offset, *out);
     return rc;
 }
 
-kv_status kv_table_block(struct kv_table *table, struct kv_block_handle handle, bool fill,
+kv_status kv_table_block(struct kv_table *table, struct kv_block_handle handle, unsigned how,
                          struct kv_block **out, struct kv_err *err)
 {
-    return table_block(table, handle, true, fill, out, err);
+    return table_block(table, handle, true, how, out, err);
 }
 
 static kv_status table_take_entry_handle(const struct kv_table *table, kv_slice value,
@@ -89,7 +91,7 @@ static kv_status table_filter(struct kv_table *table, kv_slice *filter, struct k
         *filter = table->filter->bytes;
         return KV_OK;
     }
-    kv_status rc = table_block(table, table->filter_handle, false, true, held, err);
+    kv_status rc = table_block(table, table->filter_handle, false, KV_BLOCK_LOOKUP, held, err);
     if (rc != KV_OK)
         return rc;
     *filter = (*held)->bytes;
@@ -346,6 +348,7 @@ kv_status kv_table_open(const struct kv_table_open_options *options, struct kv_t
     table->gone = options->gone; /* only an opened table is announced as gone */
     table->gone_ctx = options->gone_ctx;
     table->number = options->number;
+    table->reads = options->reads;
     *out = table;
     return KV_OK;
 out:
@@ -418,7 +421,7 @@ static kv_status get_descend(struct kv_table *table, const struct kv_block *inde
     if (i == index->n)
         return KV_NOT_FOUND;
     kv_status rc = table_take_entry_handle(table, kv_block_value(index, i), &handle, err);
-    return rc < 0 ? rc : kv_table_block(table, handle, true, out, err);
+    return rc < 0 ? rc : kv_table_block(table, handle, KV_BLOCK_LOOKUP, out, err);
 }
 
 static kv_status get_from_block(struct kv_table *table, struct kv_block *block, kv_slice key,
@@ -445,6 +448,7 @@ kv_status kv_table_get(struct kv_table *table, kv_slice key, uint64_t version, s
     if (table->version)
         version = KV_VERSION_MAX; /* stored as 0, and it is old enough: that was just asked */
     kv_status rc = get_passes_filter(table, key, err);
+    out->filtered = rc == KV_NOT_FOUND;
     if (rc != KV_OK)
         return rc;
     if (table->levels == 2) {
@@ -478,7 +482,7 @@ static kv_status estimate_place(struct kv_table *table, kv_slice key, struct kv_
     kv_status rc = table_take_entry_handle(table, kv_block_value(index, i), out, err);
     if (rc < 0 || table->levels == 1)
         return rc;
-    rc = kv_table_block(table, *out, true, &partition, err);
+    rc = kv_table_block(table, *out, KV_BLOCK_LOOKUP, &partition, err);
     if (rc < 0)
         return rc;
     i = kv_block_seek(partition, key, KV_VERSION_MAX);

@@ -17,6 +17,7 @@
 #include "kvcore/os/vfs.h"
 #include "kvcore/sst/cache.h"
 #include "kvcore/sst/entry.h"
+#include "kvcore/sst/reads.h"
 #include "kvcore/sst/table_build.h"
 
 struct kv_table;
@@ -37,7 +38,8 @@ struct kv_table_open_options {
      * NULL. */
     void (*gone)(void *ctx, uint64_t number);
     void *gone_ctx;
-    uint64_t number; /* handed to gone, kept for the caller */
+    uint64_t number;              /* handed to gone, kept for the caller */
+    const struct kv_reads *reads; /* where blocks read are counted; outlives the table. NULL: nowhere */
 };
 
 KV_MUST kv_status kv_table_open(const struct kv_table_open_options *options, struct kv_table **out,
@@ -52,7 +54,7 @@ const struct kv_table_properties *kv_table_properties(const struct kv_table *tab
 uint64_t kv_table_number(const struct kv_table *table);
 
 /* The newest entry of key at or below version, deletions included: KV_OK and *out; KV_NOT_FOUND leaves *out
- * empty. */
+ * empty but for `filtered`. */
 KV_MUST kv_status kv_table_get(struct kv_table *table, kv_slice key, uint64_t version, struct kv_found *out,
                                struct kv_err *err);
 
@@ -61,6 +63,7 @@ struct kv_table_iter_options {
     kv_slice lower,
         upper;          /* user keys, [lower, upper); empty: unbounded. Borrowed: they outlive the iterator */
     bool no_fill;       /* blocks read are not put into the cache: for merges */
+    bool uncounted;     /* nor counted among what readers read */
     struct kv_err *err; /* outlives the iterator; may be NULL */
 };
 KV_MUST kv_status kv_table_iter_open(struct kv_table *table, const struct kv_table_iter_options *options,

@@ -13,7 +13,7 @@ enum { TABLE_ITER_KEY_ROOM = 128 };
 struct table_iter {
     struct kv_entry_iter it;
     struct kv_table *table;
-    bool fill;
+    unsigned blocks;   /* KV_BLOCK_FILL, KV_BLOCK_COUNT */
     bool last;         /* no entry below the upper bound lies behind the current block */
     kv_status at_last; /* what next answers then: KV_END, or the failure that ended the walk */
     kv_slice lower, upper;
@@ -71,7 +71,7 @@ static kv_status iter_load(struct table_iter *iter, uint32_t *end)
                                    &handle, iter->it.err);
     if (rc < 0)
         return rc;
-    rc = kv_table_block(iter->table, handle, iter->fill, &iter->data, iter->it.err);
+    rc = kv_table_block(iter->table, handle, iter->blocks, &iter->data, iter->it.err);
     if (rc < 0)
         return rc;
     rc = iter_make_room(iter, iter->data->key_len_max);
@@ -97,7 +97,9 @@ static kv_status iter_load_partition(struct table_iter *iter)
     iter->partition = NULL;
     kv_status rc = kv_table_handle(iter->table, iter->table->top, iter->top_at, &separator, key_buf, &handle,
                                    iter->it.err);
-    return rc < 0 ? rc : kv_table_block(iter->table, handle, true, &iter->partition, iter->it.err);
+    return rc < 0 ? rc
+                  : kv_table_block(iter->table, handle, iter->blocks | KV_BLOCK_FILL, &iter->partition,
+                                   iter->it.err);
 }
 
 /* To the block behind the current one: KV_END when there is none. */
@@ -320,7 +322,7 @@ kv_status kv_table_iter_open(struct kv_table *table, const struct kv_table_iter_
     iter->key_room = TABLE_ITER_KEY_ROOM;
     iter->it.err = options->err;
     iter->table = kv_table_ref(table);
-    iter->fill = !options->no_fill;
+    iter->blocks = (options->no_fill ? 0 : KV_BLOCK_FILL) | (options->uncounted ? 0 : KV_BLOCK_COUNT);
     iter->last = true;
     iter->at_last = KV_END;
     iter->lower = options->lower;

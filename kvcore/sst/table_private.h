@@ -32,6 +32,7 @@ struct kv_table {
     void (*gone)(void *ctx, uint64_t number);
     void *gone_ctx;
     uint64_t number;
+    const struct kv_reads *reads; /* may be NULL */
 };
 
 static inline size_t kv_table_footer_len(const struct kv_cipher *cipher)
@@ -46,8 +47,14 @@ kv_status kv_table_damaged(const struct kv_table *table, kv_status rc, uint64_t 
  * properties. */
 KV_MUST kv_status kv_table_read_block(struct kv_table *table, struct kv_block_handle handle, bool entries,
                                       struct kv_block **out, struct kv_err *err);
-/* A block from the cache, or read and verified; fill puts it into the cache. */
-KV_MUST kv_status kv_table_block(struct kv_table *table, struct kv_block_handle handle, bool fill,
+/* What else is done with a block that has to be read: */
+enum {
+    KV_BLOCK_FILL = 1,  /* put into the cache */
+    KV_BLOCK_COUNT = 2, /* counted in the table's reads */
+    KV_BLOCK_LOOKUP = KV_BLOCK_FILL | KV_BLOCK_COUNT,
+};
+/* A block from the cache, or read and verified. */
+KV_MUST kv_status kv_table_block(struct kv_table *table, struct kv_block_handle handle, unsigned how,
                                  struct kv_block **out, struct kv_err *err);
 /* The handle in an index block's entry i. */
 KV_MUST kv_status kv_table_handle(const struct kv_table *table, const struct kv_block *index, uint32_t i,
