@@ -237,8 +237,10 @@ static kv_status check_commit(void *ctx, uint64_t seq, kv_slice batch, kv_slice 
     while ((rc = kv_batch_next(&batch, &entry)) == KV_OK) {
         c->puts++;
         if (entry.space >= c->manifest.state.n_order)
-            check_line(c, KV_CORRUPT, "commit %" PRIu64 " names space %" PRIu32 ", which does not exist", seq,
-                       entry.space);
+            check_line(c, KV_CORRUPT,
+                       "commit %" PRIu64 " of the log names space %" PRIu32
+                       ", which manifest %s does not have",
+                       seq, entry.space, c->manifest.name);
     }
     if (rc < 0 && rc != KV_TOO_NEW)
         check_line(c, KV_CORRUPT, "commit %" PRIu64 ": its batch is malformed", seq);
@@ -264,6 +266,7 @@ static kv_status check_log(struct check *c, struct kv_err *err)
     struct kv_log_known known = {.seals = state->seals,
                                  .n_seals = state->n_seals,
                                  .current = state->log_current,
+                                 .current_uid = kv_manifest_log_uid(state),
                                  .edit = state->edit,
                                  .last_seq = state->last_seq,
                                  .puts_from = state->log_floor,

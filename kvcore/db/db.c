@@ -141,18 +141,20 @@ kv_status kv_sync(struct kv_db *db, struct kv_err *err)
 
 enum { PIN_NONE, PIN_BLOCK, PIN_MEMTABLE, PIN_HEAP };
 
-/* A value that no entry holds as it is: read by an iterator over its key alone, and copied. */
-static kv_status get_made(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t declared,
-                          kv_slice key, struct kv_pinned *out)
+/* Read by an iterator over its key alone, and copied. */
+static kv_status get_folded(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t declared,
+                            kv_slice key, struct kv_pinned *out, struct kv_err *err)
 {
+    struct kv_iter_options options = {.snapshot = snapshot, .lower = key};
     struct kv_iter *it = NULL;
     struct kv_buf upper = {0};
     kv_status rc = kv_buf_append(&upper, key);
     if (rc == KV_OK)
         rc = kv_buf_append_byte(&upper, 0);
+    if (upper.len <= KV_KEY_LEN_MAX)
+        options.upper = kv_buf_slice(&upper);
     if (rc == KV_OK)
-        rc = kv_iter_open(db, snapshot, declared, key,
-                          upper.len <= KV_KEY_LEN_MAX ? kv_buf_slice(&upper) : (kv_slice){0}, &it);
+        rc = kv_iter_open_over(db, declared, &options, NULL, &it, err);
     if (rc == KV_OK)
         rc = kv_iter_seek(it, key);
     if (rc == KV_END || (rc == KV_OK && !kv_slice_equal(it->key, key)))
@@ -167,6 +169,17 @@ static kv_status get_made(struct kv_db *db, const struct kv_snapshot *snapshot, 
     kv_iter_close(it);
     kv_buf_release(&upper);
     return rc;
+}
+
+/* A value that no entry holds as it is. */
+static kv_status get_made(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice key,
+                          struct kv_pinned *out, struct kv_err *err)
+{
+    struct kv_err inner = {.code = KV_OK};
+    kv_status rc = get_folded(db, snapshot, space, key, out, &inner);
+    return rc < 0 ? kv_fail(err, rc, 0, "space %s: the operands of the key could not be folded: %.150s",
+                            db->spaces[db->ids[space]].name, inner.text[0] ? inner.text : kv_status_text(rc))
+                  : rc;
 }
 
 /* What was found is a put: takes the attributes off its value. KV_NOT_FOUND: it has expired. */
@@ -269,9 +282,8 @@ static kv_status get(struct kv_db *db, const struct kv_snapshot *snapshot, uint3
     bool made;
     kv_status rc = get_in(db, view, version, db->ids[space], key, out, &made, err);
     kv_view_unref(view);
-    if (made && (rc = get_made(db, snapshot, space, key, out)) < 0)
-        kv_fail(err, rc, 0, "space %s: the operands of the key could not be folded: %s",
-                db->spaces[db->ids[space]].name, kv_status_text(rc));
+    if (made)
+        rc = get_made(db, snapshot, space, key, out, err);
     if (made && rc != KV_OK)
         get_count_in_vain(db, true);
     return rc;

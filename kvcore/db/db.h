@@ -116,9 +116,11 @@ struct kv_overlay {
     uint32_t space;   /* in the memtable */
     uint64_t version; /* what it got later is not seen */
 };
-/* kv_iter_open_with (which this is without an overlay). The iterator refers to the memtable. */
+/* kv_iter_open_with (which this is without an overlay). The iterator refers to the memtable. err (may be NULL) outlives it, and says
+ * where a step failed. */
 KV_MUST kv_status kv_iter_open_over(struct kv_db *db, uint32_t space, const struct kv_iter_options *options,
-                                    const struct kv_overlay *overlay, struct kv_iter **out);
+                                    const struct kv_overlay *overlay, struct kv_iter **out,
+                                    struct kv_err *err);
 
 /* The newest version at or below version_max of a range deletion that covers key; 0: none. */
 uint64_t kv_view_range_newest(const struct kv_view *view, uint32_t space, kv_slice key, uint64_t version_max);

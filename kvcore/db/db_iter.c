@@ -68,6 +68,7 @@ struct iter_pin {
     bool fill;                 /* the cache */
     uint64_t version;          /* of the snapshot */
     struct kv_overlay overlay; /* memtable NULL: none */
+    struct kv_err *err;        /* says where a step failed; may be NULL */
     struct kv_trace_span span;
     uint8_t bounds[]; /* lower, then upper: the sources borrow them */
 };
@@ -101,7 +102,7 @@ static kv_status iter_fetch(void *ctx, kv_slice pointer, struct kv_block **out)
 {
     struct iter_pin *pin = ctx;
     struct kv_reads_stripe *mine = kv_reads_mine(&pin->db->reads);
-    kv_status rc = kv_values_fetch(&pin->view->version->values, pointer, pin->fill, out, NULL);
+    kv_status rc = kv_values_fetch(&pin->view->version->values, pointer, pin->fill, out, pin->err);
     if (rc < 0)
         return rc;
     kv_reads_add(&mine->values, 1);
@@ -116,9 +117,11 @@ static int64_t iter_now_ms(void *ctx)
 }
 
 /* Memtables that hold nothing of the space are left out: with one source left, the walk needs no merging. */
-static kv_status iter_sources(struct kv_view *view, uint32_t space, const struct kv_iter_options *options,
+static kv_status iter_sources(const struct iter_pin *pin, const struct kv_iter_options *options,
                               struct kv_entry_iter **sources, size_t *n)
 {
+    struct kv_view *view = pin->view;
+    uint32_t space = pin->space;
     kv_status rc = KV_OK;
     for (size_t i = 0; i < view->n_mem && rc == KV_OK; i++) {
         if (kv_memtable_entries(view->mem[i], space) == 0 ||
@@ -129,8 +132,11 @@ static kv_status iter_sources(struct kv_view *view, uint32_t space, const struct
     }
     if (rc < 0)
         return rc;
-    struct kv_tree_iter_options how = {
-        .space = space, .lower = options->lower, .upper = options->upper, .no_fill = options->no_fill};
+    struct kv_tree_iter_options how = {.space = space,
+                                       .lower = options->lower,
+                                       .upper = options->upper,
+                                       .no_fill = options->no_fill,
+                                       .err = pin->err};
     return kv_tree_sources(view->version, &how, sources, n);
 }
 
@@ -160,7 +166,7 @@ static kv_status iter_open(struct iter_pin *pin, const struct kv_iter_options *o
     struct kv_entry_iter **sources = kv_alloc(sources_max * sizeof(struct kv_entry_iter *));
     if (!sources)
         return KV_NO_MEMORY;
-    kv_status rc = iter_sources(view, pin->space, options, sources, &n);
+    kv_status rc = iter_sources(pin, options, sources, &n);
     if (rc == KV_OK)
         rc = kv_merge_iter_open(sources, n, &merged);
     if (rc == KV_OK && over) {
@@ -193,14 +199,8 @@ static kv_status iter_open(struct iter_pin *pin, const struct kv_iter_options *o
     return rc;
 }
 
-kv_status kv_iter_open_with(struct kv_db *db, uint32_t space, const struct kv_iter_options *options,
-                            struct kv_iter **out)
-{
-    return kv_iter_open_over(db, space, options, NULL, out);
-}
-
 kv_status kv_iter_open_over(struct kv_db *db, uint32_t space, const struct kv_iter_options *options,
-                            const struct kv_overlay *overlay, struct kv_iter **out)
+                            const struct kv_overlay *overlay, struct kv_iter **out, struct kv_err *err)
 {
     if (!kv_space_known(db, space) || options->lower.len > KV_KEY_LEN_MAX ||
         options->upper.len > KV_KEY_LEN_MAX || (options->all_versions && db->spaces[db->ids[space]].merge))
@@ -224,6 +224,7 @@ kv_status kv_iter_open_over(struct kv_db *db, uint32_t space, const struct kv_it
     }
     pin->space = db->ids[space];
     pin->fill = !options->no_fill;
+    pin->err = err;
     if (kv_tracing(db))
         kv_trace_begin(db, &pin->span, "scan", pin->space, options->lower, 0);
     kv_status rc = iter_open(pin, &own, out);
@@ -239,6 +240,12 @@ kv_status kv_iter_open_over(struct kv_db *db, uint32_t space, const struct kv_it
     atomic_fetch_add_explicit(&db->pins, 1, memory_order_relaxed);
     KV_COUNT(db, iterators);
     return KV_OK;
+}
+
+kv_status kv_iter_open_with(struct kv_db *db, uint32_t space, const struct kv_iter_options *options,
+                            struct kv_iter **out)
+{
+    return kv_iter_open_over(db, space, options, NULL, out, NULL);
 }
 
 kv_status kv_iter_open(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice lower,

@@ -122,7 +122,7 @@ static kv_status seal_others(struct kv_log *log, uint64_t current, struct kv_err
     }
     kv_mutex_unlock(&log->lock);
     rc = rc < 0 ? kv_fail(err, rc, 0, "sealing log files")
-                : log->options.hooks.seal(log->options.hooks.ctx, seals, n, current, err);
+                : log->options.hooks.seal(log->options.hooks.ctx, seals, n, current, log->uid, err);
     kv_free(seals);
     if (rc < 0) {
         log->n_doomed = doomed_before;
@@ -178,7 +178,7 @@ static kv_status number_take(struct kv_log *log, uint64_t *number, uint64_t *edi
 
 /* A new file whose header and name are durable, so that a record in it is never without them. */
 static kv_status file_create(struct kv_log *log, uint64_t first_seq, struct kv_file **out, uint64_t *number,
-                             uint32_t *uid_sum, struct kv_cipher **cipher, struct kv_err *err)
+                             uint8_t uid[KV_FILE_UID_LEN], struct kv_cipher **cipher, struct kv_err *err)
 {
     struct kv_dir *dir = log->options.dir;
     struct kv_file_header header = {.kind = KV_FILE_LOG,
@@ -203,7 +203,7 @@ static kv_status file_create(struct kv_log *log, uint64_t first_seq, struct kv_f
     KV_TRY(kv_file_sync(file, err));
     KV_TRY(kv_dir_sync_names(dir, err));
     *out = file;
-    *uid_sum = kv_log_uid_sum(header.uid);
+    memcpy(uid, header.uid, KV_FILE_UID_LEN);
 out:
     if (rc < 0) {
         kv_cipher_free(*cipher);
@@ -221,20 +221,21 @@ static kv_status file_begin(struct kv_log *log, uint64_t first_seq, struct kv_er
 {
     struct kv_file *file = NULL;
     uint64_t number = 0;
-    uint32_t uid_sum = 0;
+    uint8_t uid[KV_FILE_UID_LEN];
     struct kv_cipher *cipher = NULL;
     kv_mutex_lock(&log->lock);
     kv_status rc = kv_log_files_reserve(log);
     kv_mutex_unlock(&log->lock);
     if (rc < 0)
         return kv_fail(err, rc, 0, "beginning a log file");
-    rc = file_create(log, first_seq, &file, &number, &uid_sum, &cipher, err);
+    rc = file_create(log, first_seq, &file, &number, uid, &cipher, err);
     if (rc < 0)
         return rc;
     file_close(log);
     log->file = file;
     log->number = number;
-    log->uid_sum = uid_sum;
+    memcpy(log->uid, uid, sizeof log->uid);
+    log->uid_sum = kv_log_uid_sum(uid);
     log->cipher = cipher;
     log->end = log->synced_end = KV_FILE_HEADER_LEN;
     log->announced = false;

@@ -53,11 +53,11 @@ struct kv_log_hooks {
     /* A number for a new log file, above all earlier ones, and the number of the newest durable manifest edit
      * (for its header). */
     kv_status (*new_file)(void *ctx, uint64_t *number, uint64_t *edit, struct kv_err *err);
-    /* Makes durable, in one manifest edit: these files are sealed so, and `current` (0: none) is the file
-     * written from now on. Before the first answer out of `current`. When this fails the seals may be found
+    /* Makes durable, in one manifest edit: these files are sealed so, and `current` (0: none), whose header has this
+     * uid, is the file written from now on. Before the first answer out of `current`. When this fails the seals may be found
      * later or not; both are right. */
     kv_status (*seal)(void *ctx, const struct kv_log_seal *seals, size_t n, uint64_t current,
-                      struct kv_err *err);
+                      const uint8_t current_uid[KV_FILE_UID_LEN], struct kv_err *err);
 };
 
 struct kv_log_options {
@@ -80,7 +80,8 @@ struct kv_log_known {
     const struct kv_log_seal
         *seals; /* by number; every file still needed that was sealed. A missing one is damage */
     size_t n_seals;
-    uint64_t current; /* the file that was being written: 0 none. A missing one is damage */
+    uint64_t current;           /* the file that was being written: 0 none. A missing one is damage */
+    const uint8_t *current_uid; /* and its uid; NULL: not known */
     uint64_t edit; /* newest edit found: a log file created under a later one shows that the manifest lost its
                       end */
     uint64_t last_seq;     /* at least this was handed out (0: nothing yet) */

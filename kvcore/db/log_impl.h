@@ -30,6 +30,7 @@ struct kv_log {
 
     struct kv_file *file; /* being written; NULL: the next write begins one */
     uint32_t uid_sum;
+    uint8_t uid[KV_FILE_UID_LEN];
     struct kv_cipher *cipher; /* of the file; NULL: it is not encrypted */
     struct kv_buf sealed;     /* fragments on their way into an encrypted file */
     uint64_t number, end, reserved;

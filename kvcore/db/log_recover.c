@@ -338,6 +338,9 @@ static kv_status scan_opened(struct recovery *r, struct kv_log_reader *reader, u
                        ", the manifest "
                        "ends at %" PRIu64,
                        log->path, number, reader->header.edit, r->known->edit);
+    if (number == r->known->current && r->known->current_uid &&
+        memcmp(reader->header.uid, r->known->current_uid, KV_FILE_UID_LEN) != 0)
+        KV_TRY(damage_or_salvage(r, number, 0, "another log file stands under this name", err));
     KV_TRY(check_joins(r, &file, err));
     if (file.first_seq - 1 > r->proven_seq)
         r->proven_seq = file.first_seq - 1; /* a file is begun only when all before it is synced */

@@ -65,7 +65,9 @@ struct kv_manifest_state {
     uint64_t log_floor; /* commits below it have all their puts in tables */
     uint64_t log_first; /* log files below this number are not needed */
     uint64_t
-        log_current;    /* the log file written now; 0: none (closed cleanly, or never opened for writing) */
+        log_current;     /* the log file written now; 0: none (closed cleanly, or never opened for writing) */
+    uint64_t log_uid_of; /* the log file whose uid follows */
+    uint8_t log_uid[KV_FILE_UID_LEN];
     uint64_t app_floor; /* application records below it are not needed */
     int64_t retention_ms;
     struct kv_manifest_space spaces[KV_SPACES_MAX];
@@ -94,6 +96,12 @@ const struct kv_segment_meta *kv_manifest_segment(const struct kv_manifest_state
 const struct kv_log_seal *kv_manifest_seal_of(const struct kv_manifest_state *state,
                                               uint64_t number); /* or NULL */
 
+/* Of the current log file's header. NULL: not known. */
+static inline const uint8_t *kv_manifest_log_uid(const struct kv_manifest_state *state)
+{
+    return state->log_current && state->log_uid_of == state->log_current ? state->log_uid : NULL;
+}
+
 /* An edit under construction. {0} is empty; building cannot fail, the first failure is answered by the
  * commit. */
 struct kv_edit {
@@ -116,6 +124,7 @@ void kv_edit_seal(struct kv_edit *edit, const struct kv_log_seal *seal);
 void kv_edit_log_floor(struct kv_edit *edit, uint64_t seq,
                        uint64_t first_file); /* drops the seals of files below */
 void kv_edit_log_current(struct kv_edit *edit, uint64_t number);
+void kv_edit_log_uid(struct kv_edit *edit, uint64_t number, const uint8_t uid[KV_FILE_UID_LEN]);
 void kv_edit_app_floor(struct kv_edit *edit, uint64_t seq);
 void kv_edit_next_file(struct kv_edit *edit, uint64_t number);
 void kv_edit_last_seq(struct kv_edit *edit, uint64_t seq);

@@ -24,6 +24,7 @@ enum {
     FIELD_RETENTION = 20,
     FIELD_OWNER_EPOCH = 22,
     FIELD_LOG_CURRENT = 24,
+    FIELD_LOG_UID = 25,
     FIELD_SPACE_ORDER = 26,
     FIELD_SEGMENT_ADD = 28,
     FIELD_SEGMENT_DROP = 30,
@@ -268,6 +269,14 @@ void kv_edit_log_current(struct kv_edit *edit, uint64_t number)
     edit_numbers(edit, FIELD_LOG_CURRENT, &number, 1);
 }
 
+void kv_edit_log_uid(struct kv_edit *edit, uint64_t number, const uint8_t uid[KV_FILE_UID_LEN])
+{
+    uint8_t bytes[KV_VARINT_LEN_MAX + KV_FILE_UID_LEN];
+    size_t len = kv_put_varint(bytes, number);
+    memcpy(bytes + len, uid, KV_FILE_UID_LEN);
+    edit_field(edit, FIELD_LOG_UID, kv_slice_of(bytes, len + KV_FILE_UID_LEN));
+}
+
 void kv_edit_app_floor(struct kv_edit *edit, uint64_t seq)
 {
     edit_numbers(edit, FIELD_APP_FLOOR, &seq, 1);
@@ -323,6 +332,8 @@ void kv_edit_snapshot(struct kv_edit *edit, const struct kv_manifest_state *stat
     kv_edit_retention(edit, state->retention_ms);
     kv_edit_log_floor(edit, state->log_floor, state->log_first);
     kv_edit_log_current(edit, state->log_current);
+    if (kv_manifest_log_uid(state))
+        kv_edit_log_uid(edit, state->log_current, state->log_uid);
     kv_edit_app_floor(edit, state->app_floor);
     for (uint32_t i = 0; i < state->n_spaces; i++)
         kv_edit_space(edit, i, state->spaces[i].name, state->spaces[i].style);
@@ -428,6 +439,9 @@ static kv_status field_body(struct field *field, kv_slice *in)
         return field_table(in, &field->meta);
     case FIELD_SEGMENT_ADD:
         return field_numbers(in, field->n, 2) < 0 ? KV_CORRUPT
+                                                  : kv_take_bytes(in, KV_FILE_UID_LEN, &field->bytes);
+    case FIELD_LOG_UID:
+        return field_numbers(in, field->n, 1) < 0 ? KV_CORRUPT
                                                   : kv_take_bytes(in, KV_FILE_UID_LEN, &field->bytes);
     case FIELD_RANGE_ADD:
     case FIELD_RANGE_DROP:
@@ -696,6 +710,10 @@ static kv_status apply_check(struct kv_manifest_change *change, const struct kv_
         return KV_OK;
     case FIELD_LOG_CURRENT:
         next->log_current = field->n[0];
+        return KV_OK;
+    case FIELD_LOG_UID:
+        next->log_uid_of = field->n[0];
+        memcpy(next->log_uid, field->bytes.data, KV_FILE_UID_LEN);
         return KV_OK;
     default:
         return KV_OK;
@@ -1034,6 +1052,9 @@ static void describe_field(const struct field *field, char *line, size_t size)
         break;
     case FIELD_LOG_CURRENT:
         snprintf(line, size, "log_current number=%" PRIu64, n[0]);
+        break;
+    case FIELD_LOG_UID:
+        snprintf(line, size, "log_uid number=%" PRIu64, n[0]);
         break;
     case FIELD_DATA_KEY:
         snprintf(line, size, "data_key id=%" PRIu64 " created_ms=%" PRId64, field->key.id,

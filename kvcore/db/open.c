@@ -24,7 +24,7 @@ static kv_status hook_new_file(void *ctx, uint64_t *number, uint64_t *edit, stru
 }
 
 static kv_status hook_seal(void *ctx, const struct kv_log_seal *seals, size_t n, uint64_t current,
-                           struct kv_err *err)
+                           const uint8_t current_uid[KV_FILE_UID_LEN], struct kv_err *err)
 {
     struct kv_db *db = ctx;
     struct kv_edit edit = {0};
@@ -33,6 +33,8 @@ static kv_status hook_seal(void *ctx, const struct kv_log_seal *seals, size_t n,
         kv_edit_last_seq(&edit, seals[i].last_seq);
     }
     kv_edit_log_current(&edit, current);
+    if (current)
+        kv_edit_log_uid(&edit, current, current_uid);
     kv_status rc = kv_db_commit_edit(db, &edit, err);
     kv_edit_release(&edit);
     return rc;
@@ -86,6 +88,9 @@ static kv_status replay_commit(void *ctx, uint64_t seq, kv_slice batch, kv_slice
         rc = kv_db_switch_memtable(db, err);
     if (rc == KV_OK)
         rc = enter_batch(db, seq, batch, state->order, state->n_order);
+    if (rc == KV_CORRUPT)
+        return kv_fail(err, rc, 0, "commit %" PRIu64 " of the log does not fit manifest %s", seq,
+                       db->manifest.name);
     return rc < 0 ? kv_fail(err, rc, 0, "replaying commit %" PRIu64 ": %s", seq, kv_status_text(rc)) : KV_OK;
 }
 
@@ -284,6 +289,7 @@ static kv_status open_log(struct kv_db *db, struct kv_err *err)
     struct kv_log_known known = {.seals = state->seals,
                                  .n_seals = state->n_seals,
                                  .current = state->log_current,
+                                 .current_uid = kv_manifest_log_uid(state),
                                  .edit = state->edit,
                                  .last_seq = state->last_seq,
                                  .puts_from = state->log_floor,

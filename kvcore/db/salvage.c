@@ -26,7 +26,7 @@ static kv_status salvage_new_file(void *ctx, uint64_t *number, uint64_t *edit, s
 
 /* The first seal edit puts the new file in the place of all old ones; those of closing are as always. */
 static kv_status salvage_seal(void *ctx, const struct kv_log_seal *seals, size_t n, uint64_t current,
-                              struct kv_err *err)
+                              const uint8_t current_uid[KV_FILE_UID_LEN], struct kv_err *err)
 {
     struct salvage *s = ctx;
     struct kv_edit edit = {0};
@@ -37,6 +37,8 @@ static kv_status salvage_seal(void *ctx, const struct kv_log_seal *seals, size_t
         kv_edit_last_seq(&edit, seals[i].last_seq);
     }
     kv_edit_log_current(&edit, current);
+    if (current)
+        kv_edit_log_uid(&edit, current, current_uid);
     kv_status rc = kv_manifest_commit(&s->manifest, &edit, err);
     kv_edit_release(&edit);
     s->replaced |= rc == KV_OK;
@@ -99,6 +101,7 @@ static kv_status salvage_log(struct salvage *s, struct kv_env *env, const char *
     struct kv_log_known known = {.seals = state->seals,
                                  .n_seals = state->n_seals,
                                  .current = state->log_current,
+                                 .current_uid = kv_manifest_log_uid(state),
                                  .edit = state->edit,
                                  .last_seq = state->last_seq,
                                  .puts_from = state->log_floor,

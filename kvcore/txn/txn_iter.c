@@ -207,7 +207,7 @@ kv_status kv_txn_iter_open(struct kv_txn *txn, uint32_t space, kv_slice lower, k
     KV_TRY(kv_buf_append(&iter->upper, upper));
     struct kv_iter_options options = {.snapshot = txn->snapshot, .lower = lower, .upper = upper};
     struct kv_overlay own = {txn->written, space, txn->newest};
-    KV_TRY(kv_iter_open_over(txn->db, space, &options, wrote_to(txn, space) ? &own : NULL, &iter->at));
+    KV_TRY(kv_iter_open_over(txn->db, space, &options, wrote_to(txn, space) ? &own : NULL, &iter->at, NULL));
     *out = &iter->it;
     return KV_OK;
 out:

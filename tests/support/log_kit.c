@@ -211,10 +211,11 @@ static kv_status kit_new_file(void *ctx, uint64_t *number, uint64_t *edit, struc
 }
 
 static kv_status kit_seal(void *ctx, const struct kv_log_seal *seals, size_t n, uint64_t current,
-                          struct kv_err *err)
+                          const uint8_t current_uid[KV_FILE_UID_LEN], struct kv_err *err)
 {
     struct log_kit_manifest *m = ctx;
     size_t n_before = m->n_seals;
+    (void)current_uid;
     uint64_t current_before = m->current, last_before = m->last_seq;
     for (size_t i = 0; i < n; i++) {
         if (m->n_seals && m->seals[m->n_seals - 1].number >= seals[i].number)
