@@ -230,8 +230,10 @@ struct kv_options {
 /*
  * Opens or creates the database in the directory path: takes its lease, reads the manifest, replays the log's
  * puts, seals older log files. Application records at or above the application floor are not applied: the
- * application reads them with kv_records_open. KV_BUSY: held by another process (err says which); KV_CORRUPT:
- * acknowledged data is damaged (err: file, offset, what to run); KV_TOO_NEW; KV_INVALID: options out of
+ * application reads them with kv_records_open. A table or a segment of the value log that is damaged, missing or another
+ * file does not refuse the open: it is told in the log (file, offset, which keys, what to run) and counted by the metric
+ * kv_damaged_files; whatever asks for its keys is answered KV_CORRUPT, everything else goes on (kvcore/docs/tree.md).
+ * KV_BUSY: held by another process (err says which); KV_CORRUPT: manifest or log is damaged (err: file, offset, what to run); KV_TOO_NEW; KV_INVALID: options out of
  * range, or path holds something else; KV_WRONG_KEY: it is encrypted under another key than the one given, or
  * there is a key too many or too few.
  */
@@ -569,8 +571,9 @@ KV_API void kv_bulk_abort(struct kv_bulk *bulk); /* NULL is fine */
  * the range. Spaces of style runs, or with a hook: every run of each cut the range touches into one, through the
  * hook. Other levelled spaces: everything of the range that was visible at the call goes to the bottom level,
  * and what is dead there goes: in one step if it is little, else level by level and table by table. For all of
- * the space that is what others call compact or flatten. Never needed for space to come back. KV_CONFLICT: the space
- * has a hook, and a read-write transaction is live that began before something of the range was written.
+ * the space that is what others call compact or flatten. Never needed for space to come back. KV_CORRUPT: a damaged table
+ * lies in the range; all that can be merged without it was. KV_CONFLICT: the space has a hook, and a read-write
+ * transaction is live that began before something of the range was written.
  */
 KV_API KV_MUST kv_status kv_merge_range(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper,
                                         struct kv_err *err);

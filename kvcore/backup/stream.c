@@ -101,6 +101,8 @@ static kv_status walk(struct stream *s, struct kv_iter *it, uint32_t range, stru
                 return rc;
         }
     }
+    if (rc == KV_CORRUPT && kv_db_aside_in(s->db, s->db->ids[o->space], o->lower, o->upper, err) < 0)
+        return rc;
     if (rc < 0)
         return kv_fail(err, rc, 0, "reading range %" PRIu32 " of a stream: %s", range, kv_status_text(rc));
     return s->stop ? KV_CANCELED : filling_send(s, f, range, true, err);

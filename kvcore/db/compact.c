@@ -6,7 +6,8 @@
  * older of its key, by versions, whatever the level; readers that could ask for something older pin an older
  * view. (3) With a hook, hand it group by group and keep what it returns: whole cuts only. (4) Write tables,
  * split between keys or groups. (5) One edit drops the inputs and adds the outputs; if an input was dropped
- * meanwhile, the result is thrown away.
+ * meanwhile, the result is thrown away. (6) An input that cannot be read is put aside (damage.c), and the merge is
+ * as if it had not been picked.
  */
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
@@ -358,6 +359,13 @@ static const struct kv_tree_run *run_below(const struct kv_cut *cut, uint32_t le
     return NULL;
 }
 
+/* The tables it lies in are put aside, and whoever picks, picks again. */
+static kv_status merge_met_damage(struct merge *merge, struct kv_view *view)
+{
+    kv_status rc = kv_db_put_aside(merge->db, view, &merge->inputs.taken, NULL);
+    return rc == KV_OK || rc == KV_CONFLICT ? KV_CONFLICT : KV_CORRUPT;
+}
+
 static kv_status merge_tables(struct kv_db *db, struct kv_view *view, const struct kv_pick *pick,
                               struct kv_err *err)
 {
@@ -403,6 +411,8 @@ out:
     kv_entry_iter_close(it);
     if (began)
         hook->end(merge.hook_state, installed);
+    if (rc == KV_CORRUPT)
+        rc = merge_met_damage(&merge, view);
     kv_output_release(&merge.output);
     kv_buf_release(&merge.sunk_key);
     kv_buf_release(&upper);

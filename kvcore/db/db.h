@@ -202,6 +202,22 @@ void kv_obsolete_log(struct kv_db *db);
 /* At open, once our own manifest is published: removes files that belong to nothing. */
 KV_MUST kv_status kv_obsolete_sweep(struct kv_db *db, struct kv_err *err);
 
+/* ---- damage.c */
+
+/* As kv_db_open_table and kv_db_open_segment, with a stand-in (kv_table_damage) and a line in the log where the file is
+ * damaged, missing, or not the one that was written. */
+KV_MUST kv_status kv_db_open_table_or_aside(struct kv_db *db, const struct kv_table_meta *meta,
+                                            struct kv_table **out, struct kv_err *err);
+KV_MUST kv_status kv_db_open_segment_or_damaged(struct kv_db *db, const struct kv_segment_meta *meta,
+                                                struct kv_segment **out, struct kv_err *err);
+/* A merge of these tables met damage: those it lies in are put aside (version.h), so that merges go on without them.
+ * KV_NOT_FOUND: none of them is damaged, or points at a value that cannot be read. */
+KV_MUST kv_status kv_db_put_aside(struct kv_db *db, struct kv_view *view, const struct kv_cut *inputs,
+                                  struct kv_err *err);
+/* KV_CORRUPT, naming it, if a table of [lower, upper) lies aside, else KV_OK. */
+kv_status kv_db_aside_in(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper,
+                         struct kv_err *err);
+
 /* ---- keys.c */
 
 int64_t kv_db_data_key_ms(const struct kv_db *db); /* the age at which a data key is old */

@@ -61,6 +61,8 @@ kv_status kv_count(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_
     for (; rc == KV_OK; rc = kv_iter_next(it))
         *count += 1;
     kv_iter_close(it);
+    if (rc == KV_CORRUPT && kv_db_aside_in(db, db->ids[space], lower, upper, err) < 0)
+        return rc;
     return rc == KV_END ? KV_OK
                         : kv_fail(err, rc, 0, "counting keys of space %u: %s", space, kv_status_text(rc));
 }

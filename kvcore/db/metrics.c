@@ -88,7 +88,7 @@ static void metrics_value_log(struct kv_db *db, metric_each each, void *ctx)
 
 static void metrics_tree(struct kv_db *db, metric_each each, void *ctx)
 {
-    uint64_t level0_runs = 0, excess = 0;
+    uint64_t level0_runs = 0, excess = 0, damaged = 0;
     uint64_t visible, tables = 0, bytes = 0, entries = 0, runs_max = 0, memory = 0;
     struct kv_view *view = kv_view_pin(db, &visible);
     for (uint32_t i = 0; i < view->version->n_spaces; i++) {
@@ -108,6 +108,7 @@ static void metrics_tree(struct kv_db *db, metric_each each, void *ctx)
     for (size_t i = 0; i < view->n_mem; i++)
         memory += kv_memtable_bytes(view->mem[i]);
     size_t waiting = view->n_mem - 1;
+    (void)kv_version_damaged(view->version, &damaged);
     kv_view_unref(view);
     each(ctx, "kv_seq", "version of the newest visible commit", false, (double)visible);
     each(ctx, "kv_tables", "tables", false, (double)tables);
@@ -119,6 +120,9 @@ static void metrics_tree(struct kv_db *db, metric_each each, void *ctx)
     each(ctx, "kv_merge_waiting_bytes", "bytes on levels above their targets", false, (double)excess);
     each(ctx, "kv_merges_running", "merges at work", false,
          (double)atomic_load_explicit(&db->merges_running, memory_order_relaxed));
+    each(ctx, "kv_damaged_files",
+         "tables that lie aside, segments of the value log that could not be opened: reads of them fail",
+         false, (double)damaged);
     each(ctx, "kv_memtable_bytes", "heap bytes of memtables", false, (double)memory);
     each(ctx, "kv_memtables_waiting", "memtables that wait to be flushed", false, (double)waiting);
 }

@@ -62,7 +62,7 @@ static void remove_file(struct kv_db *db, const char *name)
     kv_status rc = kv_dir_remove(db->dir, name, &err);
     if (rc == KV_OK)
         KV_COUNT(db, obsolete_removed);
-    else /* it stays as an orphan, which the next open removes */
+    else if (rc != KV_MISSING) /* it stays as an orphan, which the next open removes */
         kv_logf(&db->env->log, KV_LOG_WARN, "remove_failed", "file=%s error=%s", name, KV_LOGQ(err.text));
 }
 

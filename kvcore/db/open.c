@@ -233,7 +233,30 @@ static kv_status open_ranges(const struct kv_manifest_state *state, struct kv_ve
     return rc;
 }
 
-static kv_status open_tables(struct kv_db *db, struct kv_err *err)
+/* A damaged table lies aside, in the tree; and where tables may overlap, in the manifest. */
+static kv_status open_table(struct kv_db *db, const struct kv_table_meta *meta, struct kv_tree_add *add,
+                            struct kv_edit *edit, struct kv_err *err)
+{
+    *add = (struct kv_tree_add){.space = meta->space, .level = meta->level, .run = meta->run};
+    kv_status rc = kv_db_open_table_or_aside(db, meta, &add->table, err);
+    if (rc < 0 || !kv_table_damage(add->table))
+        return rc;
+    add->level = KV_LEVEL_ASIDE;
+    if (meta->level > 0 && !db->options.read_only)
+        kv_edit_move_table(edit, meta->number, 0);
+    return rc;
+}
+
+/* Segments that stayed only because nobody knew what a damaged table points at. Their files go as orphans. */
+static void open_segments_left(struct kv_db *db, const struct kv_version *version, struct kv_edit *edit)
+{
+    const struct kv_manifest_state *state = &db->manifest.state;
+    for (size_t i = 0; i < state->n_segments && !db->options.read_only; i++)
+        if (!kv_values_find(&version->values, state->segments[i].number))
+            kv_edit_drop_segment(edit, state->segments[i].number);
+}
+
+static kv_status open_tables(struct kv_db *db, struct kv_edit *edit, struct kv_err *err)
 {
     const struct kv_manifest_state *state = &db->manifest.state;
     struct kv_tree_add *adds = kv_zalloc(state->n_tables, sizeof *adds);
@@ -243,17 +266,15 @@ static kv_status open_tables(struct kv_db *db, struct kv_err *err)
     size_t n = 0, n_segments = 0;
     kv_status rc = adds && segments ? KV_OK : KV_NO_MEMORY;
     for (; rc == KV_OK && n_segments < state->n_segments; n_segments++)
-        rc = kv_db_open_segment(db, &state->segments[n_segments], &segments[n_segments], err);
-    for (; rc == KV_OK && n < state->n_tables; n++) {
-        const struct kv_table_meta *meta = state->tables[n];
-        adds[n] = (struct kv_tree_add){.space = meta->space, .level = meta->level, .run = meta->run};
-        rc = kv_db_open_table(db, meta, &adds[n].table, err);
-    }
+        rc = kv_db_open_segment_or_damaged(db, &state->segments[n_segments], &segments[n_segments], err);
+    for (; rc == KV_OK && n < state->n_tables; n++)
+        rc = open_table(db, state->tables[n], &adds[n], edit, err);
     KV_TRY(rc);
     struct kv_tree_change change = {
         .adds = adds, .n_adds = n, .segments = segments, .n_segments = n_segments};
     KV_TRY(kv_version_make(NULL, db->n_spaces, db->spaces, &change, &version, err));
     version->reads = &db->reads;
+    open_segments_left(db, version, edit);
     KV_TRY(open_ranges(state, version));
     KV_TRY(kv_db_memtable_new(db, &memtable));
     KV_TRY(kv_view_first(version, memtable, &db->view));
@@ -466,7 +487,7 @@ kv_status kv_open(struct kv_env *env, const char *path, const struct kv_options 
     }
     KV_TRY(open_directory(db, err));
     KV_TRY(open_manifest(db, &edit, err));
-    KV_TRY(open_tables(db, err));
+    KV_TRY(open_tables(db, &edit, err));
     size_t n_tables = db->manifest.state.n_tables;
     KV_TRY(open_log(db, err));
     if (!options.read_only)

@@ -46,6 +46,8 @@ static bool range_take_in(struct range *range, struct range other)
 
 static bool run_takes_part(const struct kv_pick *pick, const struct kv_tree_run *run)
 {
+    if (run->level == KV_LEVEL_ASIDE)
+        return false;
     if (pick->whole)
         return true;
     if (run->level == pick->from)
@@ -173,6 +175,8 @@ void kv_pick_levels(const struct kv_tree *tree, uint32_t space, const struct kv_
         for (size_t i = 0; i < tree->cuts[c].n_runs; i++) {
             const struct kv_tree_run *run = &tree->cuts[c].runs[i];
             bool any_busy = false;
+            if (run->level == KV_LEVEL_ASIDE)
+                continue;
             for (size_t k = 0; k < run->n; k++) {
                 if (busy && item_is_busy(&run->items[k], space, busy))
                     any_busy = true;
@@ -492,8 +496,11 @@ static bool is_covered(const struct chooser *c, const struct kv_table_properties
 }
 
 /* Of a table that is covered in part half is taken to be, but never all. */
-static uint64_t dead_entries(const struct chooser *c, const struct kv_table_properties *p)
+static uint64_t dead_entries(const struct chooser *c, const struct kv_tree_item *item)
 {
+    const struct kv_table_properties *p = item->properties;
+    if (item->level == KV_LEVEL_ASIDE)
+        return 0;
     uint64_t dead = p->deletes + expired_entries(c, p);
     if (dead < p->entries && is_covered(c, p))
         dead += (p->entries - dead) / 2;
@@ -570,7 +577,7 @@ static bool dead_best(const struct chooser *c, bool drops_only, struct kv_pick *
     uint64_t puts = tree->entries - tree->deletes, all = 0;
     double mean = puts ? (double)tree->bytes / (double)puts : 0, best = -1;
     for (size_t i = 0; i < tree->n_items; i++)
-        all += dead_entries(c, tree->items[i].properties);
+        all += dead_entries(c, &tree->items[i]);
     if (all == 0)
         return false;
     bool much = mean * (double)all * DEAD_SHARE > (double)tree->bytes;
@@ -578,7 +585,7 @@ static bool dead_best(const struct chooser *c, bool drops_only, struct kv_pick *
         for (size_t r = 0; r < tree->cuts[i].n_runs; r++)
             for (size_t k = 0; k < tree->cuts[i].runs[r].n; k++) {
                 const struct kv_tree_item *item = &tree->cuts[i].runs[r].items[k];
-                uint64_t dead = dead_entries(c, item->properties);
+                uint64_t dead = dead_entries(c, item);
                 struct kv_pick pick;
                 if (dead == 0 || (drops_only && dead < item->properties->entries) ||
                     !dead_pick(c, i, item, dead, &pick) || (drops_only && pick.kind != KV_PICK_DROP))
@@ -634,20 +641,33 @@ kv_status kv_pick_whole(const struct kv_version *tree, uint32_t space, size_t cu
     return is_clear(out, busy) ? KV_OK : KV_BUSY;
 }
 
+/* A hook sees whole groups, so it sees nothing of a cut of which a table lies aside. */
+static bool cut_is_whole(const struct kv_space *how, const struct kv_cut *cut)
+{
+    return !how->hook || cut->n_aside == 0;
+}
+
+size_t kv_pick_runs(const struct kv_space *how, const struct kv_cut *cut)
+{
+    return cut_is_whole(how, cut) ? cut->n_runs - cut->n_aside : 0;
+}
+
 /* Of equals the one with the fewest bytes, for it is done soonest. */
 static bool runs_best(const struct chooser *c, struct kv_pick *out)
 {
     const struct kv_cut *best = NULL;
+    size_t most = 0;
     for (size_t i = 0; i < c->tree->n_cuts; i++) {
         const struct kv_cut *cut = &c->tree->cuts[i];
         struct kv_pick pick;
-        if (cut->n_runs <= KV_RUNS_MAX || (best && cut->n_runs < best->n_runs) ||
-            (best && cut->n_runs == best->n_runs && cut->bytes >= best->bytes) ||
+        size_t n = kv_pick_runs(c->how, cut);
+        if (n <= KV_RUNS_MAX || (best && n < most) || (best && n == most && cut->bytes >= best->bytes) ||
             kv_pick_whole(c->version, c->space, i, 0, c->busy, &pick) != KV_OK)
             continue;
         best = cut;
+        most = n;
         pick.why = KV_WHY_RUNS;
-        pick.score = (double)cut->n_runs / KV_RUNS_MAX;
+        pick.score = (double)n / KV_RUNS_MAX;
         *out = pick;
     }
     return best != NULL;
@@ -755,7 +775,8 @@ static bool range_at_once(const struct chooser *c, size_t at, struct range range
 
 static bool is_settled(const struct chooser *c, size_t cut, const struct kv_tree_item *item)
 {
-    return item->level == LAST && (dead_entries(c, item->properties) == 0 || !table_can_shed(c, cut, item));
+    return item->level == KV_LEVEL_ASIDE ||
+           (item->level == LAST && (dead_entries(c, item) == 0 || !table_can_shed(c, cut, item)));
 }
 
 /* The first table of the range that is not at the bottom, or whose dead entries may go: topmost level first. */
@@ -779,7 +800,7 @@ static bool range_move(const struct chooser *c, size_t at, const struct kv_tree_
                        struct kv_pick *out)
 {
     const struct kv_cut *cut = &c->tree->cuts[at];
-    if (item->level == LAST || dead_entries(c, item->properties) > 0 || level0_overlaps_others(cut, item) ||
+    if (item->level == LAST || dead_entries(c, item) > 0 || level0_overlaps_others(cut, item) ||
         deepest_free(cut, range_of(item), item->level + 1) != LAST)
         return false;
     *out = pick_new(c, at, item->level, LAST, KV_WHY_RANGE);
@@ -799,7 +820,7 @@ static bool range_step(const struct chooser *c, size_t at, const struct kv_tree_
         return level0_pick(c, at, KV_WHY_RANGE, out);
     if (item->level < LAST)
         return table_pick(c, at, item, KV_WHY_RANGE, out);
-    return shed_pick(c, at, item, dead_entries(c, item->properties), out);
+    return shed_pick(c, at, item, dead_entries(c, item), out);
 }
 
 kv_status kv_pick_range(const struct kv_version *tree, uint32_t space, const struct kv_space *how,

@@ -18,7 +18,8 @@
  *   (5) With nothing else to do: a table that points into a segment of the value log of which less than half is
  *       live is merged alone, which moves its values on; the one that points at most of them for its size first.
  * Work under way (claims) is kept clear of: no two pieces share a level in overlapping ranges of keys, so no
- * input is taken twice and no two outputs can collide.
+ * input is taken twice and no two outputs can collide. Tables that lie aside (version.h) are not worked on, and in
+ * nobody's way.
  *
  * Threads    any.
  * Ownership  a pick's slices are good as long as the version it was made from.
@@ -75,6 +76,9 @@ uint64_t kv_pick_next_s(const struct kv_version *version, const struct kv_space 
 kv_status kv_pick_range(const struct kv_version *tree, uint32_t space, const struct kv_space *how,
                         kv_slice lower, kv_slice upper, uint64_t version, const struct kv_pick_limits *limits,
                         const struct kv_claim *busy, struct kv_pick *out);
+/* Runs of a cut that a merge of all of it would make into one: those that lie aside are not among them, and with a hook
+ * there are none beside those. */
+size_t kv_pick_runs(const struct kv_space *how, const struct kv_cut *cut);
 /* A whole cut, into level `to`. KV_BUSY: work under way has to end first. */
 kv_status kv_pick_whole(const struct kv_version *tree, uint32_t space, size_t cut, uint32_t to,
                         const struct kv_claim *busy, struct kv_pick *out);

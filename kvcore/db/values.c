@@ -72,8 +72,9 @@ kv_status kv_values_make(struct kv_values *out, const struct kv_values *base, st
     if (all.n > 1)
         qsort(all.list, all.n, sizeof *all.list, order_segments);
     kv_status rc = values_count(&all, version, err);
+    bool keep = kv_version_damaged(version, NULL);
     for (size_t i = 0; i < all.n; i++) {
-        if (rc == KV_OK && all.list[i].live > 0)
+        if (rc == KV_OK && (keep || all.list[i].live > 0))
             all.list[kept++] = all.list[i];
         else
             kv_segment_unref(all.list[i].segment);

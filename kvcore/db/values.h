@@ -5,7 +5,8 @@
  * Tables say in their properties how many bytes of which segment they point at, so live and dead bytes are derived,
  * exact, at every change of the tree. A segment nobody points into leaves with the edit that took its last table;
  * one with less than half of its bytes live is sparse: its values move on when a merge meets them, and pick.h makes
- * one of its tables be merged.
+ * one of its tables be merged. While a table cannot be opened, nobody knows what it points at: no segment leaves then.
+ * One that cannot be opened itself is never sparse, for nothing can be moved out of it.
  *
  * Threads    immutable once made: any.
  * Ownership  holds a reference of each segment; {0} is empty.
@@ -26,7 +27,7 @@ struct kv_values {
     struct kv_value_segment *list; /* by number */
     size_t n;
 };
-/* Those of base (NULL: none) and adds (borrowed) that the tables of version point into. KV_CORRUPT: a table points
+/* Those of base (NULL: none) and adds (borrowed) that the tables of version point into, or may. KV_CORRUPT: a table points
  * into a segment that is neither. */
 KV_MUST kv_status kv_values_make(struct kv_values *out, const struct kv_values *base,
                                  struct kv_segment *const *adds, size_t n_adds,
@@ -36,7 +37,8 @@ void kv_values_release(struct kv_values *values); /* {0} and twice are fine */
 const struct kv_value_segment *kv_values_find(const struct kv_values *values, uint64_t number); /* or NULL */
 static inline bool kv_value_segment_sparse(const struct kv_value_segment *at)
 {
-    return at->live * 2 < kv_segment_bytes(at->segment) - KV_FILE_HEADER_LEN;
+    return !kv_segment_damage(at->segment) &&
+           at->live * 2 < kv_segment_bytes(at->segment) - KV_FILE_HEADER_LEN;
 }
 /* How many bytes a table with these references (kv_table_properties.value_refs) points at in sparse segments. */
 uint64_t kv_values_sparse(const struct kv_values *values, kv_slice refs);

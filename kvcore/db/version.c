@@ -12,6 +12,11 @@ struct sort_item {
     kv_slice cut;
 };
 
+static bool runs_by_number(uint32_t level)
+{
+    return level == 0 || level == KV_LEVEL_ASIDE;
+}
+
 static int order_items(const void *a, const void *b)
 {
     const struct sort_item *x = a, *y = b;
@@ -20,7 +25,7 @@ static int order_items(const void *a, const void *b)
         return c;
     if (x->item.level != y->item.level)
         return x->item.level < y->item.level ? -1 : 1;
-    if (x->item.level == 0 && x->item.run != y->item.run)
+    if (runs_by_number(x->item.level) && x->item.run != y->item.run)
         return x->item.run < y->item.run ? 1 : -1;
     return kv_slice_compare(x->item.properties->smallest, y->item.properties->smallest);
 }
@@ -70,18 +75,23 @@ static void cut_finish(struct kv_cut *cut)
         if (i == 0 || kv_slice_compare(last, cut->largest) > 0)
             cut->largest = last;
         cut->bytes += cut->runs[i].bytes;
+        cut->n_aside += cut->runs[i].level == KV_LEVEL_ASIDE;
     }
 }
 
 static void tree_count(struct kv_tree *tree, const struct kv_tree_item *item)
 {
     const struct kv_table_properties *p = item->properties;
-    struct kv_tree_level *level = &tree->levels[item->level];
     tree->bytes += p->file_bytes;
     tree->entries += p->entries;
     tree->deletes += p->deletes;
     if (p->version_max > tree->version_max)
         tree->version_max = p->version_max;
+    if (item->level == KV_LEVEL_ASIDE) {
+        tree->aside++;
+        return;
+    }
+    struct kv_tree_level *level = &tree->levels[item->level];
     level->tables++;
     level->bytes += p->file_bytes;
     level->entries += p->entries;
@@ -99,7 +109,8 @@ static kv_status tree_fill(struct kv_tree *tree, const struct sort_item *items, 
     for (size_t i = 0; i < n; i++) {
         const struct kv_table_properties *p = items[i].item.properties;
         bool same_cut = i > 0 && kv_slice_equal(items[i].cut, items[i - 1].cut);
-        bool same_run = same_cut && items[i].item.level == items[i - 1].item.level &&
+        bool same_run = same_cut && items[i].item.level != KV_LEVEL_ASIDE &&
+                        items[i].item.level == items[i - 1].item.level &&
                         (items[i].item.level > 0 || items[i].item.run == items[i - 1].item.run);
         tree->items[i] = items[i].item;
         kv_table_ref(items[i].item.table);
@@ -150,7 +161,9 @@ static kv_status tree_make(struct kv_tree *tree, const struct kv_tree *base, uin
     }
     for (size_t i = 0; i < n; i++) {
         const struct kv_table_properties *p = items[i].item.properties;
-        items[i].item.reads_at = kv_reads_offset((size_t)id * KV_LEVELS_MAX + items[i].item.level);
+        uint32_t level = items[i].item.level;
+        items[i].item.reads_at =
+            kv_reads_offset((size_t)id * KV_LEVELS_MAX + (level == KV_LEVEL_ASIDE ? 0 : level));
         items[i].cut = kv_space_cut(space, p->smallest);
         if (!kv_slice_equal(items[i].cut, kv_space_cut(space, p->largest))) {
             rc = kv_fail(err, KV_CORRUPT, 0,
@@ -333,6 +346,34 @@ bool kv_version_may_hold_between(const struct kv_version *tree, uint32_t space, 
             return true;
     }
     return false;
+}
+
+bool kv_version_damaged(const struct kv_version *version, uint64_t *files)
+{
+    bool unopened = false;
+    uint64_t n = 0;
+    for (uint32_t s = 0; s < version->n_spaces; s++) {
+        const struct kv_tree *tree = &version->trees[s];
+        n += tree->aside;
+        for (size_t i = 0; tree->aside && i < tree->n_items && !unopened; i++)
+            unopened = kv_table_damage(tree->items[i].table) != NULL;
+    }
+    for (size_t i = 0; i < version->values.n; i++)
+        n += kv_segment_damage(version->values.list[i].segment) != NULL;
+    if (files)
+        *files = n;
+    return unopened;
+}
+
+const struct kv_tree_item *kv_tree_aside(const struct kv_tree *tree, kv_slice lower, kv_slice upper)
+{
+    for (size_t i = 0; tree->aside && i < tree->n_items; i++) {
+        const struct kv_table_properties *p = tree->items[i].properties;
+        if (tree->items[i].level == KV_LEVEL_ASIDE && kv_slice_compare(p->largest, lower) >= 0 &&
+            (upper.len == 0 || kv_slice_compare(p->smallest, upper) < 0))
+            return &tree->items[i];
+    }
+    return NULL;
 }
 
 bool kv_version_may_hold_older(const struct kv_version *tree, uint32_t space, const struct kv_space *how,

@@ -6,6 +6,10 @@
  * table lies in one cut. On level 0 the tables of one flush, load or merge are a run; the tables of a cut on
  * a level from 1 on are one run together (levelled spaces only). What is newest is decided by versions, never
  * by position: a run or table is skipped only when its newest version cannot matter.
+ *
+ * A damaged table lies aside (KV_LEVEL_ASIDE): a run by itself on no level, which merges neither take nor meet, and
+ * readers ask like any other. In the manifest it is on level 0, where tables may overlap; that it lies aside is
+ * found out anew by each open.
  * Threads    any.
  * Ownership  counted; it holds a reference of each of its tables.
  */
@@ -16,6 +20,8 @@
 #include "kvcore/db/space.h"
 #include "kvcore/db/values.h"
 #include "kvcore/sst/table.h"
+
+enum { KV_LEVEL_ASIDE = 64 };
 
 struct kv_tree_item {
     struct kv_table *table;
@@ -36,6 +42,7 @@ struct kv_cut {
     kv_slice prefix;          /* good as long as the version */
     struct kv_tree_run *runs; /* by version_max, largest first */
     size_t n_runs;
+    size_t n_aside;   /* runs of them that lie aside */
     kv_slice largest; /* key of all its tables */
     uint64_t bytes;
 };
@@ -51,6 +58,7 @@ struct kv_tree {
     size_t n_cuts;
     uint64_t bytes, entries, deletes;
     uint64_t version_max; /* of all its entries */
+    uint64_t aside;       /* tables that lie aside */
     struct kv_tree_level levels[KV_LEVELS_MAX];
     struct kv_ranges *ranges; /* range deletions its tables are to be read through; NULL: none */
 };
@@ -109,6 +117,12 @@ bool kv_version_may_hold_older(const struct kv_version *tree, uint32_t space, co
 /* Likewise, one between the two versions. */
 bool kv_version_may_hold_between(const struct kv_version *tree, uint32_t space, const struct kv_space *how,
                                  kv_slice key, uint64_t newer, uint64_t older);
+
+/* Does any table lie aside that could not even be opened? *files (may be NULL): how many files lie aside or
+ * could not be opened, segments of the value log included. */
+bool kv_version_damaged(const struct kv_version *version, uint64_t *files);
+/* The first table aside that may hold a key of [lower, upper) (empty: unbounded); NULL: none. */
+const struct kv_tree_item *kv_tree_aside(const struct kv_tree *tree, kv_slice lower, kv_slice upper);
 
 /* The first cut that may hold a key >= key (n_cuts: none). */
 size_t kv_tree_cut_at(const struct kv_tree *tree, kv_slice key);

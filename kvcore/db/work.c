@@ -182,7 +182,8 @@ static kv_status range_pick_cut(struct range_merge *r, const struct kv_view *vie
     for (; first < last; first++) {
         const struct kv_cut *cut = &tree->cuts[first];
         kv_status rc = cut->prefix.len ? kv_prefix_end(cut->prefix, &r->next) : KV_OK;
-        if (rc < 0 || cut->n_runs > 1 || how->hook)
+        size_t runs = kv_pick_runs(how, cut);
+        if (rc < 0 || runs > 1 || (runs && how->hook))
             return rc < 0 ? rc : kv_pick_whole(view->version, r->space, first, to, r->db->claims, pick);
     }
     return KV_END;
@@ -266,6 +267,8 @@ static kv_status range_run(struct range_merge *r)
         kv_fail(r->err, rc, 0,
                 "space %s: a live transaction may still have to notice what the hook would change",
                 r->db->spaces[r->space].name);
+    if (rc >= 0)
+        rc = kv_db_aside_in(r->db, r->space, r->lower, r->upper, r->err);
 out:
     return rc < 0 ? rc : KV_OK;
 }

@@ -373,6 +373,8 @@ void kv_table_unref(struct kv_table *table)
     kv_block_unref(table->filter);
     kv_block_unref(table->properties_block);
     kv_cipher_free(table->cipher);
+    kv_free(table->damage);
+    kv_free(table->known_keys);
     if (table->gone)
         table->gone(table->gone_ctx, table->number);
     kv_free(table->name);
@@ -445,6 +447,8 @@ kv_status kv_table_get(struct kv_table *table, kv_slice key, uint64_t version, s
     if (version < table->properties.version_min || kv_slice_compare(key, table->properties.smallest) < 0 ||
         kv_slice_compare(key, table->properties.largest) > 0)
         return KV_NOT_FOUND;
+    if (table->damage)
+        return kv_table_refuse(table, err);
     if (table->version)
         version = KV_VERSION_MAX; /* stored as 0, and it is old enough: that was just asked */
     kv_status rc = get_passes_filter(table, key, err);
@@ -500,6 +504,8 @@ kv_status kv_table_estimate(struct kv_table *table, kv_slice lower, kv_slice upp
     if (p->entries == 0 || (lower.len && kv_slice_compare(p->largest, lower) < 0) ||
         (upper.len && kv_slice_compare(p->smallest, upper) >= 0))
         return KV_OK;
+    if (table->damage)
+        return kv_table_refuse(table, err);
     bool cut_below = lower.len && kv_slice_compare(p->smallest, lower) < 0;
     bool cut_above = upper.len && kv_slice_compare(p->largest, upper) >= 0;
     *entries = p->entries;

@@ -4,6 +4,8 @@
  * Opening reads and verifies header, footer, properties and top index, which stay in memory (counted against
  * the cache). Every block is verified when it is read from the file, whoever asks; a cached one was verified
  * when it was cached.
+ * A table that cannot be opened may be stood in for (kv_table_open_damaged): what is known of it from elsewhere counts in
+ * its place, and whatever has to be read from it is KV_CORRUPT.
  * Threads    any; an iterator belongs to one.
  * Ownership  counted: open gives one reference. Iterators hold their own. What kv_found lends is held by its
  *            block.
@@ -44,6 +46,16 @@ struct kv_table_open_options {
 
 KV_MUST kv_status kv_table_open(const struct kv_table_open_options *options, struct kv_table **out,
                                 struct kv_err *err);
+/*
+ * A handle in the place of a table that kv_table_open refused: it has the properties `known` (keys copied; uid,
+ * space, counts and versions as a manifest knows them). What asks for keys of [smallest, largest] is answered
+ * KV_CORRUPT with the text `why`, in *err and in the log; an iterator is, where it reaches them. The file is not touched.
+ */
+KV_MUST kv_status kv_table_open_damaged(const struct kv_table_open_options *options,
+                                        const struct kv_table_properties *known, const char *why,
+                                        struct kv_table **out, struct kv_err *err);
+/* Why it could not be opened; NULL: it is open. */
+const char *kv_table_damage(const struct kv_table *table);
 struct kv_table *kv_table_ref(struct kv_table *table);
 void kv_table_unref(struct kv_table *table); /* NULL is fine */
 /* Gives a bulk-loaded table its version, before any other thread can see the table. */

@@ -310,6 +310,8 @@ kv_status kv_table_iter_open(struct kv_table *table, const struct kv_table_iter_
 {
     static const struct kv_entry_iter_ops ops = {iter_seek, iter_next, iter_seek_before, iter_prev,
                                                  iter_close};
+    if (table->damage)
+        return kv_table_damaged_iter_open(table, options, out);
     struct table_iter *iter = kv_alloc(sizeof *iter);
     if (!iter)
         return kv_fail(options->err, KV_NO_MEMORY, 0, "no memory to walk table %s", table->name);

@@ -28,6 +28,9 @@ struct kv_table {
     uint64_t pinned_bytes;
     struct kv_block *properties_block; /* what the slices of properties point into */
     struct kv_table_properties properties;
+    char *
+        damage; /* NULL; else the file could not be opened, for this reason, and the keys of properties lie in: */
+    uint8_t *known_keys;
 
     void (*gone)(void *ctx, uint64_t number);
     void *gone_ctx;
@@ -43,6 +46,12 @@ static inline size_t kv_table_footer_len(const struct kv_cipher *cipher)
 /* Reports damage at offset: text in *err, a line in the log. Returns rc. */
 kv_status kv_table_damaged(const struct kv_table *table, kv_status rc, uint64_t offset, const char *what,
                            struct kv_err *err);
+/* A table that could not be opened: what each question that needs the file is answered. */
+kv_status kv_table_refuse(const struct kv_table *table, struct kv_err *err);
+/* kv_table_iter_open for one; the bounds are the caller's. */
+KV_MUST kv_status kv_table_damaged_iter_open(struct kv_table *table,
+                                             const struct kv_table_iter_options *options,
+                                             struct kv_entry_iter **out);
 /* Reads and verifies a block from the file, whatever the cache holds. entries: false for filter and
  * properties. */
 KV_MUST kv_status kv_table_read_block(struct kv_table *table, struct kv_block_handle handle, bool entries,

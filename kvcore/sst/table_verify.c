@@ -139,6 +139,8 @@ static kv_status verify_totals(struct verify *verify)
 kv_status kv_table_verify(struct kv_table *table, struct kv_err *err)
 {
     struct kv_block *block = NULL;
+    if (table->damage)
+        return kv_table_refuse(table, err);
     struct verify *verify = kv_zalloc(1, sizeof *verify);
     if (!verify)
         return kv_fail(err, KV_NO_MEMORY, 0, "no memory to verify table %s", table->name);

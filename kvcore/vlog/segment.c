@@ -11,6 +11,7 @@ struct kv_segment {
     _Atomic uint32_t refs;
     struct kv_file *file;
     char *name;
+    char *damage; /* NULL; else the file could not be opened, for this reason */
     struct kv_cache *cache;
     const struct kv_logger *log;
     struct kv_cipher *cipher; /* NULL: not encrypted */
@@ -90,6 +91,36 @@ out:
     return rc;
 }
 
+kv_status kv_segment_open_damaged(const struct kv_segment_open_options *options, const char *why,
+                                  struct kv_segment **out, struct kv_err *err)
+{
+    struct kv_segment *segment = kv_zalloc(1, sizeof *segment);
+    if (!segment)
+        return kv_fail(err, KV_NO_MEMORY, 0, "no memory to stand in for %s", options->name);
+    atomic_init(&segment->refs, 1);
+    segment->cache = options->cache;
+    segment->log = options->log;
+    segment->number = options->number;
+    segment->bytes = options->file_bytes;
+    segment->id = kv_cache_new_id(options->cache);
+    memcpy(segment->uid, options->uid, sizeof segment->uid);
+    segment->name = kv_dup_str(options->name);
+    segment->damage = kv_dup_str(why);
+    if (!segment->name || !segment->damage) {
+        kv_segment_unref(segment);
+        return kv_fail(err, KV_NO_MEMORY, 0, "no memory to stand in for %s", options->name);
+    }
+    segment->gone = options->gone;
+    segment->gone_ctx = options->gone_ctx;
+    *out = segment;
+    return KV_OK;
+}
+
+const char *kv_segment_damage(const struct kv_segment *segment)
+{
+    return segment->damage;
+}
+
 struct kv_segment *kv_segment_ref(struct kv_segment *segment)
 {
     atomic_fetch_add_explicit(&segment->refs, 1, memory_order_relaxed);
@@ -106,6 +137,7 @@ void kv_segment_unref(struct kv_segment *segment)
     if (segment->gone)
         segment->gone(segment->gone_ctx, segment->number);
     kv_free(segment->name);
+    kv_free(segment->damage);
     kv_free(segment);
 }
 
@@ -127,6 +159,11 @@ const uint8_t *kv_segment_uid(const struct kv_segment *segment)
 static kv_status segment_read_file(struct kv_segment *segment, const struct kv_pointer *pointer,
                                    struct kv_block **out, struct kv_err *err)
 {
+    if (segment->damage) {
+        kv_logf(segment->log, KV_LOG_ERROR, "segment_refused", "file=%s what=%s", segment->name,
+                KV_LOGQ(segment->damage));
+        return kv_fail(err, KV_CORRUPT, 0, "%s", segment->damage);
+    }
     if (pointer->offset < KV_FILE_HEADER_LEN || pointer->offset > segment->bytes ||
         pointer->len > segment->bytes - pointer->offset ||
         pointer->len > KV_BLOCK_INFLATED_MAX + KV_BLOCK_TRAILER_SEALED_LEN)

@@ -43,6 +43,12 @@ struct kv_segment_open_options {
 };
 KV_MUST kv_status kv_segment_open(const struct kv_segment_open_options *options, struct kv_segment **out,
                                   struct kv_err *err);
+/* A handle in the place of a segment that kv_segment_open refused: every value of it is KV_CORRUPT with the text
+ * `why`. The file is not touched. */
+KV_MUST kv_status kv_segment_open_damaged(const struct kv_segment_open_options *options, const char *why,
+                                          struct kv_segment **out, struct kv_err *err);
+/* Why it could not be opened; NULL: it is open. */
+const char *kv_segment_damage(const struct kv_segment *segment);
 struct kv_segment *kv_segment_ref(struct kv_segment *segment);
 void kv_segment_unref(struct kv_segment *segment); /* NULL is fine */
 uint64_t kv_segment_number(const struct kv_segment *segment);

@@ -326,6 +326,7 @@ static kv_status open_changed(const struct kv_kit *whole, const char *name, cons
     snprintf(text, TEXT_MAX, "%s", rc < 0 ? kit.err.text : "");
     if (rc == KV_OK) {
         size_t n = 0;
+        uint64_t counted;
         for (uint32_t space = 0; space < 2; space++) {
             struct kv_iter *it = NULL;
             rc = kv_iter_open(kit.db, NULL, space, (kv_slice){0}, (kv_slice){0}, &it);
@@ -334,6 +335,8 @@ static kv_status open_changed(const struct kv_kit *whole, const char *name, cons
                 n += (size_t)snprintf(text + n, TEXT_MAX - n, "%.*s=%.*s ", KV_ARG(it->key),
                                       KV_ARG(it->value));
             kv_iter_close(it);
+            if (rc < 0 && kv_count(kit.db, NULL, space, (kv_slice){0}, (kv_slice){0}, &counted, &kit.err) < 0)
+                snprintf(text, TEXT_MAX, "%s", kit.err.text);
             if (rc < 0)
                 break;
         }

@@ -30,7 +30,8 @@ void kv_kit_release(struct kv_kit *kit)
 
 kv_status kv_kit_open(struct kv_kit *kit)
 {
-    struct kv_env_options options = {.vfs = kit->vfs, .clock = &kit->clock.base, .threads = kit->threads};
+    struct kv_env_options options = {
+        .vfs = kit->vfs, .clock = &kit->clock.base, .log = kit->log, .threads = kit->threads};
     kit->options.spaces = kit->spaces;
     KV_ASSERT(kit->env == NULL);
     kv_status rc = kv_env_open(&options, &kit->env, &kit->err);

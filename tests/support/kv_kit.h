@@ -12,7 +12,8 @@ struct kv_kit {
     struct kv_vfs *vfs; /* what the next env is opened on */
     struct kv_vfs *own; /* NULL: the caller's */
     struct clock_manual clock;
-    int threads; /* before kv_kit_open; KV_THREADS_NONE */
+    struct kv_logger log; /* before kv_kit_open; silent */
+    int threads;          /* before kv_kit_open; KV_THREADS_NONE */
     struct kv_space_options spaces[4];
     struct kv_options options;
     const char *path;

@@ -1,0 +1,201 @@
+/*
+ * Damage stays where it is: a file that cannot be opened, or that a merge could not read, is put aside, and everything
+ * else goes on. What asks for its keys is answered KV_CORRUPT.
+ *
+ * (1) At open: a table or segment that is damaged, missing or another file gets a stand-in with what the manifest knows.
+ * (2) A table aside is on level 0 in the manifest, where tables may overlap, and on no level in the tree: merges put what
+ *     they like over and under its range. Versions decide, so all of it is right again when the file is.
+ * (3) Keys and versions of the stand-in count like any other's: no deletion goes that may hide something in it. Its
+ *     pointers are unknown, so no segment of the value log goes. Range deletions stay until it has gone, too.
+ * (4) It goes as a whole: under a range deletion or drop that covers it, or by kv_repair.
+ */
+#include "kvcore/db/db.h"
+#include "kvcore/sst/attrs.h"
+
+#include <inttypes.h>
+
+/* Printable, short, for a line of text. */
+static void key_text(kv_slice key, char out[64])
+{
+    size_t at = 0;
+    for (size_t i = 0; i < key.len && at < 56; i++) {
+        uint8_t c = key.data[i];
+        if (c > 0x20 && c < 0x7f && c != '\\' && c != '"' && c != '=') {
+            out[at++] = (char)c;
+        } else {
+            static const char digits[] = "0123456789abcdef";
+            out[at++] = '\\';
+            out[at++] = 'x';
+            out[at++] = digits[c >> 4];
+            out[at++] = digits[c & 15];
+        }
+        if (at >= 56 && i + 1 < key.len) {
+            memcpy(out + at, "..", 2);
+            at += 2;
+        }
+    }
+    out[at] = 0;
+}
+
+static void tell_table(struct kv_db *db, const char *space, kv_slice smallest, kv_slice largest,
+                       uint64_t number, const char *why)
+{
+    char from[64], to[64];
+    key_text(smallest, from);
+    key_text(largest, to);
+    kv_logf(
+        &db->env->log, KV_LOG_ERROR, "table_put_aside",
+        "path=%s file=%06" PRIu64 ".tbl space=%s smallest=%s largest=%s what=%s help=%s", KV_LOGQ(db->path),
+        number, space, KV_LOGQ(from), KV_LOGQ(to), KV_LOGQ(why),
+        "\"reads of these keys fail; put the file back from a backup and open again, or run kvtool repair\"");
+}
+
+static bool is_damage(kv_status rc)
+{
+    return rc == KV_CORRUPT || rc == KV_MISSING;
+}
+
+kv_status kv_db_open_table_or_aside(struct kv_db *db, const struct kv_table_meta *meta, struct kv_table **out,
+                                    struct kv_err *err)
+{
+    struct kv_err why = {0};
+    kv_status rc = kv_db_open_table(db, meta, out, &why);
+    if (rc == KV_OK)
+        return rc;
+    if (!is_damage(rc)) {
+        if (err)
+            *err = why;
+        return rc;
+    }
+    struct kv_table_properties known = {.smallest = meta->smallest,
+                                        .largest = meta->largest,
+                                        .space = meta->space,
+                                        .version_min = meta->version_min,
+                                        .version_max = meta->version_max,
+                                        .entries = meta->entries,
+                                        .deletes = meta->deletions,
+                                        .keys = meta->entries,
+                                        .file_bytes = meta->bytes};
+    char name[32];
+    memcpy(known.uid, meta->uid, sizeof known.uid);
+    kv_file_name(name, meta->number, KV_NAME_TABLE);
+    struct kv_table_open_options options = {.name = name,
+                                            .cache = db->env->cache,
+                                            .log = &db->env->log,
+                                            .gone = kv_obsolete_gone,
+                                            .gone_ctx = db,
+                                            .number = meta->number};
+    rc = kv_table_open_damaged(&options, &known, why.text, out, err);
+    if (rc == KV_OK)
+        tell_table(db, db->spaces[meta->space].name, meta->smallest, meta->largest, meta->number, why.text);
+    return rc;
+}
+
+kv_status kv_db_open_segment_or_damaged(struct kv_db *db, const struct kv_segment_meta *meta,
+                                        struct kv_segment **out, struct kv_err *err)
+{
+    struct kv_err why = {0};
+    kv_status rc = kv_db_open_segment(db, meta, out, &why);
+    if (rc == KV_OK)
+        return rc;
+    if (!is_damage(rc)) {
+        if (err)
+            *err = why;
+        return rc;
+    }
+    char name[32];
+    kv_file_name(name, meta->number, KV_NAME_SEGMENT);
+    struct kv_segment_open_options options = {.name = name,
+                                              .cache = db->env->cache,
+                                              .log = &db->env->log,
+                                              .uid = meta->uid,
+                                              .file_bytes = meta->bytes,
+                                              .number = meta->number,
+                                              .gone = kv_obsolete_segment_gone,
+                                              .gone_ctx = db};
+    rc = kv_segment_open_damaged(&options, why.text, out, err);
+    if (rc == KV_OK)
+        kv_logf(&db->env->log, KV_LOG_ERROR, "segment_put_aside", "path=%s file=%s what=%s help=%s",
+                KV_LOGQ(db->path), name, KV_LOGQ(why.text),
+                "\"reads of its values fail; put the file back from a backup and open again, or run kvtool "
+                "repair\"");
+    return rc;
+}
+
+/* Every value that the table points at. */
+static kv_status verify_values(const struct kv_version *version, const struct kv_tree_item *item,
+                               struct kv_err *err)
+{
+    struct kv_table_iter_options all = {.no_fill = true, .err = err};
+    struct kv_entry_iter *it = NULL;
+    kv_status rc = item->properties->value_refs.len ? kv_table_iter_open(item->table, &all, &it) : KV_END;
+    if (rc == KV_OK)
+        rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX);
+    while (rc == KV_OK) {
+        struct kv_attrs attrs;
+        struct kv_block *value = NULL;
+        kv_slice pointer = it->value;
+        if (it->kind == KV_KIND_POINTER && (rc = kv_attrs_take(&pointer, &attrs)) == KV_OK)
+            rc = kv_values_fetch(&version->values, pointer, false, &value, err);
+        kv_block_unref(value);
+        if (rc == KV_OK)
+            rc = kv_entry_iter_next(it);
+    }
+    kv_entry_iter_close(it);
+    return rc == KV_END ? KV_OK : rc;
+}
+
+static kv_status aside_add(struct kv_db *db, const struct kv_tree_item *item, const char *why,
+                           struct kv_edit *edit, struct kv_buf *moves)
+{
+    struct kv_tree_move move = {item->number, KV_LEVEL_ASIDE};
+    const struct kv_table_properties *p = item->properties;
+    tell_table(db, db->spaces[p->space].name, p->smallest, p->largest, item->number, why);
+    if (item->level > 0)
+        kv_edit_move_table(edit, item->number, 0);
+    return kv_buf_append(moves, kv_slice_of(&move, sizeof move));
+}
+
+kv_status kv_db_put_aside(struct kv_db *db, struct kv_view *view, const struct kv_cut *inputs,
+                          struct kv_err *err)
+{
+    struct kv_edit edit = {0};
+    struct kv_buf moves = {0};
+    kv_status rc = KV_OK;
+    for (size_t i = 0; i < inputs->n_runs; i++)
+        for (size_t k = 0; k < inputs->runs[i].n && rc == KV_OK; k++) {
+            const struct kv_tree_item *item = &inputs->runs[i].items[k];
+            struct kv_err why = {0};
+            rc = kv_table_verify(item->table, &why);
+            if (rc == KV_OK)
+                rc = verify_values(view->version, item, &why);
+            if (rc == KV_CORRUPT)
+                rc = aside_add(db, item, why.text, &edit, &moves);
+            else if (rc < 0 && err)
+                *err = why;
+        }
+    struct kv_change change = {.edit = &edit,
+                               .moves = (const struct kv_tree_move *)(const void *)moves.data,
+                               .n_moves = moves.len / sizeof(struct kv_tree_move)};
+    if (rc == KV_OK)
+        rc = change.n_moves ? kv_db_change(db, &change, err) : KV_NOT_FOUND;
+    kv_edit_release(&edit);
+    kv_buf_release(&moves);
+    return rc;
+}
+
+kv_status kv_db_aside_in(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper, struct kv_err *err)
+{
+    uint64_t visible;
+    struct kv_view *view = kv_view_pin(db, &visible);
+    const struct kv_tree_item *item = kv_tree_aside(&view->version->trees[space], lower, upper);
+    kv_status rc = KV_OK;
+    if (item) {
+        const char *why = kv_table_damage(item->table);
+        rc = kv_fail(err, KV_CORRUPT, 0, "space %s: table %06" PRIu64 ".tbl lies aside: %s",
+                     db->spaces[space].name, item->number,
+                     why ? why : "a merge met damage in it, or in values it points at");
+    }
+    kv_view_unref(view);
+    return rc;
+}
