@@ -74,25 +74,47 @@ static uint32_t block_hint_of(const uint8_t *leader, size_t same, kv_slice rest,
     return block_hint(kv_slice_of(bytes, from_leader + from_rest));
 }
 
-/* last: the last entry's key. */
-static void block_fill_hints(struct kv_block *block, kv_slice last)
+/* What the check notes of an entry where its hint will be: the lengths its head says, and the head's own. */
+enum { NOTE_KEY_BITS = 13 };
+_Static_assert(KV_KEY_LEN_MAX < 1 << NOTE_KEY_BITS && 4 * KV_VARINT_LEN_MAX < 1 << (32 - 2 * NOTE_KEY_BITS),
+               "a note fits a hint's place");
+
+static inline uint32_t block_note(size_t same, size_t rest, size_t head_len)
 {
-    const uint8_t *leader = block_leader(block, 0);
-    size_t first_len = (size_t)block_head_at(block, 0).rest, prefix = 0;
-    while (prefix < first_len && prefix < last.len && leader[prefix] == last.data[prefix])
-        prefix++;
-    block->prefix_len = (uint32_t)prefix;
-    block->prefix = leader;
-    if (prefix <= sizeof block->prefix_copy) {
-        memcpy(block->prefix_copy, leader, prefix);
-        block->prefix = block->prefix_copy;
-    }
+    return (uint32_t)(same | rest << NOTE_KEY_BITS | head_len << (2 * NOTE_KEY_BITS));
+}
+
+/* A key in two pieces: the first `same` bytes of its group's leader, then rest. */
+struct block_key {
+    size_t same;
+    kv_slice rest;
+};
+
+/* Every place holds its note. last: the last entry's key, of the group of last_leader. */
+static void block_fill_hints(struct kv_block *block, const uint8_t *last_leader, const struct block_key *last)
+{
+    const uint32_t mask = (1U << NOTE_KEY_BITS) - 1;
+    const uint8_t *leader = NULL;
+    size_t prefix = 0;
     for (uint32_t i = 0; i < block->n; i++) {
-        struct block_head head = block_head_at(block, i);
+        uint32_t note = block->places[i];
+        const uint8_t *at = block->bytes.data + block->places[block->n + i] + (note >> (2 * NOTE_KEY_BITS));
+        kv_slice rest = kv_slice_of(at, note >> NOTE_KEY_BITS & mask);
         if ((i & (KV_RUN_GROUP - 1)) == 0)
-            leader = head.at;
-        block->places[i] =
-            block_hint_of(leader, (size_t)head.same, kv_slice_of(head.at, (size_t)head.rest), prefix);
+            leader = at;
+        if (i == 0) {
+            size_t max = last->same + last->rest.len < rest.len ? last->same + last->rest.len : rest.len;
+            while (prefix < max && at[prefix] == (prefix < last->same ? last_leader[prefix]
+                                                                      : last->rest.data[prefix - last->same]))
+                prefix++;
+            block->prefix_len = (uint32_t)prefix;
+            block->prefix = at;
+            if (prefix <= sizeof block->prefix_copy) {
+                memcpy(block->prefix_copy, at, prefix);
+                block->prefix = block->prefix_copy;
+            }
+        }
+        block->places[i] = block_hint_of(leader, note & mask, rest, prefix);
     }
 }
 
@@ -120,64 +142,84 @@ static bool block_take_head(kv_slice *in, struct block_head *head)
     return true;
 }
 
-/* Rebuilds key i behind the previous one and checks that it follows it. */
+/* Two keys of which one begins with more of the leader than the other does. b shares more. */
+static int block_keys_compare_apart(const uint8_t *leader, const struct block_key *a,
+                                    const struct block_key *b)
+{
+    size_t more = b->same - a->same;
+    kv_slice theirs = kv_slice_of(leader + a->same, more);
+    if (a->rest.len < more)
+        return kv_slice_compare(a->rest, theirs) > 0 ? 1 : -1; /* its own beginning comes before a key */
+    int c = kv_slice_compare(kv_slice_of(a->rest.data, more), theirs);
+    return c ? c : kv_slice_compare(kv_slice_from(a->rest, more), b->rest);
+}
+
+/* Both of the leader's group; or b is whole in its rest. */
+static inline int block_keys_compare(const uint8_t *leader, const struct block_key *a,
+                                     const struct block_key *b)
+{
+    if (KV_LIKELY(a->same == b->same))
+        return kv_slice_compare(a->rest, b->rest);
+    return a->same < b->same ? block_keys_compare_apart(leader, a, b)
+                             : -block_keys_compare_apart(leader, b, a);
+}
+
+/* The entry before the one that is checked. */
 struct block_walk {
-    kv_slice leader;
-    kv_slice key;
+    const uint8_t *leader;
+    size_t leader_len;
+    struct block_key key;
     uint64_t version;
-    uint8_t keys[2][KV_KEY_LEN_MAX];
 };
 
-static kv_status block_check_entry(struct kv_block *block, uint32_t i, const struct block_head *head,
-                                   struct block_walk *walk)
+static inline kv_status block_check_entry(struct kv_block *block, uint32_t i, const struct block_head *head,
+                                          struct block_walk *walk)
 {
     bool leads = (i & (KV_RUN_GROUP - 1)) == 0;
-    if (head->same > (leads ? 0 : walk->leader.len) || head->rest > KV_KEY_LEN_MAX - head->same)
+    if (head->same > (leads ? 0 : walk->leader_len) || head->rest > KV_KEY_LEN_MAX - head->same)
         return KV_CORRUPT;
-    size_t same = (size_t)head->same, rest = (size_t)head->rest;
-    if (same + rest == 0)
+    struct block_key now = {(size_t)head->same, kv_slice_of(head->at, (size_t)head->rest)};
+    size_t len = now.same + now.rest.len;
+    if (len == 0)
         return KV_CORRUPT;
     if (!kv_kind_in_tables((unsigned)(head->tag & 7)))
         return KV_TOO_NEW;
     uint64_t version = block_version(block->base_version, head->tag);
     if (version > KV_VERSION_STORED_MAX)
         return KV_CORRUPT;
-    uint8_t *key = walk->keys[i & 1];
-    if (same)
-        memcpy(key, walk->leader.data, same);
-    memcpy(key + same, head->at, rest);
-    kv_slice now = {key, same + rest};
-    if (i > 0 && kv_entry_compare(walk->key, walk->version, now, version) >= 0)
+    int c = i == 0 ? -1 : block_keys_compare(walk->leader, &walk->key, &now);
+    if (c > 0 || (c == 0 && walk->version <= version))
         return KV_CORRUPT;
     walk->key = now;
     walk->version = version;
-    if (leads)
-        walk->leader = kv_slice_of(head->at, rest);
-    if (now.len > block->key_len_max)
-        block->key_len_max = (uint32_t)now.len;
+    if (leads) {
+        walk->leader = head->at;
+        walk->leader_len = now.rest.len;
+    }
+    if (len > block->key_len_max)
+        block->key_len_max = (uint32_t)len;
     return KV_OK;
 }
 
 static kv_status block_check(struct kv_block *block)
 {
-    struct block_walk walk; /* its key buffers stay uninitialised: 8 KiB a block is not worth clearing */
-    walk.leader = walk.key = (kv_slice){NULL, 0};
-    walk.version = 0;
+    struct block_walk walk = {0};
     kv_slice left = kv_slice_from(block->bytes, KV_BLOCK_HEAD_LEN);
     block->base_version = kv_get_fixed64(block->bytes.data + 4);
     for (uint32_t i = 0; i < block->n; i++) {
         struct block_head head;
-        block->places[block->n + i] = (uint32_t)(left.data - block->bytes.data);
+        const uint8_t *at = left.data;
         if (!block_take_head(&left, &head))
             return KV_CORRUPT;
         kv_status rc = block_check_entry(block, i, &head, &walk);
         if (rc < 0)
             return rc;
+        block->places[i] = block_note((size_t)head.same, (size_t)head.rest, (size_t)(head.at - at));
+        block->places[block->n + i] = (uint32_t)(at - block->bytes.data);
     }
     if (left.len != 0)
         return KV_CORRUPT;
-    if (block->n)
-        block_fill_hints(block, walk.key);
+    block_fill_hints(block, walk.leader, &walk.key);
     return KV_OK;
 }
 
@@ -208,27 +250,22 @@ static kv_status block_check_sum(uint8_t *stored, size_t len, uint32_t uid_sum, 
                : KV_CORRUPT;
 }
 
-/* The payload on the heap: the stored bytes themselves when they are plain, else an inflated copy. Takes stored over. */
-static kv_status block_inflate(uint8_t *stored, size_t len, size_t trailer_len, kv_slice *payload)
+/* What the trailer of a stored block says; the checksum was right. */
+struct block_trailer {
+    uint8_t codec;
+    kv_slice payload; /* stored */
+    size_t inflated_len;
+};
+
+static kv_status block_trailer(const uint8_t *stored, size_t len, bool sealed, struct block_trailer *out)
 {
-    size_t payload_len = len - trailer_len, inflated_len = kv_get_fixed32(stored + payload_len + 1);
-    uint8_t codec = stored[payload_len], *inflated = NULL;
-    kv_status rc = KV_CORRUPT;
-    if (codec == KV_CODEC_PLAIN && inflated_len == payload_len) {
-        *payload = kv_slice_of(stored, payload_len);
-        return KV_OK;
-    }
-    if (codec != KV_CODEC_PLAIN && inflated_len <= KV_BLOCK_INFLATED_MAX) {
-        inflated = kv_alloc(inflated_len);
-        rc = inflated ? kv_inflate(codec, kv_slice_of(stored, payload_len), inflated, inflated_len)
-                      : KV_NO_MEMORY;
-    }
-    kv_free(stored);
-    if (rc < 0)
-        kv_free(inflated);
-    else
-        *payload = kv_slice_of(inflated, inflated_len);
-    return rc;
+    size_t payload_len = len - (sealed ? KV_BLOCK_TRAILER_SEALED_LEN : KV_BLOCK_TRAILER_LEN);
+    out->payload = kv_slice_of(stored, payload_len);
+    out->codec = stored[payload_len];
+    out->inflated_len = kv_get_fixed32(stored + payload_len + 1);
+    bool fits = out->codec == KV_CODEC_PLAIN ? out->inflated_len == payload_len
+                                             : out->inflated_len <= KV_BLOCK_INFLATED_MAX;
+    return fits ? KV_OK : KV_CORRUPT;
 }
 
 /* How many entries the payload says it has; they are checked later. */
@@ -240,35 +277,37 @@ static kv_status block_count(kv_slice payload, uint32_t *n)
     return *n <= (payload.len - KV_BLOCK_HEAD_LEN) / KV_BLOCK_ENTRY_LEN_MIN ? KV_OK : KV_CORRUPT;
 }
 
-kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, struct kv_cipher *cipher,
-                        uint64_t offset, bool entries, struct kv_block **out)
+/* One piece of memory for the block, n entries and `room` bytes behind them, which begins a line: to ask for aligned
+ * memory costs the allocator more. */
+static struct kv_block *block_new(uint32_t n, size_t room)
 {
-    struct kv_block *block = NULL;
-    kv_slice payload = {0};
-    uint32_t n = 0;
-    kv_status rc = block_check_sum(stored, len, uid_sum, cipher, offset);
-    if (rc < 0) {
-        kv_free(stored);
-        return rc;
-    }
-    rc = block_inflate(stored, len, cipher ? KV_BLOCK_TRAILER_SEALED_LEN : KV_BLOCK_TRAILER_LEN, &payload);
-    if (rc == KV_OK && entries)
-        rc = block_count(payload, &n);
-    size_t size = sizeof *block + (size_t)n * 2 * sizeof block->places[0];
-    if (rc == KV_OK)
-        block = kv_alloc_aligned(BLOCK_ALIGN, size);
-    if (!block) {
-        rc = rc < 0 ? rc : KV_NO_MEMORY;
-        kv_free((void *)(uintptr_t)payload.data);
-        return rc;
-    }
+    size_t head = sizeof(struct kv_block) + (size_t)n * 2 * sizeof(uint32_t);
+    uint8_t *memory = kv_alloc(head + room + BLOCK_ALIGN);
+    if (!memory)
+        return NULL;
+    struct kv_block *block = (void *)(memory + (-(uintptr_t)memory & (BLOCK_ALIGN - 1)));
     memset(block, 0, sizeof *block);
     atomic_init(&block->refs, 1);
+    block->memory = memory;
     block->n = n;
-    block->bytes = payload;
-    block->charge = size + payload.len;
-    if (entries)
-        rc = block_check(block);
+    block->charge = head + room + BLOCK_ALIGN;
+    block->bytes.data = (const uint8_t *)block + head;
+    block->bytes.len = room;
+    return block;
+}
+
+/* A block of entries, whose payload is copied behind it. */
+static kv_status block_of_entries(kv_slice payload, struct kv_block **out)
+{
+    uint32_t n = 0;
+    kv_status rc = block_count(payload, &n);
+    if (rc < 0)
+        return rc;
+    struct kv_block *block = block_new(n, payload.len);
+    if (!block)
+        return KV_NO_MEMORY;
+    memcpy((uint8_t *)(uintptr_t)block->bytes.data, payload.data, payload.len);
+    rc = block_check(block);
     if (rc < 0)
         kv_block_free(block);
     else
@@ -276,10 +315,61 @@ kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, struct kv
     return rc;
 }
 
+kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, struct kv_cipher *cipher,
+                        uint64_t offset, struct kv_block **out)
+{
+    uint8_t scratch[KV_BLOCK_SCRATCH], *inflated = scratch;
+    struct block_trailer trailer = {0};
+    kv_status rc = block_check_sum(stored, len, uid_sum, cipher, offset);
+    if (rc == KV_OK)
+        rc = block_trailer(stored, len, cipher != NULL, &trailer);
+    if (rc < 0)
+        return rc;
+    if (trailer.codec == KV_CODEC_PLAIN)
+        return block_of_entries(trailer.payload, out);
+    if (trailer.inflated_len > sizeof scratch)
+        inflated = kv_alloc(trailer.inflated_len);
+    rc = inflated ? kv_inflate(trailer.codec, trailer.payload, inflated, trailer.inflated_len) : KV_NO_MEMORY;
+    if (rc == KV_OK)
+        rc = block_of_entries(kv_slice_of(inflated, trailer.inflated_len), out);
+    if (inflated != scratch)
+        kv_free(inflated);
+    return rc;
+}
+
+kv_status kv_block_open_bytes(uint8_t *stored, size_t len, uint32_t uid_sum, struct kv_cipher *cipher,
+                              uint64_t offset, struct kv_block **out)
+{
+    struct kv_block *block = NULL;
+    struct block_trailer trailer = {0};
+    uint8_t *bytes = stored;
+    kv_status rc = block_check_sum(stored, len, uid_sum, cipher, offset);
+    if (rc == KV_OK)
+        rc = block_trailer(stored, len, cipher != NULL, &trailer);
+    if (rc == KV_OK && trailer.codec != KV_CODEC_PLAIN) {
+        bytes = kv_alloc(trailer.inflated_len);
+        rc = bytes ? kv_inflate(trailer.codec, trailer.payload, bytes, trailer.inflated_len) : KV_NO_MEMORY;
+        kv_free(stored);
+    }
+    if (rc == KV_OK) {
+        block = block_new(0, 0);
+        rc = block ? KV_OK : KV_NO_MEMORY;
+    }
+    if (rc < 0) {
+        kv_free(bytes);
+        return rc;
+    }
+    block->apart = bytes;
+    block->bytes = kv_slice_of(bytes, trailer.inflated_len);
+    block->charge += trailer.inflated_len;
+    *out = block;
+    return KV_OK;
+}
+
 void kv_block_free(struct kv_block *block)
 {
-    kv_free((void *)(uintptr_t)block->bytes.data);
-    kv_free(block);
+    kv_free(block->apart);
+    kv_free(block->memory);
 }
 
 struct kv_block *kv_block_ref(struct kv_block *block)

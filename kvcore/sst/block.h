@@ -26,13 +26,15 @@ struct kv_cache_slot;
 
 enum { KV_BLOCK_PREFIX_INLINE = 32 };
 
-/* One piece of memory besides the payload, so that a search touches few lines of it, and those one behind another. */
+/* One piece of memory, so that a search touches few lines of it, and those one behind another. */
 struct kv_block {
     struct kv_cache_slot *slot; /* holds the count while the block is cached; NULL: refs does */
     _Atomic uint32_t refs;
     uint32_t n; /* entries; 0 for a block of plain bytes (a filter) */
     uint64_t base_version;
     size_t charge;  /* heap bytes, for the cache */
+    void *memory;   /* what the allocator gave, the block within */
+    uint8_t *apart; /* of a block of plain bytes: they are a piece of memory of their own */
     kv_slice bytes; /* the inflated payload */
     uint32_t key_len_max, prefix_len;
     const uint8_t *prefix; /* what all keys begin with: a copy in prefix_copy if it fits, else in bytes */
@@ -48,11 +50,16 @@ struct kv_block_handle {
 
 /* ---- reading */
 
-/* Checks and inflates the stored block; stored is a heap block (kv_alloc) that is taken over whatever is
- * answered. uid_sum: kv_crc32c of the file uid. cipher: the file's; NULL: it is not encrypted. entries: false for a
- * block of plain bytes. */
+enum { KV_BLOCK_SCRATCH = 16 << 10 }; /* bytes on the stack that most blocks fit, stored or inflated */
+
+/* Checks and inflates a stored block of entries. stored stays the caller's; a sealed one is opened in place. uid_sum:
+ * kv_crc32c of the file uid. cipher: the file's; NULL: it is not encrypted. */
 KV_MUST kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, struct kv_cipher *cipher,
-                                uint64_t offset, bool entries, struct kv_block **out);
+                                uint64_t offset, struct kv_block **out);
+/* The same of a block of plain bytes (a filter, a value), which may be long: stored is a heap block (kv_alloc) that is
+ * taken over whatever is answered, and is what the block's bytes lie in when they are stored plain. */
+KV_MUST kv_status kv_block_open_bytes(uint8_t *stored, size_t len, uint32_t uid_sum, struct kv_cipher *cipher,
+                                      uint64_t offset, struct kv_block **out);
 struct kv_block *kv_block_ref(struct kv_block *block);
 void kv_block_unref(struct kv_block *block); /* NULL is fine */
 

@@ -28,21 +28,31 @@ static bool table_handle_fits(const struct kv_table *table, struct kv_block_hand
 kv_status kv_table_read_block(struct kv_table *table, struct kv_block_handle handle, bool entries,
                               struct kv_block **out, struct kv_err *err)
 {
+    uint8_t scratch[KV_BLOCK_SCRATCH], *stored = scratch;
+    size_t len = (size_t)handle.len;
     if (!table_handle_fits(table, handle))
         return kv_table_damaged(table, KV_CORRUPT, handle.offset, "a block lies outside the file", err);
-    uint8_t *stored = kv_alloc_aligned(TABLE_ALIGN, (size_t)handle.len);
+    if (!entries || len > sizeof scratch)
+        stored = kv_alloc_aligned(TABLE_ALIGN, len);
     if (!stored)
         return kv_fail(err, KV_NO_MEMORY, 0, "no memory for a block of table %s", table->name);
-    kv_status rc = kv_file_read_exact(table->file, handle.offset, (size_t)handle.len, stored, err);
-    if (rc != KV_OK) {
-        kv_free(stored);
-        return rc == KV_CORRUPT ? kv_table_damaged(table, rc, handle.offset, "the file ends early", err) : rc;
+    kv_status rc = kv_file_read_exact(table->file, handle.offset, len, stored, err);
+    bool read = rc == KV_OK;
+    if (read && entries) {
+        rc = kv_block_open(stored, len, table->uid_sum, table->cipher, handle.offset, out);
+    } else if (read) {
+        rc = kv_block_open_bytes(stored, len, table->uid_sum, table->cipher, handle.offset, out);
+        stored = scratch; /* it was taken over */
     }
-    rc =
-        kv_block_open(stored, (size_t)handle.len, table->uid_sum, table->cipher, handle.offset, entries, out);
+    if (stored != scratch)
+        kv_free(stored);
+    if (rc == KV_OK)
+        return rc;
+    if (!read)
+        return rc == KV_CORRUPT ? kv_table_damaged(table, rc, handle.offset, "the file ends early", err) : rc;
     if (rc == KV_NO_MEMORY)
         return kv_fail(err, rc, 0, "no memory for a block of table %s", table->name);
-    return rc == KV_OK ? rc : kv_table_damaged(table, rc, handle.offset, "a damaged block", err);
+    return kv_table_damaged(table, rc, handle.offset, "a damaged block", err);
 }
 
 static kv_status table_block(struct kv_table *table, struct kv_block_handle handle, bool entries,

@@ -177,8 +177,8 @@ static kv_status segment_read_file(struct kv_segment *segment, const struct kv_p
         return rc == KV_CORRUPT ? segment_damaged(segment, rc, pointer->offset, "the file ends early", err)
                                 : rc;
     }
-    rc = kv_block_open(stored, (size_t)pointer->len, segment->uid_sum, segment->cipher, pointer->offset,
-                       false, out);
+    rc = kv_block_open_bytes(stored, (size_t)pointer->len, segment->uid_sum, segment->cipher, pointer->offset,
+                             out);
     if (rc == KV_NO_MEMORY)
         return kv_fail(err, rc, 0, "no memory for a value of %s", segment->name);
     return rc == KV_OK ? rc : segment_damaged(segment, rc, pointer->offset, "a damaged value", err);

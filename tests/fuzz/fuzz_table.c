@@ -92,7 +92,9 @@ static void use_block(uint8_t codec, kv_slice payload)
     if (codec != KV_CODEC_PLAIN && kv_take_fixed32(&payload, &inflated_len) < 0)
         return;
     put_block(&stored, 0, codec, inflated_len, payload);
-    if (kv_block_open(stored.data, stored.len, 0, NULL, 0, true, &block) < 0) /* takes stored over */
+    kv_status rc = kv_block_open(stored.data, stored.len, 0, NULL, 0, &block);
+    kv_buf_release(&stored);
+    if (rc < 0)
         return;
     uint8_t *key_buf = kv_alloc(KV_KEY_LEN_MAX), *run_buf = kv_alloc(KV_KEY_LEN_MAX);
     KV_ASSERT(key_buf && run_buf);

@@ -24,7 +24,9 @@ static kv_status open_copy(kv_slice stored, struct kv_block **out)
 {
     uint8_t *copy = kv_alloc(stored.len);
     memcpy(copy, stored.data, stored.len);
-    return kv_block_open(copy, stored.len, UID_SUM, NULL, OFFSET, true, out);
+    kv_status rc = kv_block_open(copy, stored.len, UID_SUM, NULL, OFFSET, out);
+    kv_free(copy);
+    return rc;
 }
 
 static void expect_same(const struct kv_block *block, const struct sst_data *data)
@@ -173,8 +175,9 @@ Test(block, the_same_bytes_at_another_place_or_in_another_file_are_damage)
     for (int which = 0; which < 2; which++) {
         uint8_t *copy = kv_alloc(stored.len);
         memcpy(copy, stored.data, stored.len);
-        kv_status rc = which ? kv_block_open(copy, stored.len, UID_SUM, NULL, OFFSET + 1, true, &block)
-                             : kv_block_open(copy, stored.len, UID_SUM + 1, NULL, OFFSET, true, &block);
+        kv_status rc = which ? kv_block_open(copy, stored.len, UID_SUM, NULL, OFFSET + 1, &block)
+                             : kv_block_open(copy, stored.len, UID_SUM + 1, NULL, OFFSET, &block);
+        kv_free(copy);
         cr_assert_eq(rc, KV_CORRUPT);
     }
     kv_buf_release(&stored);
@@ -295,9 +298,10 @@ Test(block, a_failed_allocation_is_reported)
         uint8_t *copy = kv_alloc(stored.len);
         memcpy(copy, stored.data, stored.len);
         sst_malloc_fail_nth(nth);
-        kv_status rc = kv_block_open(copy, stored.len, UID_SUM, NULL, OFFSET, true, &block);
+        kv_status rc = kv_block_open(copy, stored.len, UID_SUM, NULL, OFFSET, &block);
         bool failed = sst_malloc_failed();
         sst_malloc_fail_nth(0);
+        kv_free(copy);
         cr_assert_eq(rc, failed ? KV_NO_MEMORY : KV_OK);
         if (rc == KV_OK)
             kv_block_unref(block);

@@ -17,7 +17,7 @@ static struct kv_block *block_of(uint64_t id, uint64_t offset, size_t len)
     kv_put_fixed64(payload + 8, offset);
     cr_assert_eq(kv_block_store(kv_slice_of(payload, len), KV_CODEC_PLAIN, 0, NULL, offset, &stored), KV_OK);
     kv_free(payload);
-    cr_assert_eq(kv_block_open(stored.data, stored.len, 0, NULL, offset, false, &block),
+    cr_assert_eq(kv_block_open_bytes(stored.data, stored.len, 0, NULL, offset, &block),
                  KV_OK); /* takes it over */
     return block;
 }

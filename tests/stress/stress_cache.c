@@ -25,7 +25,7 @@ static struct kv_block *block_make(uint64_t id, uint64_t offset)
     kv_put_fixed64(payload + BLOCK_LEN - 8, offset);
     KV_ASSERT(kv_block_store(kv_slice_of(payload, sizeof payload), KV_CODEC_PLAIN, 0, NULL, offset,
                              &stored) == KV_OK);
-    KV_ASSERT(kv_block_open(stored.data, stored.len, 0, NULL, offset, false, &block) == KV_OK);
+    KV_ASSERT(kv_block_open_bytes(stored.data, stored.len, 0, NULL, offset, &block) == KV_OK);
     return block;
 }
 
