@@ -13,6 +13,8 @@ enum {
         8 << 20, /* KV_DURABILITY_INTERVAL syncs early past this: what is unsynced is kept in memory */
     QUEUE_BYTES_MAX = 512 << 20, /* commits wait outside the queue past this */
     NS_PER_MS = 1000000,
+    FLOOR_STRIDE = 256 << 10,
+    FLOOR_PLENTY = 64, /* strides above the floor */
 };
 
 enum waiter_kind {
@@ -58,6 +60,8 @@ struct kv_committer {
     _Atomic bool unsynced; /* written since */
     size_t unsynced_bytes;
     struct kv_file *reserve; /* holds its space by being open; NULL: given up, or none */
+    uint64_t
+        floor_stride; /* the leader's: bytes that may pass before the system is asked for its room again */
     struct kv_committer_stats stats;
     kv_thread syncer;
     kv_cond syncer_wake;
@@ -122,7 +126,7 @@ static void health_set(struct kv_committer *c, kv_status code, const struct kv_e
         c->options.hooks.health(c->options.hooks.ctx, code, told.text);
 }
 
-/* Is there room above the floor? Asked before each group: statfs is cheap beside a sync. */
+/* Is there room above the floor? */
 static kv_status floor_check(const struct kv_committer *c, uint64_t *free_bytes, struct kv_err *err)
 {
     struct kv_space_info space;
@@ -134,20 +138,6 @@ static kv_status floor_check(const struct kv_committer *c, uint64_t *free_bytes,
     if (space.free_bytes < floor)
         return kv_fail(err, KV_NO_SPACE, 0, "the disk has %" PRIu64 " bytes free, writes stop below %" PRIu64,
                        space.free_bytes, floor);
-    return KV_OK;
-}
-
-/* What the leader asks before a group, and the time to take the reserve again. */
-static kv_status leader_floor_check(struct kv_committer *c, bool past_floor, struct kv_err *err)
-{
-    uint64_t free_bytes;
-    kv_status rc = floor_check(c, &free_bytes, past_floor ? NULL : err);
-    if (rc < 0)
-        return past_floor ? KV_OK : rc;
-    kv_mutex_lock(&c->lock);
-    if (!c->reserve && reserve_bytes(c) && free_bytes >= c->options.disk_reserve_bytes + 2 * reserve_bytes(c))
-        reserve_take(c);
-    kv_mutex_unlock(&c->lock);
     return KV_OK;
 }
 
@@ -252,16 +242,42 @@ static kv_status group_add(struct kv_committer *c, struct group *group, struct k
     return KV_OK;
 }
 
+/* What the leader asks before a group, and the time to take the reserve again. The system is asked each time, which is
+ * cheap beside a sync; groups that are not synced are let through a stride at a time while there is plenty. */
+static kv_status leader_floor_check(struct kv_committer *c, const struct group *group, bool sync,
+                                    struct kv_err *err)
+{
+    uint64_t free_bytes;
+    if (!sync && group->bytes < c->floor_stride) {
+        c->floor_stride -= group->bytes;
+        return KV_OK;
+    }
+    kv_status rc = floor_check(c, &free_bytes, group->past_floor ? NULL : err);
+    bool plenty = rc == KV_OK && free_bytes > c->options.disk_reserve_bytes &&
+                  free_bytes - c->options.disk_reserve_bytes > (uint64_t)FLOOR_PLENTY * FLOOR_STRIDE;
+    c->floor_stride = 0;
+    if (rc < 0)
+        return group->past_floor ? KV_OK : rc;
+    kv_mutex_lock(&c->lock);
+    if (!c->reserve && reserve_bytes(c) && free_bytes >= c->options.disk_reserve_bytes + 2 * reserve_bytes(c))
+        reserve_take(c);
+    if (plenty && c->reserve)
+        c->floor_stride = FLOOR_STRIDE;
+    kv_mutex_unlock(&c->lock);
+    return KV_OK;
+}
+
 /* Logs and syncs the group. On failure nothing of it is stored, or (KV_UNKNOWN_OUTCOME) nobody knows. */
 static kv_status group_log(struct kv_committer *c, struct group *group, struct kv_err *err)
 {
     const struct kv_committer_hooks *hooks = &c->options.hooks;
     kv_status rc = KV_OK;
+    bool sync = sync_due(c, group);
     if (group->commits) {
         kv_status health = health_get(c, err);
         if (health != KV_OK && health != KV_NO_SPACE)
             return health;
-        rc = leader_floor_check(c, group->past_floor, err);
+        rc = leader_floor_check(c, group, sync, err);
         if (rc == KV_OK)
             rc = hooks->room(hooks->ctx, group->first_seq, group->entries, group->bytes, err);
         if (rc == KV_OK)
@@ -269,7 +285,6 @@ static kv_status group_log(struct kv_committer *c, struct group *group, struct k
         if (rc < 0)
             return rc;
     }
-    bool sync = sync_due(c, group);
     uint64_t now = c->options.durability == KV_DURABILITY_INTERVAL ? kv_clock_mono_ns(c->options.clock) : 0;
     rc = kv_log_write(c->options.log, sync, err);
     if (rc == KV_OK) {
@@ -337,7 +352,9 @@ static kv_status group_run(struct kv_committer *c, struct group *group, struct k
         health_set(c, KV_READ_ONLY, err);
     else if (rc == KV_NO_SPACE)
         health_set(c, KV_NO_SPACE, err);
-    else if (rc == KV_OK && group->commits && !group->past_floor && health_get(c, NULL) == KV_NO_SPACE)
+    if (rc < 0)
+        c->floor_stride = 0;
+    else if (group->commits && !group->past_floor && health_get(c, NULL) == KV_NO_SPACE)
         health_set(c, KV_OK, NULL);
     return rc;
 }
