@@ -434,6 +434,7 @@ static kv_status iter_show(struct memtable_iter *iter)
     iter->it.value = entry.value;
     iter->it.version = entry.version;
     iter->it.kind = entry.kind;
+    kv_skiplist_prefetch(iter->node); /* while this one is used, the next comes from memory */
     return KV_OK;
 }
 

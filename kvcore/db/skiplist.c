@@ -1,7 +1,10 @@
 #include "kvcore/db/skiplist.h"
 #include "kvcore/base/assert.h"
 
-enum { ESTIMATE_ENOUGH = 64 };
+enum {
+    ESTIMATE_ENOUGH = 64,
+    NEAR_LEVEL = 3, /* what this level does not pass over is near: some 64 nodes */
+};
 
 struct kv_skipnode {
     struct kv_skipnode *before; /* inserted before this one */
@@ -38,6 +41,8 @@ kv_status kv_skiplist_init(struct kv_skiplist *list, struct kv_arena *arena, uin
     if (!list->head)
         return KV_NO_MEMORY;
     list->head->height = KV_SKIPLIST_HEIGHT;
+    for (int level = 0; level < KV_SKIPLIST_HEIGHT; level++)
+        list->near[level] = list->head;
     atomic_init(&list->last, NULL);
     atomic_init(&list->height, 1);
     kv_prng_init(&list->prng, seed);
@@ -58,6 +63,29 @@ static int skiplist_random_height(struct kv_skiplist *list)
 static inline bool skipnode_before(const struct kv_skipnode *node, kv_slice key, uint64_t version)
 {
     return kv_entry_compare(skipnode_key(node), node->version, key, version) < 0;
+}
+
+/* As skiplist_find, if the place lies close behind the node inserted last; else false. */
+static bool skiplist_find_near(const struct kv_skiplist *list, kv_slice key, uint64_t version,
+                               struct kv_skipnode **prev, struct kv_skipnode **found)
+{
+    struct kv_skipnode *const *near = list->near;
+    struct kv_skipnode *at = NULL, *next = NULL; /* at: NULL while no node behind near[0] is passed */
+    if (near[0] == list->head || !skipnode_before(near[0], key, version))
+        return false;
+    next = skipnode_next(near[NEAR_LEVEL], NEAR_LEVEL);
+    if (next && skipnode_before(next, key, version))
+        return false;
+    for (int level = KV_SKIPLIST_HEIGHT - 1; level >= NEAR_LEVEL; level--)
+        prev[level] =
+            near[level]; /* level 3 has nothing between near[3] and the place, nor has any above it */
+    for (int level = NEAR_LEVEL - 1; level >= 0; level--) {
+        prev[level] = at ? at : near[level];
+        while ((next = skipnode_next(prev[level], level)) && skipnode_before(next, key, version))
+            prev[level] = at = next;
+    }
+    *found = next;
+    return true;
 }
 
 /* The first node at or after (key, version); prev (may be NULL) gets the last one before it on each level in
@@ -86,7 +114,9 @@ static struct kv_skipnode *skiplist_find(const struct kv_skiplist *list, kv_slic
 kv_status kv_skiplist_insert(struct kv_skiplist *list, struct kv_arena *arena, const struct kv_entry *entry)
 {
     struct kv_skipnode *prev[KV_SKIPLIST_HEIGHT];
-    struct kv_skipnode *found = skiplist_find(list, entry->key, entry->version, prev);
+    struct kv_skipnode *found;
+    if (!skiplist_find_near(list, entry->key, entry->version, prev, &found))
+        found = skiplist_find(list, entry->key, entry->version, prev);
     if (found && found->version == entry->version && kv_slice_equal(skipnode_key(found), entry->key))
         return KV_EXISTS;
     int height = skiplist_random_height(list),
@@ -112,6 +142,8 @@ kv_status kv_skiplist_insert(struct kv_skiplist *list, struct kv_arena *arena, c
         atomic_store_explicit(&list->height, height, memory_order_relaxed);
     node->before = atomic_load_explicit(&list->last, memory_order_relaxed);
     atomic_store_explicit(&list->last, node, memory_order_release);
+    for (int level = 0; level < KV_SKIPLIST_HEIGHT; level++)
+        list->near[level] = level < height ? node : level < in_use ? prev[level] : list->head;
     for (int level = 0; level < height; level++) {
         atomic_init(&node->next[level], skipnode_next(prev[level], level));
         atomic_store_explicit(&prev[level]->next[level], node, memory_order_release);
@@ -154,6 +186,11 @@ uint64_t kv_skiplist_estimate(const struct kv_skiplist *list, kv_slice lower, kv
 const struct kv_skipnode *kv_skiplist_next(const struct kv_skipnode *node)
 {
     return skipnode_next(node, 0);
+}
+
+void kv_skiplist_prefetch(const struct kv_skipnode *node)
+{
+    __builtin_prefetch(skipnode_next(node, 0));
 }
 
 const struct kv_skipnode *kv_skiplist_inserted(const struct kv_skiplist *list, const struct kv_skipnode *node)
