@@ -213,7 +213,8 @@ struct kv_options {
     uint64_t memtable_bytes; /* all spaces together, before a flush starts. 0: 32 MiB */
     uint64_t log_bytes_max;  /* a memtable whose oldest entry is further behind the log's end is flushed. 0:
                                 512 MiB */
-    uint64_t log_file_bytes; /* a log file is rolled past this. 0: 64 MiB */
+    uint64_t
+        log_file_bytes; /* a log file is rolled past this. 0: memtable_bytes, at least 1 and at most 64 MiB */
     enum kv_durability durability;
     uint32_t sync_interval_ms; /* KV_DURABILITY_INTERVAL: 10 to 60000 */
     uint64_t

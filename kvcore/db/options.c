@@ -102,6 +102,13 @@ static kv_status space_check(const struct kv_options *asked, size_t at, struct k
     return KV_OK;
 }
 
+/* About what a memtable's entries take, so that a flush mostly frees a file. */
+static uint64_t default_log_file_bytes(uint64_t memtable_bytes)
+{
+    const uint64_t least = (uint64_t)1 << 20, most = (uint64_t)64 << 20;
+    return memtable_bytes < least ? least : memtable_bytes > most ? most : memtable_bytes;
+}
+
 kv_status kv_options_resolve(const struct kv_options *asked, struct kv_options *resolved, struct kv_err *err)
 {
     if (!asked || !asked->spaces || asked->n_spaces < 1 || asked->n_spaces > KV_SPACES_MAX)
@@ -119,7 +126,7 @@ kv_status kv_options_resolve(const struct kv_options *asked, struct kv_options *
     if (!resolved->log_bytes_max)
         resolved->log_bytes_max = (uint64_t)512 << 20;
     if (!resolved->log_file_bytes)
-        resolved->log_file_bytes = (uint64_t)64 << 20;
+        resolved->log_file_bytes = default_log_file_bytes(resolved->memtable_bytes);
     if (!resolved->disk_reserve_bytes)
         resolved->disk_reserve_bytes = (uint64_t)64 << 20;
     if (!resolved->data_key_days)
