@@ -239,10 +239,13 @@ static void cache_shrink_shard(struct kv_cache *cache, size_t which)
     kv_mutex_unlock(&shard->mutex);
 }
 
+/* Passes each slot twice at most: where what is pinned alone is over the budget, there is nothing to be had. */
 static void cache_shrink(struct kv_cache *cache)
 {
-    for (int i = 0; i < CACHE_SHRINK_SHARDS; i++) {
-        if (atomic_load_explicit(&cache->bytes_used, memory_order_relaxed) <= cache->bytes_max)
+    size_t visits = 2 * cache->n_sets * CACHE_WAYS / CACHE_SCAN_SLOTS + 1;
+    for (size_t i = 0; i < visits && i < CACHE_SHRINK_SHARDS; i++) {
+        if (atomic_load_explicit(&cache->bytes_used, memory_order_relaxed) <= cache->bytes_max ||
+            atomic_load_explicit(&cache->blocks, memory_order_relaxed) == 0)
             return;
         size_t which =
             atomic_fetch_add_explicit(&cache->next_shard, 1, memory_order_relaxed) % cache->n_shards;
