@@ -147,7 +147,7 @@ $(PROMQLTEST): $(B)/%: $(B)/%.o $(call obj,$(wildcard tests/tsdb/promqltest*.c))
 
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 REPLAY := $(patsubst tests/fuzz/fuzz_%.c,$(B)/tests/fuzz/replay_%,$(FUZZ_SRC))
-$(REPLAY): $(B)/tests/fuzz/replay_%: $(B)/tests/fuzz/fuzz_%.o $(B)/tests/fuzz/replay_main.o $(B)/tests/libhttp.a $(B)/libtidemark.a
+$(REPLAY): $(B)/tests/fuzz/replay_%: $(B)/tests/fuzz/fuzz_%.o $(B)/tests/fuzz/replay_main.o $(SUPPORT_OBJ) $(B)/tests/libhttp.a $(B)/libtidemark.a
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(ALL_LIBS)
 
 test: deps ## deps, build and the whole test suite

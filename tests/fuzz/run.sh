@@ -6,11 +6,12 @@ only=$1
 seconds=$2
 out=build/fuzz
 mkdir -p $out
-src=$(ls kvcore/*/*.c tsdb/*.c tsdb/*/*.c http/*.c http/*/*.c 2>/dev/null)
+src=$(ls kvcore/*/*.c tsdb/*.c tsdb/*/*.c http/*.c http/*/*.c tests/support/damage_kit.c tests/support/kv_kit.c \
+    tests/support/clock_manual.c 2>/dev/null)
 flags="-std=c11 -I. -D_GNU_SOURCE -DKV_DEBUG -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -pthread -Wno-everything"
 for c in $src; do
     o=$out/$(echo "$c" | tr / _).o
-    if [ ! -f "$o" ] || [ "$c" -nt "$o" ] || [ -n "$(find kvcore tsdb http -name '*.h' -newer "$o" | head -1)" ]; then
+    if [ ! -f "$o" ] || [ "$c" -nt "$o" ] || [ -n "$(find kvcore tsdb http tests/support -name '*.h' -newer "$o" | head -1)" ]; then
         clang-14 $flags -fsanitize=fuzzer-no-link -c "$c" -o "$o"
     fi
 done

@@ -14,3 +14,6 @@ got=$(python3 tests/golden/decode_sealed.py "$(printf 'golden master key, not a 
 got=$(python3 tests/golden/decode_backup.py tests/golden/archive-1.kvb | tr '\n' ';')
 [ "$got" = "version 4 time 1700000000000;000002.log 312;000003.tbl 401;000005.man 271;" ] ||
     { echo "decode_backup.py read: $got"; exit 1; }
+# The golden segment of the value log: nothing, a line, sixty of them, noise (tests/kvcore/test_segment.c).
+got=$(python3 tests/golden/decode_vlog.py tests/golden/vlog-1.vlg 128:9 137:37 174:118 292:509 | tr '\n' ';')
+[ "$got" = "0 0 ;0 28 76616c75652031206f66206120676f6c;1 1680 76616c75652032206f66206120676f6c;0 500 003c5e81b40c5ec68e04a3406c97d63c;" ] || { echo "decode_vlog.py read: $got"; exit 1; }
