@@ -54,7 +54,7 @@ SERVER := $(if $(wildcard tools/server_main.c),$(B)/tidemark)
 LIBS   := $(B)/libkvcore.a $(B)/libkvcore.so $(B)/libtidemark.a $(B)/libtidemark.so
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps run test test-unit check-long check-model check-seeded check-e2e check-asan check-tsan lint fuzz cov bench-server bench-recovery bench-kill9 bench-kv bench-parts install clean FORCE
+.PHONY: all help deps run test test-unit check-long check-model check-seeded check-e2e check-asan check-tsan lint fuzz cov cov-kvcore bench-server bench-recovery bench-kill9 bench-kv bench-parts install clean FORCE
 
 all: $(SERVER) $(KVTOOL) $(LIBS) ## build the server, the tools and the libraries (MODE=release: also linked as build/NAME)
 	$(Q)mkdir -p build
@@ -181,8 +181,14 @@ FUZZ_SECONDS ?= 60
 fuzz: ## libFuzzer on every byte parser (FUZZ=name, FUZZ_SECONDS=60)
 	$(Q)sh tests/fuzz/run.sh "$(FUZZ)" "$(FUZZ_SECONDS)"
 
-cov: ## branch coverage of the suite
+cov: ## line and branch coverage of the suite by folder, assertions' branches left out
 	$(Q)$(MAKE) --no-print-directory MODE=cov test-unit && python3 tests/cov.py build/cov
+cov-kvcore: ## the same of kvcore by file, from its own unit suite and model test
+	$(Q)find build/cov/kvcore -name '*.gcda' -delete 2>/dev/null; true
+	$(Q)$(MAKE) --no-print-directory MODE=cov build/cov/tests/unit-kvcore build/cov/tests/model/kv_model
+	$(Q)build/cov/tests/unit-kvcore --verbose=0 -j2 >build/cov/unit-kvcore.out 2>&1 || { tail -n 30 build/cov/unit-kvcore.out; exit 1; }
+	$(Q)sh tests/model/test_kv_model.sh build/cov >build/cov/kv_model.out 2>&1 || { tail -n 30 build/cov/kv_model.out; exit 1; }
+	$(Q)python3 tests/cov.py build/cov kvcore
 
 lint: deps-lint ## warnings, clang-format, clang-tidy, cppcheck, and the tidy script
 	$(Q)sh tools/tidy.sh
