@@ -102,7 +102,9 @@ struct kv_hook_sink {
 /*
  * What a space's owner does to its entries while they are merged to the bottom. The hook sees whole groups,
  * in key order, newest version of each key only, deletions already applied. It does no I/O and does not call
- * kv_* of the same database.
+ * kv_* of the same database. A commit that is still in memory when the merge runs stays newer than what the hook returns,
+ * key by key: a hook that moves data from key to key wants deletions of whole groups (kv_batch_delete_range of the
+ * group's prefix), for a deletion of one key knows nothing of where its data went meanwhile.
  */
 struct kv_hook {
     void *ctx;
@@ -270,7 +272,7 @@ KV_API KV_MUST kv_status kv_batch_merge(struct kv_batch *batch, uint32_t space, 
                                         kv_slice operand);
 /* Deletes every key of [lower, upper), both not empty, that was written before: by earlier commits, or
  * earlier into this batch. O(1) for the database, whatever lies in the range. KV_INVALID: lower is not below
- * upper. Not in a space with a hook. */
+ * upper. */
 KV_API KV_MUST kv_status kv_batch_delete_range(struct kv_batch *batch, uint32_t space, kv_slice lower,
                                                kv_slice upper);
 KV_API size_t kv_batch_count(const struct kv_batch *batch);
@@ -439,7 +441,7 @@ KV_API KV_MUST kv_status kv_txn_merge(struct kv_txn *txn, uint32_t space, kv_sli
  * Deletes what [lower, upper) holds when the transaction commits, keys of later commits than its snapshot among them, and
  * what the transaction wrote there before. It reads nothing, so it does not conflict with who writes there; who has read
  * of the range, keys that were not there included, conflicts with it. O(own writes), whatever lies in the range. Bounds as
- * kv_batch_delete_range; not in a space with a hook.
+ * kv_batch_delete_range.
  */
 KV_API KV_MUST kv_status kv_txn_delete_range(struct kv_txn *txn, uint32_t space, kv_slice lower,
                                              kv_slice upper, struct kv_err *err);

@@ -103,8 +103,8 @@ kv_status kv_db_check_batch(struct kv_db *db, const struct kv_batch *batch, stru
     for (uint32_t i = 0; i < db->n_declared && rc == KV_OK; i++) {
         const struct kv_space *how = &db->spaces[db->ids[i]];
         uint32_t bit = (uint32_t)1 << i;
-        if (how->hook && ((kinds.rich | kinds.range) & bit))
-            rc = kv_fail(err, KV_INVALID, 0, "space %s has a hook: only plain puts and deletes", how->name);
+        if (how->hook && (kinds.rich & bit))
+            rc = kv_fail(err, KV_INVALID, 0, "space %s has a hook: puts have no attributes there", how->name);
         else if (!how->merge && (kinds.merge & bit))
             rc = kv_fail(err, KV_INVALID, 0, "space %s has no merge operator", how->name);
         else if (kinds.range & bit)

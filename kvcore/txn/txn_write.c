@@ -25,8 +25,8 @@ static kv_status check_place(struct kv_txn *txn, const struct write *write, stru
         return kv_fail(err, KV_INVALID, 0, "space %" PRIu32 " or a key of %zu bytes does not exist",
                        write->space, write->key.len);
     const struct kv_space *space = &txn->db->spaces[txn->db->ids[write->space]];
-    if (space->hook && (write->kind == KV_KIND_RICH || write->kind == KV_KIND_RANGE))
-        return kv_fail(err, KV_INVALID, 0, "space %s has a hook: only plain puts and deletes", space->name);
+    if (space->hook && write->kind == KV_KIND_RICH)
+        return kv_fail(err, KV_INVALID, 0, "space %s has a hook: puts have no attributes there", space->name);
     if (!space->merge && write->kind == KV_KIND_MERGE)
         return kv_fail(err, KV_INVALID, 0, "space %s has no merge operator", space->name);
     if (write->kind == KV_KIND_RANGE &&

@@ -218,6 +218,48 @@ Test(compact, a_commit_in_memory_stays_newer_than_what_a_hook_returns)
     kv_kit_release(&kit);
 }
 
+static void delete_range(struct kv_kit *kit, const char *lower, const char *upper)
+{
+    struct kv_batch *batch = NULL;
+    cr_assert_eq(kv_batch_new(&batch), KV_OK);
+    cr_assert_eq(kv_batch_delete_range(batch, 0, kv_slice_str(lower), kv_slice_str(upper)), KV_OK);
+    cr_assert_eq(kv_commit(kit->db, batch, NULL, NULL, &kit->err), KV_OK, "%s", kit->err.text);
+    kv_batch_free(batch);
+}
+
+/* Neighbours are merged under an open iterator, a snapshot and range deletions on both sides of the merge: readers of
+ * before see what was, and what a range deletion covered does not come back in what the hook made of its group. */
+Test(compact, a_hook_merges_neighbours_under_readers_snapshots_and_range_deletions)
+{
+    struct kv_kit kit;
+    struct kv_hook hook;
+    struct summing s;
+    struct kv_snapshot *snapshot = NULL;
+    struct kv_iter *it = NULL;
+    char text[256];
+    hooked(&kit, &hook, &s);
+    cr_assert_eq(kv_snapshot_open(kit.db, &snapshot), KV_OK);
+    cr_assert_eq(kv_iter_open(kit.db, NULL, 0, KV_STR(""), KV_STR(""), &it), KV_OK);
+    cr_assert_eq(kv_iter_seek(it, KV_STR("a2")), KV_OK);
+    delete_range(&kit, "a1", "a2"); /* one of a group's two */
+    delete_range(&kit, "c", "d");   /* a whole group, */
+    kv_kit_put(&kit, 0, "c2", "");  /* of which one is written again */
+    merge(&kit, "", "");
+    cr_assert_str_eq(s.seen, "[,) a2 b2 c2 ");
+    cr_assert_str_eq(kv_kit_scan(&kit, NULL, 0, "", "", text, sizeof text), "a2=a2 b2=b2 c2=c2");
+    cr_assert_str_eq(kv_kit_scan(&kit, snapshot, 0, "", "", text, sizeof text), "a1= a2= b2= c1=");
+    cr_assert_eq(kv_iter_next(it), KV_OK);
+    cr_assert(kv_slice_equal(it->key, KV_STR("b2")) && it->value.len == 0);
+    kv_iter_close(it);
+    kv_snapshot_close(snapshot);
+    delete_range(&kit, "a", "c"); /* of what the hook returned */
+    cr_assert_str_eq(kv_kit_scan(&kit, NULL, 0, "", "", text, sizeof text), "c2=c2");
+    merge(&kit, "", "");
+    kv_kit_crash(&kit);
+    cr_assert_str_eq(kv_kit_scan(&kit, NULL, 0, "", "", text, sizeof text), "c2=c2");
+    kv_kit_release(&kit);
+}
+
 /* ---- dropping tables */
 
 Test(compact, only_tables_wholly_inside_are_dropped)

@@ -120,8 +120,6 @@ static void add_write(struct maker *m)
     op.kind = what < 70 ? OP_put : what < 92 ? OP_delete : OP_delete_range;
     if (space_merges(op.space) && pick(m, 2))
         op.kind = OP_operand;
-    if (op.space == SPACE_HOOK && op.kind == OP_delete_range)
-        op.kind = OP_delete;
     if (op.kind == OP_delete_range) {
         op.key = 0;
         pick_range(m, &op);
@@ -217,7 +215,7 @@ static void add_txn(struct maker *m)
         if (op.kind == OP_txn_put)
             pick_value(m, &op);
     } else if (what < 68) {
-        op.kind = op.space != SPACE_HOOK && pick(m, 3) == 0 ? OP_txn_delete_range : OP_txn_delete;
+        op.kind = pick(m, 3) == 0 ? OP_txn_delete_range : OP_txn_delete;
         if (op.kind == OP_txn_delete_range) {
             op.key = 0;
             pick_range(m, &op);

@@ -90,7 +90,7 @@ static void txn_delete_range(struct player *p, struct player_txn *txn, const str
 {
     uint32_t lower = (op->lower ? op->lower - 1 : 0) % model_points();
     uint32_t upper = (op->upper ? op->upper - 1 : 0) % model_points();
-    if (lower >= upper || space == SPACE_HOOK)
+    if (lower >= upper)
         return;
     kv_status rc = kv_txn_delete_range(txn->txn, space, model_point(lower), model_point(upper), &p->err);
     player_must(p, "a transaction's range deletion", rc, txn->read_only ? KV_INVALID : KV_OK);

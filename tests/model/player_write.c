@@ -44,7 +44,7 @@ void player_batch(struct player *p, const struct op *asked)
     } else {
         op.lower = (op.lower ? op.lower - 1 : 0) % model_points();
         op.upper = (op.upper ? op.upper - 1 : 0) % model_points();
-        if (op.lower >= op.upper || op.space == SPACE_HOOK)
+        if (op.lower >= op.upper)
             return;
         rc = kv_batch_delete_range(p->batch, op.space, model_point(op.lower), model_point(op.upper));
     }
