@@ -188,7 +188,7 @@ struct kv_trace_op {
     const char *system; /* "kvcore": OpenTelemetry's db.system */
     const char *
         operation; /* db.operation: get, scan (from an iterator's opening to its closing), commit, txn_commit,
-                              sync, flush, merge, merge_range */
+                              commit_async and txn_commit_async (until they are queued), sync, flush, merge, merge_range */
     const char *space; /* its name; NULL: of no single one */
     kv_slice key;      /* get: the key; scan: the lower bound; good for the call. Empty otherwise */
     uint64_t entries;  /* commit: of the batch */
@@ -299,6 +299,24 @@ struct kv_commit_options {
 KV_API KV_MUST kv_status kv_commit(struct kv_db *db, struct kv_batch *batch,
                                    const struct kv_commit_options *options, uint64_t *seq,
                                    struct kv_err *err);
+/*
+ * kv_commit that does not wait: KV_OK once the commit has its place in the order of versions, and *batch is empty and free
+ * for the next. done is then called exactly once, with what kv_commit would have answered, and the version; it becomes
+ * visible to all before that. Any other answer: nothing has happened, done is not called, the batch is as it was. So
+ * KV_CLOSED, KV_INVALID, KV_LIMIT, KV_READ_ONLY, KV_NO_SPACE as far as they are known now, and KV_BUSY: KV_ASYNC_COMMITS_MAX
+ * commits or KV_ASYNC_BYTES_MAX bytes wait for their callbacks; it never waits for room.
+ * options: as kv_commit, copied, the record too; ctx must live until done. prepare is called now.
+ * Threads    callbacks come in the order of the calls, one at a time, from one thread of the database's own (it is started
+ *            by the first such commit). They must be quick: later ones wait. They may call everything but kv_close,
+ *            kv_commit included. With KV_THREADS_NONE a commit waits until kv_work, kv_commit, kv_sync or whatever
+ *            else commits is called; that call makes it and calls back before it returns.
+ * kv_sync answers when all of them have been made; kv_close when all have been called back.
+ */
+enum { KV_ASYNC_COMMITS_MAX = 65536, KV_ASYNC_BYTES_MAX = 64 << 20 };
+typedef void (*kv_committed_fn)(void *ctx, kv_status rc, uint64_t version);
+KV_API KV_MUST kv_status kv_commit_async(struct kv_db *db, struct kv_batch *batch,
+                                         const struct kv_commit_options *options, kv_committed_fn done,
+                                         void *done_ctx, struct kv_err *err);
 /* Makes everything answered so far durable, whatever the durability option. */
 KV_API KV_MUST kv_status kv_sync(struct kv_db *db, struct kv_err *err);
 
@@ -456,7 +474,7 @@ struct kv_txn_commit_options {
     bool past_floor;  /* as there */
     bool check_reads; /* answers KV_CONFLICT also when nothing was written: what was read holds now, too */
     /* Called once with the outcome, unless the call was refused (KV_CLOSED, KV_INVALID). NULL: none. */
-    void (*done)(void *ctx, kv_status rc, uint64_t version);
+    kv_committed_fn done;
     void *done_ctx;
 };
 /*
@@ -466,6 +484,13 @@ struct kv_txn_commit_options {
  */
 KV_API KV_MUST kv_status kv_txn_commit(struct kv_txn *txn, const struct kv_txn_commit_options *options,
                                        uint64_t *version, struct kv_err *err);
+/*
+ * kv_txn_commit that does not wait, as kv_commit_async: what was read is validated now (KV_CONFLICT, KV_TOO_OLD), and with
+ * KV_OK it is certain to be committed unless the disk fails: options->done, which must be there, is told. After KV_BUSY the
+ * transaction goes on and can be committed again; after any other answer it has ended.
+ */
+KV_API KV_MUST kv_status kv_txn_commit_async(struct kv_txn *txn, const struct kv_txn_commit_options *options,
+                                             struct kv_err *err);
 KV_API void kv_txn_abort(struct kv_txn *txn); /* NULL is fine */
 
 /* Does its work with txn and leaves commit and abort to kv_txn_run. Negative: abort, and that is the answer. It may be called

@@ -365,3 +365,15 @@ kv_slice kv_batch_bytes(struct kv_batch *batch)
     batch->stale = true;
     return kv_buf_slice(&batch->bytes);
 }
+
+void kv_batch_take(struct kv_batch *batch, struct kv_buf *out)
+{
+    kv_slice bytes = kv_batch_bytes(batch);
+    KV_ASSERT(out->capacity == 0);
+    if (bytes.len > batch->bytes.capacity / 2 || kv_buf_append(out, bytes) < 0) {
+        kv_buf_release(out);
+        *out = batch->bytes;
+        kv_buf_init(&batch->bytes, KV_COMMIT_BYTES_MAX);
+    }
+    kv_batch_clear(batch);
+}

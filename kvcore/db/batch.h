@@ -36,6 +36,9 @@ struct kv_attrs kv_put_attrs(const struct kv_put_options *options);
 /* The encoded entries, each key once, in the order of each key's last write. Never fails: superseded entries
  * are squeezed out in place. */
 kv_slice kv_batch_bytes(struct kv_batch *batch);
+/* Its bytes go to *out, which is empty, and are the caller's: moved, or copied if they are few for the batch's memory. The
+ * batch is empty then. */
+void kv_batch_take(struct kv_batch *batch, struct kv_buf *out);
 /* Sum of key and value lengths, superseded entries excluded. */
 size_t kv_batch_payload(const struct kv_batch *batch);
 /* One above the highest space used; 0 when empty. */

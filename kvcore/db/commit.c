@@ -1,11 +1,8 @@
-#include "kvcore/db/commit.h"
 #include "kvcore/base/assert.h"
-#include "kvcore/base/list.h"
 #include "kvcore/base/mem.h"
-#include "kvcore/os/thread.h"
+#include "kvcore/db/commit_impl.h"
 
 #include <inttypes.h>
-#include <stdatomic.h>
 
 enum {
     GROUP_BYTES_MAX = 16 << 20, /* one group takes commits until their bytes pass this */
@@ -15,56 +12,6 @@ enum {
     NS_PER_MS = 1000000,
     FLOOR_STRIDE = 256 << 10,
     FLOOR_PLENTY = 64, /* strides above the floor */
-};
-
-enum waiter_kind {
-    WAITER_COMMIT,
-    WAITER_SYNC,      /* only wants what is written to be synced */
-    WAITER_EXCLUSIVE, /* runs alone */
-};
-
-/* One call under way, on its thread's stack. The commit lock guards it until it leads or is done. */
-struct waiter {
-    struct kv_list link;
-    enum waiter_kind kind;
-    uint64_t seq; /* 0: takes none */
-    kv_slice batch, record;
-    size_t entries, bytes; /* bytes: keys and values of the batch */
-    const struct kv_commit_options *options;
-    const struct kv_commit_guard *guard; /* NULL: none */
-    bool prepared;
-    const struct kv_key_span *span; /* of an exclusive run with a sequence; NULL: anything */
-    kv_status (*run)(void *ctx, uint64_t seq, struct kv_err *err);
-    void *run_ctx;
-    bool leads, done;
-    kv_status rc;
-    struct kv_err err;
-    kv_cond wake;
-};
-
-struct group;
-struct kv_committer {
-    struct kv_committer_options options;
-    kv_mutex lock;
-    kv_cond room; /* the queue shrank, or the last call left */
-    struct kv_list queue;
-    size_t queue_bytes;
-    const struct group *under_way; /* what the leader is at; NULL: nothing */
-    bool leading, closed;
-    uint32_t callers;  /* calls inside commit, sync, exclusive */
-    uint64_t next_seq; /* to be given out */
-    _Atomic uint64_t visible;
-    kv_status health;
-    struct kv_err health_err;
-    uint64_t synced_ns;    /* when the last sync of an interval began */
-    _Atomic bool unsynced; /* written since */
-    size_t unsynced_bytes;
-    struct kv_file *reserve; /* holds its space by being open; NULL: given up, or none */
-    uint64_t
-        floor_stride; /* the leader's: bytes that may pass before the system is asked for its room again */
-    struct kv_committer_stats stats;
-    kv_thread syncer;
-    kv_cond syncer_wake;
 };
 
 /* The committer this thread leads right now, so that a hook's sync does not wait for itself. */
@@ -160,11 +107,6 @@ struct group {
     bool sync;                    /* somebody needs a sync */
     bool past_floor;              /* its members may pass the floor */
 };
-
-static struct waiter *waiter_of(const struct kv_list *link)
-{
-    return KV_CONTAINER((uintptr_t)link, struct waiter, link);
-}
 
 static bool waiter_past_floor(const struct waiter *w)
 {
@@ -361,22 +303,36 @@ static kv_status group_run(struct kv_committer *c, struct group *group, struct k
 
 /* ---- leading */
 
-static void waiter_finish(struct waiter *w, kv_status rc, const struct kv_err *err)
+static void waiter_finish(struct kv_committer *c, struct waiter *w)
 {
-    if (rc < 0) {
-        w->rc = rc;
-        w->err = *err;
-    }
     w->done = true;
-    kv_cond_signal(&w->wake);
+    if (w->async)
+        kv_async_finish(c, w);
+    else
+        kv_cond_signal(&w->wake);
+}
+
+/* As waiter_finish, newest first: those that no thread waits for are gathered, so that they come oldest first. */
+static void waiter_fail(struct kv_committer *c, struct waiter *w, kv_status rc, const struct kv_err *err,
+                        struct kv_list *failed)
+{
+    if (w->prepared && w->options->undo)
+        w->options->undo(w->options->ctx);
+    w->rc = rc;
+    w->err = *err;
+    if (w->async)
+        kv_list_push_front(failed, &w->link);
+    else
+        waiter_finish(c, w);
 }
 
 /* Newest first: everything queued behind the failed group was prepared on top of it, so it fails too. With
  * the lock. */
 static void group_fail(struct kv_committer *c, struct group *group, kv_status rc, const struct kv_err *err)
 {
-    struct kv_list keep; /* of the queue: what takes no sequence */
+    struct kv_list keep, failed; /* keep: of the queue what takes no sequence */
     kv_list_init(&keep);
+    kv_list_init(&failed);
     kv_status behind = rc == KV_UNKNOWN_OUTCOME ? KV_READ_ONLY : rc;
     struct kv_err behind_err = *err;
     behind_err.code = behind;
@@ -389,9 +345,7 @@ static void group_fail(struct kv_committer *c, struct group *group, kv_status rc
                 continue;
             }
             c->queue_bytes -= w->batch.len + w->record.len;
-            if (w->prepared && w->options->undo)
-                w->options->undo(w->options->ctx);
-            waiter_finish(w, behind, &behind_err);
+            waiter_fail(c, w, behind, &behind_err, &failed);
         }
         c->next_seq = group->first_seq;
     }
@@ -403,14 +357,16 @@ static void group_fail(struct kv_committer *c, struct group *group, kv_status rc
     while (!kv_list_empty(&group->waiters)) {
         struct waiter *w = waiter_of(group->waiters.prev);
         kv_list_remove(&w->link);
-        if (w->prepared && w->options->undo)
-            w->options->undo(w->options->ctx);
-        waiter_finish(w, rc, err);
+        waiter_fail(c, w, rc, err, &failed);
+    }
+    while (!kv_list_empty(&failed)) {
+        struct waiter *w = waiter_of(failed.next);
+        kv_list_remove(&w->link);
+        waiter_finish(c, w);
     }
 }
 
-/* One group, then the lead goes to whoever waits first. With the lock. */
-static void lead(struct kv_committer *c)
+void kv_commit_lead(struct kv_committer *c)
 {
     struct group group;
     struct kv_err err = {0};
@@ -438,22 +394,22 @@ static void lead(struct kv_committer *c)
         kv_list_remove(&w->link);
         c->stats.batch_bytes += w->batch.len;
         c->stats.record_bytes += w->record.len;
-        waiter_finish(w, KV_OK, NULL);
+        waiter_finish(c, w);
     }
-    c->leading = !kv_list_empty(&c->queue);
-    if (c->leading) {
-        struct waiter *next = waiter_of(c->queue.next);
-        next->leads = true;
-        kv_cond_signal(&next->wake);
-    }
+    kv_async_pass_lead(c);
     kv_cond_broadcast(&c->room);
+}
+
+void kv_commit_enqueue(struct kv_committer *c, struct waiter *w)
+{
+    kv_list_push_back(&c->queue, &w->link);
+    c->queue_bytes += w->batch.len + w->record.len;
 }
 
 /* Waits in the queue until the call is answered, leading when it is its turn. With the lock. */
 static void waiter_wait(struct kv_committer *c, struct waiter *w)
 {
-    kv_list_push_back(&c->queue, &w->link);
-    c->queue_bytes += w->batch.len + w->record.len;
+    kv_commit_enqueue(c, w);
     if (!c->leading) {
         c->leading = true;
         w->leads = true;
@@ -461,7 +417,7 @@ static void waiter_wait(struct kv_committer *c, struct waiter *w)
     while (!w->done) {
         if (w->leads) {
             w->leads = false;
-            lead(c); /* its first member is w */
+            kv_commit_lead(c); /* its first member is w, or a commit that no thread waits for */
         } else {
             kv_cond_wait(&w->wake, &c->lock);
         }
@@ -470,8 +426,7 @@ static void waiter_wait(struct kv_committer *c, struct waiter *w)
 
 /* ---- calls */
 
-/* Enters the committer; KV_CLOSED once it is closing. With the lock held on return. */
-static kv_status call_begin(struct kv_committer *c, struct kv_err *err)
+kv_status kv_commit_enter(struct kv_committer *c, struct kv_err *err)
 {
     KV_ASSERT(leading_here != c);
     kv_mutex_lock(&c->lock);
@@ -479,19 +434,17 @@ static kv_status call_begin(struct kv_committer *c, struct kv_err *err)
     return c->closed ? kv_fail(err, KV_CLOSED, 0, "the database is closed") : KV_OK;
 }
 
-static void call_end(struct kv_committer *c)
+void kv_commit_leave(struct kv_committer *c)
 {
+    kv_async_call_here(c);
     if (--c->callers == 0 && c->closed)
         kv_cond_broadcast(&c->room);
     kv_mutex_unlock(&c->lock);
 }
 
-/* May a commit enter? With the lock. */
-static kv_status admit(struct kv_committer *c, size_t bytes, bool past_floor, struct kv_err *err)
+kv_status kv_commit_admit(struct kv_committer *c, bool past_floor, struct kv_err *err)
 {
     uint64_t free_bytes;
-    while (c->queue_bytes > 0 && c->queue_bytes + bytes > QUEUE_BYTES_MAX)
-        kv_cond_wait(&c->room, &c->lock);
     if (c->health == KV_NO_SPACE && !past_floor)
         return floor_check(c, &free_bytes, err);
     if (c->health < 0 && c->health != KV_NO_SPACE) {
@@ -500,6 +453,14 @@ static kv_status admit(struct kv_committer *c, size_t bytes, bool past_floor, st
         return c->health;
     }
     return KV_OK;
+}
+
+/* Waits until a commit of that size may enter. With the lock. */
+static kv_status admit(struct kv_committer *c, size_t bytes, bool past_floor, struct kv_err *err)
+{
+    while (c->queue_bytes > 0 && c->queue_bytes + bytes > QUEUE_BYTES_MAX)
+        kv_cond_wait(&c->room, &c->lock);
+    return kv_commit_admit(c, past_floor, err);
 }
 
 static kv_status check_content(const struct kv_committer *c, const struct kv_batch *batch, kv_slice record,
@@ -517,9 +478,8 @@ static kv_status check_content(const struct kv_committer *c, const struct kv_bat
     return KV_OK;
 }
 
-/* Takes a sequence and settles what is to be logged under it. With the lock. */
-static kv_status commit_prepare(struct kv_committer *c, struct waiter *w, struct kv_batch *batch,
-                                struct kv_err *err)
+kv_status kv_commit_prepare(struct kv_committer *c, struct waiter *w, struct kv_batch *batch,
+                            struct kv_err *err)
 {
     static const struct kv_commit_options none;
     const struct kv_commit_options *options = w->options ? w->options : &none;
@@ -567,19 +527,19 @@ kv_status kv_committer_commit_guarded(struct kv_committer *c, struct kv_batch *b
                                       const struct kv_commit_guard *guard, uint64_t *seq, struct kv_err *err)
 {
     struct waiter w = {.kind = WAITER_COMMIT, .options = options, .guard = guard};
-    kv_status rc = call_begin(c, err);
+    kv_status rc = kv_commit_enter(c, err);
     size_t bytes = (batch ? kv_batch_payload(batch) : 0) + (options ? options->record.len : 0);
     if (rc == KV_OK)
         rc = admit(c, bytes, options && options->past_floor, err);
     if (rc == KV_OK)
-        rc = commit_prepare(c, &w, batch, err);
+        rc = kv_commit_prepare(c, &w, batch, err);
     if (rc == KV_OK) {
         c->next_seq++;
         kv_cond_init(&w.wake);
         waiter_wait(c, &w);
         rc = answer(&w, err);
     }
-    call_end(c);
+    kv_commit_leave(c);
     if (w.done)
         kv_cond_release(&w.wake);
     if (rc == KV_OK && seq)
@@ -592,13 +552,13 @@ kv_status kv_committer_sync(struct kv_committer *c, struct kv_err *err)
     struct waiter w = {.kind = WAITER_SYNC};
     if (leading_here == c)
         return kv_log_sync(c->options.log, err);
-    kv_status rc = call_begin(c, err);
+    kv_status rc = kv_commit_enter(c, err);
     if (rc == KV_OK) {
         kv_cond_init(&w.wake);
         waiter_wait(c, &w);
         rc = answer(&w, err);
     }
-    call_end(c);
+    kv_commit_leave(c);
     if (w.done)
         kv_cond_release(&w.wake);
     return rc;
@@ -607,10 +567,10 @@ kv_status kv_committer_sync(struct kv_committer *c, struct kv_err *err)
 kv_status kv_committer_validate(struct kv_committer *c, const struct kv_commit_guard *guard,
                                 struct kv_err *err)
 {
-    kv_status rc = call_begin(c, err);
+    kv_status rc = kv_commit_enter(c, err);
     if (rc == KV_OK)
         rc = guard->validate(guard->ctx, err);
-    call_end(c);
+    kv_commit_leave(c);
     return rc;
 }
 
@@ -636,7 +596,7 @@ kv_status kv_committer_pending(struct kv_committer *c,
 
 static kv_status exclusive(struct kv_committer *c, bool burn, struct waiter *w, struct kv_err *err)
 {
-    kv_status rc = call_begin(c, err);
+    kv_status rc = kv_commit_enter(c, err);
     if (rc == KV_OK && burn)
         rc = admit(c, 0, true, err);
     if (rc == KV_OK) {
@@ -646,7 +606,7 @@ static kv_status exclusive(struct kv_committer *c, bool burn, struct waiter *w, 
         waiter_wait(c, w);
         rc = answer(w, err);
     }
-    call_end(c);
+    kv_commit_leave(c);
     if (w->done)
         kv_cond_release(&w->wake);
     return rc;
@@ -721,6 +681,7 @@ static void syncer_main(void *ctx)
 static void committer_free(struct kv_committer *c)
 {
     kv_cond_release(&c->syncer_wake);
+    kv_cond_release(&c->async_wake);
     kv_cond_release(&c->room);
     kv_mutex_release(&c->lock);
     kv_free(c);
@@ -737,7 +698,9 @@ kv_status kv_committer_open(const struct kv_committer_options *options, struct k
     kv_mutex_init(&c->lock);
     kv_cond_init(&c->room);
     kv_cond_init(&c->syncer_wake);
+    kv_cond_init(&c->async_wake);
     kv_list_init(&c->queue);
+    kv_list_init(&c->finished);
     c->next_seq = kv_log_next_seq(options->log);
     atomic_init(&c->visible, c->next_seq - 1);
     c->synced_ns = kv_clock_mono_ns(options->clock);
@@ -766,6 +729,7 @@ kv_status kv_committer_close(struct kv_committer *c, struct kv_err *err)
         kv_cond_wait(&c->room, &c->lock);
     kv_mutex_unlock(&c->lock);
     kv_thread_join(&c->syncer);
+    kv_async_close(c);
     kv_status rc = kv_log_alive(c->options.log) ? kv_log_sync(c->options.log, err) : KV_OK;
     reserve_give(c);
     committer_free(c);

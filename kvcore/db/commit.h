@@ -70,8 +70,9 @@ struct kv_committer_options {
     enum kv_durability durability;
     uint32_t sync_interval_ms;
     uint64_t disk_reserve_bytes; /* 0: no floor, no reserve file */
-    bool no_thread; /* KV_DURABILITY_INTERVAL without a syncing thread (KV_THREADS_NONE): commits and
-                       kv_committer_tick sync when due */
+    bool
+        no_thread; /* KV_THREADS_NONE: commits and kv_committer_tick sync when due (KV_DURABILITY_INTERVAL), and calls
+                       lead for commits that no thread waits for */
     uint32_t n_spaces;
     struct kv_committer_hooks hooks;
 };
@@ -101,6 +102,20 @@ KV_MUST kv_status kv_committer_commit_guarded(struct kv_committer *committer, st
                                               const struct kv_commit_options *options,
                                               const struct kv_commit_guard *guard, uint64_t *seq,
                                               struct kv_err *err);
+/*
+ * A commit that no thread waits for: KV_OK once it is queued; done is then called once, and the batch is empty. Otherwise
+ * nothing has happened, KV_BUSY: too many wait. guard may be NULL; it is asked now.
+ */
+KV_MUST kv_status kv_committer_commit_async(struct kv_committer *committer, struct kv_batch *batch,
+                                            const struct kv_commit_options *options,
+                                            const struct kv_commit_guard *guard, kv_committed_fn done,
+                                            void *done_ctx, struct kv_err *err);
+/* done is called as if it were a commit's, with KV_OK and version. */
+KV_MUST kv_status kv_committer_call_async(struct kv_committer *committer, kv_committed_fn done,
+                                          void *done_ctx, uint64_t version, struct kv_err *err);
+/* Without threads: leads for commits that no thread waits for, one group, and calls back. KV_END: nothing waits. */
+KV_MUST kv_status kv_committer_work(struct kv_committer *committer);
+
 /* Only validates: nothing is written, no version is used. */
 KV_MUST kv_status kv_committer_validate(struct kv_committer *committer, const struct kv_commit_guard *guard,
                                         struct kv_err *err);

@@ -130,6 +130,23 @@ kv_status kv_commit(struct kv_db *db, struct kv_batch *batch, const struct kv_co
     return kv_trace_end(db, &span, rc);
 }
 
+kv_status kv_commit_async(struct kv_db *db, struct kv_batch *batch, const struct kv_commit_options *options,
+                          kv_committed_fn done, void *done_ctx, struct kv_err *err)
+{
+    if (!db->committer)
+        return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
+    if (!done)
+        return kv_fail(err, KV_INVALID, 0, "a commit that nobody waits for needs a callback (done)");
+    kv_status rc = batch ? kv_db_check_batch(db, batch, err) : KV_OK;
+    if (rc < 0)
+        return rc;
+    struct kv_trace_span span;
+    kv_trace_begin(db, &span, "commit_async", KV_SPACE_ALL, (kv_slice){0}, batch ? kv_batch_count(batch) : 0);
+    span.op.value_bytes = (batch ? kv_batch_payload(batch) : 0) + (options ? options->record.len : 0);
+    rc = kv_committer_commit_async(db->committer, batch, options, NULL, done, done_ctx, err);
+    return kv_trace_end(db, &span, rc);
+}
+
 kv_status kv_sync(struct kv_db *db, struct kv_err *err)
 {
     struct kv_trace_span span;
@@ -366,7 +383,9 @@ kv_status kv_work(struct kv_db *db, struct kv_err *err)
         return kv_fail(err, KV_INVALID, 0, "kv_work is for environments without threads");
     if (db->committer) {
         kv_status rc = kv_committer_tick(db->committer, err);
-        if (rc < 0)
+        if (rc == KV_OK)
+            rc = kv_committer_work(db->committer);
+        if (rc != KV_END)
             return rc;
     }
     return work_one(db, err);

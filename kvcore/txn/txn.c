@@ -164,50 +164,81 @@ static kv_status validate_early(struct commit *commit, struct kv_err *err)
     return rc;
 }
 
+/* Commits, or (done not NULL) queues what done will be told of. */
 static kv_status commit_traced(struct kv_txn *txn, const struct kv_commit_options *how,
-                               const struct kv_commit_guard *guard, uint64_t *version, struct kv_err *err)
+                               const struct kv_commit_guard *guard, kv_committed_fn done, void *done_ctx,
+                               uint64_t *version, struct kv_err *err)
 {
     struct kv_trace_span span;
-    kv_trace_begin(txn->db, &span, "txn_commit", KV_SPACE_ALL, (kv_slice){0},
+    struct kv_committer *committer = txn->db->committer;
+    kv_trace_begin(txn->db, &span, done ? "txn_commit_async" : "txn_commit", KV_SPACE_ALL, (kv_slice){0},
                    txn->batch ? kv_batch_count(txn->batch) : 0);
     span.op.value_bytes = (txn->batch ? kv_batch_payload(txn->batch) : 0) + how->record.len;
-    kv_status rc = kv_committer_commit_guarded(txn->db->committer, txn->batch, how, guard, version, err);
+    kv_status rc = done ? kv_committer_commit_async(committer, txn->batch, how, guard, done, done_ctx, err)
+                        : kv_committer_commit_guarded(committer, txn->batch, how, guard, version, err);
     return kv_trace_end(txn->db, &span, rc);
 }
 
-static kv_status txn_commit(struct kv_txn *txn, const struct kv_txn_commit_options *options,
-                            uint64_t *version, struct kv_err *err)
+/* Without the lock, then under it: nothing that was read was changed. The commit itself is made in the same step. */
+static kv_status txn_validate(struct kv_txn *txn, struct commit *commit, struct kv_err *err)
 {
-    struct commit commit = {.txn = txn, .checked = txn->version};
-    struct kv_commit_guard guard = {validate_locked, &commit};
-    struct kv_commit_options how = {
-        .record = options->record, .past_floor = options->past_floor, .ctx = options->record_ctx};
-    bool writes = (txn->batch && kv_batch_count(txn->batch) > 0) || options->record.len > 0;
-    kv_status rc = txn->broken;
-    if (rc < 0)
-        return kv_fail(err, rc, 0, "an earlier call of the transaction failed half-way");
-    *version = txn->version;
-    if (!writes && !(options->check_reads && !txn->read_only))
-        return KV_OK;
+    kv_status rc;
     if (txn->batch)
         KV_TRY(kv_db_check_batch(txn->db, txn->batch, err));
     KV_TRY(kv_txn_iters_note(txn));
     kv_read_set_seal(&txn->reads);
     if (txn->reads.coarsened)
         KV_COUNT(txn->db, txn_coarsened);
-    if (!kv_txn_slot_alive(txn->db, &txn->slot)) {
-        rc = too_old(err);
-        goto out;
-    }
-    KV_TRY(validate_early(&commit, err));
+    rc = kv_txn_slot_alive(txn->db, &txn->slot) ? validate_early(commit, err) : too_old(err);
+out:
+    return rc;
+}
+
+static kv_status txn_commit(struct kv_txn *txn, const struct kv_txn_commit_options *options, bool async,
+                            uint64_t *version, struct kv_err *err)
+{
+    struct commit commit = {.txn = txn, .checked = txn->version};
+    struct kv_commit_guard guard = {validate_locked, &commit};
+    struct kv_commit_options how = {
+        .record = options->record, .past_floor = options->past_floor, .ctx = options->record_ctx};
+    kv_committed_fn done = async ? options->done : NULL;
+    bool writes = (txn->batch && kv_batch_count(txn->batch) > 0) || options->record.len > 0;
+    kv_status rc = txn->broken;
+    if (rc < 0)
+        return kv_fail(err, rc, 0, "an earlier call of the transaction failed half-way");
+    *version = txn->version;
+    if (writes || (options->check_reads && !txn->read_only))
+        KV_TRY(txn_validate(txn, &commit, err));
     if (writes)
-        rc = commit_traced(txn, &how, &guard, version, err);
-    else
+        rc = commit_traced(txn, &how, &guard, done, options->done_ctx, version, err);
+    else if (options->check_reads && !txn->read_only)
         rc = kv_committer_validate(txn->db->committer, &guard, err);
+    if (rc == KV_OK && !writes && done)
+        rc = kv_committer_call_async(txn->db->committer, done, options->done_ctx, txn->version, err);
+    if (rc == KV_OK && writes)
+        KV_COUNT(txn->db, txn_commits);
 out:
     if (rc == KV_NO_MEMORY)
         kv_fail(err, rc, 0, "out of memory committing a transaction");
     kv_view_unref(commit.view);
+    return rc;
+}
+
+static void commit_refused(struct kv_txn *txn, kv_status rc)
+{
+    if (rc == KV_CONFLICT)
+        KV_COUNT(txn->db, txn_conflicts);
+    else if (rc == KV_TOO_OLD)
+        KV_COUNT(txn->db, txn_too_old);
+}
+
+/* May it be committed at all? */
+static kv_status commit_check(const struct kv_txn *txn, const struct kv_txn_commit_options *options,
+                              struct kv_err *err)
+{
+    kv_status rc = kv_txn_check_open(txn, err);
+    if (rc == KV_OK && txn->read_only && options->record.len)
+        rc = kv_fail(err, KV_INVALID, 0, "the transaction was begun read-only");
     return rc;
 }
 
@@ -217,23 +248,34 @@ kv_status kv_txn_commit(struct kv_txn *txn, const struct kv_txn_commit_options *
     static const struct kv_txn_commit_options none;
     const struct kv_txn_commit_options *options = asked ? asked : &none;
     uint64_t at = 0;
-    kv_status rc = kv_txn_check_open(txn, err);
+    kv_status rc = commit_check(txn, options, err);
     if (rc < 0)
         return rc;
-    if (txn->read_only && options->record.len)
-        return kv_fail(err, KV_INVALID, 0, "the transaction was begun read-only");
-    rc = txn_commit(txn, options, &at, err);
-    if (rc == KV_OK && at > txn->version)
-        KV_COUNT(txn->db, txn_commits);
-    else if (rc == KV_CONFLICT)
-        KV_COUNT(txn->db, txn_conflicts);
-    else if (rc == KV_TOO_OLD)
-        KV_COUNT(txn->db, txn_too_old);
+    rc = txn_commit(txn, options, false, &at, err);
+    commit_refused(txn, rc);
     txn_end(txn);
     if (rc == KV_OK && version)
         *version = at;
     if (options->done)
         options->done(options->done_ctx, rc, at);
+    return rc;
+}
+
+kv_status kv_txn_commit_async(struct kv_txn *txn, const struct kv_txn_commit_options *options,
+                              struct kv_err *err)
+{
+    uint64_t at = 0;
+    if (!options || !options->done)
+        return kv_fail(err, KV_INVALID, 0, "a commit that nobody waits for needs a callback (done)");
+    kv_status rc = commit_check(txn, options, err);
+    if (rc == KV_OK && !txn->db->committer)
+        rc = kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only: there is nothing to wait for");
+    if (rc < 0)
+        return rc;
+    rc = txn_commit(txn, options, true, &at, err);
+    commit_refused(txn, rc);
+    if (rc != KV_BUSY)
+        txn_end(txn);
     return rc;
 }
 

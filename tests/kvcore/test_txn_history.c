@@ -30,6 +30,7 @@ static void history(uint64_t seed, int workers, bool levelled, bool merges)
                                           .per_thread = sweep_all() ? 10000 : 600,
                                           .loads = true,
                                           .ranges = true,
+                                          .async = seed % 2,
                                           .merges = merges};
     const char *wrong = txn_history_run(&options, &stats);
     cr_assert_null(wrong, "seed %" PRIu64 ": %s", seed, wrong);

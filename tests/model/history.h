@@ -27,7 +27,7 @@ enum { ITER_SLOTS = 3, TXN_SLOTS = 3, SNAP_SLOTS = 4, LOAD_SLOTS = 2 };
     O(delete, "into the batch")                                                                              \
     O(delete_range, "into the batch")                                                                        \
     O(operand, "into the batch")                                                                             \
-    O(commit, "the batch; how 1: with a record n")                                                           \
+    O(commit, "the batch; how 1: with a record n, 2: not waited for")                                        \
     O(get, "at a snapshot, if snap is not 0")                                                                \
     O(scan, "how 1: backward, 2: keys only, 4: no fill")                                                     \
     O(versions, "all versions, forward, backward and to and fro")                                            \
@@ -46,7 +46,7 @@ enum { ITER_SLOTS = 3, TXN_SLOTS = 3, SNAP_SLOTS = 4, LOAD_SLOTS = 2 };
     O(txn_operand, "")                                                                                       \
     O(txn_delete_range, "")                                                                                  \
     O(txn_scan, "from a bound, n steps; how 1: seeks again half-way, 2: backward")                           \
-    O(txn_commit, "how 1: with a record n, 2: checks its reads")                                             \
+    O(txn_commit, "how 1: with a record n, 2: checks its reads, 4: not waited for")                          \
     O(abort, "")                                                                                             \
     O(load, "opens a bulk load of every len-th key of the range")                                            \
     O(install, "how 1: with a floor, meta percent of what is visible")                                       \

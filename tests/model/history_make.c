@@ -140,6 +140,8 @@ static void add_commit(struct maker *m)
         commit.how = 1;
         commit.n = ++m->n;
     }
+    if (pick(m, 8) == 0)
+        commit.how |= 2;
     emit(m, &commit);
 }
 
@@ -235,6 +237,8 @@ static void add_txn(struct maker *m)
             op.how = 1 + pick(m, 3);
             op.n = ++m->n;
         }
+        if (op.kind == OP_txn_commit && pick(m, 4) == 0)
+            op.how |= 4;
     }
     emit(m, &op);
 }

@@ -107,6 +107,15 @@ uint64_t player_now_s(struct player *p);
 void *player_grown(void *old, size_t *capacity, size_t n, size_t size);
 kv_slice player_record(uint32_t n, uint8_t out[16]);
 
+/* What a commit that is not waited for was called back with. */
+struct answer {
+    _Atomic bool there;
+    kv_status rc;
+    uint64_t version;
+};
+void player_told(void *answer, kv_status rc, uint64_t version); /* kv_committed_fn */
+void player_wait(struct player *p, struct answer *answer);
+
 /* player_write.c */
 void player_batch(struct player *p, const struct op *op); /* put, delete, delete_range, operand */
 void player_commit(struct player *p, const struct op *op);

@@ -233,6 +233,23 @@ static void apply_own(struct player *p, const struct player_txn *txn)
         model_note_range(&p->model, txn->deleted[i].space, txn->deleted[i].lower, txn->deleted[i].upper);
 }
 
+/* Waited for, or not. */
+static kv_status commit(struct player *p, struct player_txn *txn, const struct op *op,
+                        struct kv_txn_commit_options *options, uint64_t *version)
+{
+    struct answer answer = {0};
+    if (!(op->how & 4))
+        return kv_txn_commit(txn->txn, options, version, &p->err);
+    options->done = player_told;
+    options->done_ctx = &answer;
+    kv_status rc = kv_txn_commit_async(txn->txn, options, &p->err);
+    if (rc < 0)
+        return rc;
+    player_wait(p, &answer);
+    *version = answer.version;
+    return answer.rc;
+}
+
 static void txn_commit(struct player *p, struct player_txn *txn, const struct op *op)
 {
     uint8_t bytes[16];
@@ -249,7 +266,7 @@ static void txn_commit(struct player *p, struct player_txn *txn, const struct op
         expected = KV_CONFLICT;
     p->record_expected = record;
     p->record_n = op->n;
-    player_must(p, "kv_txn_commit", kv_txn_commit(txn->txn, &options, &version, &p->err), expected);
+    player_must(p, "kv_txn_commit", commit(p, txn, op, &options, &version), expected);
     p->record_expected = false;
     player_note(p, (uint64_t)expected);
     if (expected == KV_OK && writes) {

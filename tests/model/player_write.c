@@ -1,6 +1,8 @@
 #include "tests/model/player.h"
+#include "kvcore/os/clock.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 
 /* ---- a batch */
 
@@ -67,6 +69,38 @@ static void apply_pending(struct player *p)
     p->n_pending = 0;
 }
 
+void player_told(void *ctx, kv_status rc, uint64_t version)
+{
+    struct answer *answer = ctx;
+    answer->rc = rc;
+    answer->version = version;
+    atomic_store(&answer->there, true);
+}
+
+void player_wait(struct player *p, struct answer *answer)
+{
+    while (!atomic_load(&answer->there))
+        if (p->threads > 0)
+            kv_clock_sleep_ns(kv_clock_system(), 10000);
+        else
+            player_must(p, "kv_work of a commit that is not waited for", kv_work(p->db, &p->err), KV_OK);
+}
+
+/* Waited for, or not. */
+static kv_status commit(struct player *p, const struct op *op, const struct kv_commit_options *options,
+                        uint64_t *seq)
+{
+    struct answer answer = {0};
+    if (!(op->how & 2))
+        return kv_commit(p->db, p->batch, options, seq, &p->err);
+    kv_status rc = kv_commit_async(p->db, p->batch, options, player_told, &answer, &p->err);
+    if (rc < 0)
+        return rc;
+    player_wait(p, &answer);
+    *seq = answer.version;
+    return answer.rc;
+}
+
 void player_commit(struct player *p, const struct op *op)
 {
     uint8_t bytes[16];
@@ -78,7 +112,7 @@ void player_commit(struct player *p, const struct op *op)
         return;
     p->record_expected = op->how & 1;
     p->record_n = op->n;
-    player_must(p, "kv_commit", kv_commit(p->db, p->batch, &options, &seq, &p->err), KV_OK);
+    player_must(p, "kv_commit", commit(p, op, &options, &seq), KV_OK);
     if (seq != p->model.version + 1 || kv_seq(p->db) != seq)
         player_fail(p, "the commit is %" PRIu64 " and %" PRIu64 " is visible", seq, kv_seq(p->db));
     p->model.version = seq;

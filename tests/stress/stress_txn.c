@@ -10,7 +10,10 @@
 
 static int run(uint64_t seed, enum kv_style style)
 {
-    struct kv_space_options spaces[] = {{.name = "a", .style = style}, {.name = "b", .style = style}};
+    bool merges = seed % 5 > 2;
+    const struct kv_merge_operator *merge = merges ? &txn_history_operator : NULL;
+    struct kv_space_options spaces[] = {{.name = "a", .style = style, .merge = merge},
+                                        {.name = "b", .style = style, .merge = merge}};
     struct kv_options options = {.spaces = spaces, .n_spaces = 2, .memtable_bytes = 8 << 10};
     struct kv_vfs *vfs = kv_vfs_mem_new();
     struct kv_env_options env_options = {.vfs = vfs, .threads = 2};
@@ -22,8 +25,14 @@ static int run(uint64_t seed, enum kv_style style)
         fprintf(stderr, "open: %s\n", err.text);
         return 1;
     }
-    struct txn_history_options how = {
-        .db = db, .seed = seed, .threads = 4, .per_thread = 1000, .loads = seed % 2, .ranges = seed % 4 > 1};
+    struct txn_history_options how = {.db = db,
+                                      .seed = seed,
+                                      .threads = 4,
+                                      .per_thread = 1000,
+                                      .loads = seed % 2,
+                                      .ranges = seed % 4 > 1,
+                                      .async = seed % 3 > 0,
+                                      .merges = merges};
     const char *wrong = txn_history_run(&how, &stats);
     printf("seed %llu: %llu committed, %llu conflicts, %llu read only, %llu blind: %s\n",
            (unsigned long long)seed, (unsigned long long)stats.committed, (unsigned long long)stats.conflicts,

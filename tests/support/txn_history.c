@@ -22,6 +22,7 @@ struct op {
 };
 struct txn {
     uint64_t version;
+    _Atomic uint64_t *waiting; /* not NULL: its commit is not waited for, and counts there until it is made */
     bool wrote;
     uint32_t n_ops;
     struct op ops[OPS_MAX];
@@ -33,6 +34,7 @@ struct worker {
     struct txn *txns; /* committed */
     size_t n;
     struct txn_history_stats stats;
+    _Atomic uint64_t waiting; /* commits not called back */
     kv_thread thread;
 };
 
@@ -137,6 +139,31 @@ static struct op choose_op(struct worker *w, bool may_write)
     return op;
 }
 
+static void committed(void *ctx, kv_status rc, uint64_t version)
+{
+    struct txn *record = ctx;
+    KV_ASSERT(rc == KV_OK);
+    record->version = version;
+    atomic_fetch_sub(record->waiting, 1);
+}
+
+/* Of a batch or a transaction, waited for or not. */
+static kv_status run_commit(struct worker *w, struct txn *record, struct kv_txn *txn, struct kv_batch *batch,
+                            struct kv_err *err)
+{
+    if (!w->options->async || kv_prng_below(&w->prng, 2))
+        return txn ? kv_txn_commit(txn, NULL, &record->version, err)
+                   : kv_commit(w->options->db, batch, NULL, &record->version, err);
+    struct kv_txn_commit_options how = {.done = committed, .done_ctx = record};
+    record->waiting = &w->waiting;
+    atomic_fetch_add(&w->waiting, 1);
+    kv_status rc = txn ? kv_txn_commit_async(txn, &how, err)
+                       : kv_commit_async(w->options->db, batch, NULL, committed, record, err);
+    if (rc < 0)
+        atomic_fetch_sub(&w->waiting, 1);
+    return rc;
+}
+
 static void run_transaction(struct worker *w, struct txn *record)
 {
     struct kv_txn *txn = NULL;
@@ -154,7 +181,7 @@ static void run_transaction(struct worker *w, struct txn *record)
         if (kv_prng_below(&w->prng, 4) == 0) /* so that others come in between, on one processor too */
             kv_clock_sleep_ns(kv_clock_system(), 1000);
     }
-    rc = kv_txn_commit(txn, NULL, &record->version, &err);
+    rc = run_commit(w, record, txn, NULL, &err);
     kv_txn_abort(txn);
     if (rc == KV_OK) {
         w->n++;
@@ -197,7 +224,7 @@ static void run_blind(struct worker *w, struct txn *record)
             rc = kv_batch_put(batch, op.space, key_of(op.key, key), value_bytes(op.value, value));
         }
         KV_ASSERT(rc == KV_OK);
-        rc = kv_commit(w->options->db, batch, NULL, &record->version, &err);
+        rc = run_commit(w, record, NULL, batch, &err);
         kv_batch_free(batch);
     }
     KV_ASSERT(rc == KV_OK);
@@ -223,6 +250,11 @@ static void worker_main(void *ctx)
             rc = kv_merge_range(w->options->db, (uint32_t)kv_prng_below(&w->prng, SPACES), (kv_slice){0},
                                 (kv_slice){0}, &err);
         KV_ASSERT(rc == KV_OK || rc == KV_BUSY || rc == KV_CONFLICT);
+    }
+    while (atomic_load(&w->waiting) > 0) { /* without threads the sync makes them */
+        kv_status rc = kv_sync(w->options->db, &err);
+        KV_ASSERT(rc == KV_OK);
+        kv_clock_sleep_ns(kv_clock_system(), 100000);
     }
 }
 

@@ -17,6 +17,7 @@ struct txn_history_options {
     uint32_t per_thread; /* transactions of each */
     bool loads;          /* bulk loads too */
     bool ranges;         /* range deletions too, in transactions and without */
+    bool async;          /* half of the commits are not waited for */
     bool merges;         /* operands too: both spaces have txn_history_operator */
 };
 extern const struct kv_merge_operator txn_history_operator;
