@@ -223,7 +223,11 @@ struct kv_options {
         disk_reserve_bytes; /* writes stop below this much free space (plus the reserve file). 0: 64 MiB */
     bool read_only;         /* shared lease, replay into memory, writes nothing */
     bool must_exist;        /* KV_MISSING instead of creating */
-    kv_apply_fn apply;      /* NULL: commits may carry no record */
+    uint32_t
+        app_version; /* the application's own, of what it stores: kept when the database is created, and asked for
+                               at every open. One with another is refused, KV_TOO_NEW if its is higher and KV_INVALID
+                               if it is lower. 0: not asked for */
+    kv_apply_fn apply; /* NULL: commits may carry no record */
     void *apply_ctx;
     const struct kv_trace *trace; /* NULL: none. Must outlive the database */
     struct kv_key_source key;
@@ -290,6 +294,9 @@ struct kv_commit_options {
     void *ctx;
     bool
         past_floor; /* taken even while the disk is below its floor: for deletes, which free space in the end */
+    uint64_t
+        version; /* not 0: the version it must get, which is the next one, or KV_CONFLICT: so that several
+                         databases fed from one ordered log have the same versions */
 };
 /*
  * Logs, syncs, applies and publishes. batch may be NULL or empty if there is a record. *seq (may be NULL):
@@ -341,6 +348,10 @@ struct kv_pinned {
 KV_API KV_MUST kv_status kv_get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space,
                                 kv_slice key, struct kv_pinned *out, struct kv_err *err);
 KV_API void kv_pinned_release(struct kv_pinned *pinned); /* {0} and twice are fine */
+/* What a value takes where it lies: its length, or of one in the value log, which is not read, the bytes stored there,
+ * compressed, and 9. KV_NOT_FOUND. */
+KV_API KV_MUST kv_status kv_stored_bytes(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space,
+                                         kv_slice key, uint64_t *bytes, struct kv_err *err);
 
 /* key, value and the rest are plain fields, so reading them costs no call; they are good until the iterator's
  * next call. */
@@ -350,7 +361,8 @@ struct kv_iter {
     uint64_t version;
     uint64_t expires_at_s; /* 0: never */
     uint8_t meta;
-    bool deleted; /* all_versions only: a deletion, or expired */
+    bool deleted;          /* all_versions only: a deletion, or expired */
+    uint64_t stored_bytes; /* keys_only: what the value takes where it lies, see kv_stored_bytes */
 };
 struct kv_iter_ops {
     kv_status (*seek)(struct kv_iter *it, kv_slice target);
@@ -472,6 +484,7 @@ struct kv_txn_commit_options {
     kv_slice record;  /* as kv_commit_options.record */
     void *record_ctx; /* handed to kv_options.apply */
     bool past_floor;  /* as there */
+    uint64_t version; /* as there */
     bool check_reads; /* answers KV_CONFLICT also when nothing was written: what was read holds now, too */
     /* Called once with the outcome, unless the call was refused (KV_CLOSED, KV_INVALID). NULL: none. */
     kv_committed_fn done;
@@ -621,6 +634,22 @@ KV_API KV_MUST kv_status kv_drop_tables(struct kv_db *db, uint32_t space, kv_sli
 KV_API KV_MUST kv_status kv_drop_prefix(struct kv_db *db, uint32_t space, kv_slice prefix,
                                         struct kv_err *err);
 KV_API KV_MUST kv_status kv_drop_all(struct kv_db *db, uint32_t space, struct kv_err *err);
+/*
+ * From now on nothing is put under the prefix (empty: the whole space): commits, transactions and bulk loads that would
+ * answer KV_READ_ONLY and name it. Deletions are taken, so kv_drop_prefix frees it; what is there can be read. Kept in the
+ * manifest, with an fsync. What was queued before is visible when it returns, and nothing later will be. Banning twice is
+ * fine. At most KV_BANS_MAX prefixes (KV_LIMIT); each costs every commit a comparison an entry, none cost nothing.
+ */
+enum { KV_BANS_MAX = 256 };
+KV_API KV_MUST kv_status kv_ban_prefix(struct kv_db *db, uint32_t space, kv_slice prefix, struct kv_err *err);
+/* KV_NOT_FOUND: this very prefix is not banned. */
+KV_API KV_MUST kv_status kv_unban_prefix(struct kv_db *db, uint32_t space, kv_slice prefix,
+                                         struct kv_err *err);
+KV_API KV_MUST kv_status kv_banned(struct kv_db *db, void (*each)(void *ctx, uint32_t space, kv_slice prefix),
+                                   void *ctx);
+/* The application's version of what it stores becomes another, durably: the last step of a migration. */
+KV_API KV_MUST kv_status kv_set_app_version(struct kv_db *db, uint32_t version, struct kv_err *err);
+KV_API uint32_t kv_app_version(struct kv_db *db); /* 0: none was said */
 /* Moves memtables to tables; returns when they are durable. */
 KV_API KV_MUST kv_status kv_flush(struct kv_db *db, struct kv_err *err);
 /* KV_THREADS_NONE only: does one piece of waiting background work. KV_END when none waits. */

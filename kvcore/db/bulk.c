@@ -60,6 +60,9 @@ static kv_status bulk_add(struct kv_bulk *bulk, kv_slice key, kv_slice value,
     kv_buf_clear(&bulk->last_key);
     if (kv_buf_append(&bulk->last_key, key) < 0)
         return kv_fail(err, KV_NO_MEMORY, 0, "out of memory in a bulk load");
+    kv_status allowed = kv_bans_check_key(bulk->db, bulk->space, key, err);
+    if (allowed < 0)
+        return allowed;
     struct kv_entry entry = {key, 0, KV_KIND_PUT, value};
     struct kv_attrs attrs = {0};
     if (options)

@@ -486,6 +486,10 @@ kv_status kv_commit_prepare(struct kv_committer *c, struct waiter *w, struct kv_
     w->options = options;
     w->seq = c->next_seq;
     w->record = options->record;
+    if (options->version && options->version != w->seq)
+        return kv_fail(err, KV_CONFLICT, 0,
+                       "the commit asks for version %" PRIu64 ", the next one is %" PRIu64, options->version,
+                       w->seq);
     if (w->guard) {
         kv_status valid = w->guard->validate(w->guard->ctx, err);
         if (valid < 0)
@@ -504,6 +508,9 @@ kv_status kv_commit_prepare(struct kv_committer *c, struct waiter *w, struct kv_
     }
     size_t bytes = w->record.len > SIZE_MAX - w->batch.len ? SIZE_MAX : w->batch.len + w->record.len;
     kv_status rc = check_content(c, batch, w->record, bytes, err);
+    const struct kv_committer_hooks *hooks = &c->options.hooks;
+    if (rc == KV_OK && hooks->guarded && atomic_load_explicit(hooks->guarded, memory_order_relaxed))
+        rc = hooks->check(hooks->ctx, w->batch, err);
     if (rc < 0 && w->prepared && options->undo)
         options->undo(options->ctx);
     return rc;

@@ -51,6 +51,10 @@ struct kv_committer_hooks {
     /* Logged (and synced): enter the batch. Negative is a broken promise: the commit answers
      * KV_UNKNOWN_OUTCOME, read-only from then on. */
     kv_status (*apply)(void *ctx, uint64_t seq, kv_slice batch);
+    /* While *guarded is not 0: may the batch's entries be committed? Asked under the commit lock, in the step that queues
+     * it; negative refuses the commit. NULL: never asked. */
+    const _Atomic uint32_t *guarded;
+    kv_status (*check)(void *ctx, kv_slice batch, struct kv_err *err);
     /* kv_options.apply; NULL: none. ctx above is not passed, record_ctx is. */
     kv_apply_fn record;
     void *record_ctx;

@@ -158,12 +158,11 @@ kv_status kv_sync(struct kv_db *db, struct kv_err *err)
 
 enum { PIN_NONE, PIN_BLOCK, PIN_MEMTABLE, PIN_HEAP };
 
-/* Read by an iterator over its key alone, and copied. */
-static kv_status get_folded(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t declared,
-                            kv_slice key, struct kv_pinned *out, struct kv_err *err)
+/* An iterator over the key alone, on it: KV_OK or KV_NOT_FOUND. *out is to be closed in any case. */
+static kv_status get_iter(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t declared,
+                          kv_slice key, bool keys_only, struct kv_iter **out, struct kv_err *err)
 {
-    struct kv_iter_options options = {.snapshot = snapshot, .lower = key};
-    struct kv_iter *it = NULL;
+    struct kv_iter_options options = {.snapshot = snapshot, .lower = key, .keys_only = keys_only};
     struct kv_buf upper = {0};
     kv_status rc = kv_buf_append(&upper, key);
     if (rc == KV_OK)
@@ -171,11 +170,19 @@ static kv_status get_folded(struct kv_db *db, const struct kv_snapshot *snapshot
     if (upper.len <= KV_KEY_LEN_MAX)
         options.upper = kv_buf_slice(&upper);
     if (rc == KV_OK)
-        rc = kv_iter_open_over(db, declared, &options, NULL, &it, err);
+        rc = kv_iter_open_over(db, declared, &options, NULL, out, err);
     if (rc == KV_OK)
-        rc = kv_iter_seek(it, key);
-    if (rc == KV_END || (rc == KV_OK && !kv_slice_equal(it->key, key)))
-        rc = KV_NOT_FOUND;
+        rc = kv_iter_seek(*out, key);
+    kv_buf_release(&upper);
+    return rc == KV_END || (rc == KV_OK && !kv_slice_equal((*out)->key, key)) ? KV_NOT_FOUND : rc;
+}
+
+/* Read by an iterator over its key alone, and copied. */
+static kv_status get_folded(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t declared,
+                            kv_slice key, struct kv_pinned *out, struct kv_err *err)
+{
+    struct kv_iter *it = NULL;
+    kv_status rc = get_iter(db, snapshot, declared, key, false, &it, err);
     if (rc == KV_OK)
         rc = kv_pinned_copy(it->value, out);
     if (rc == KV_OK) {
@@ -184,7 +191,25 @@ static kv_status get_folded(struct kv_db *db, const struct kv_snapshot *snapshot
         out->meta = it->meta;
     }
     kv_iter_close(it);
-    kv_buf_release(&upper);
+    return rc;
+}
+
+kv_status kv_stored_bytes(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice key,
+                          uint64_t *bytes, struct kv_err *err)
+{
+    struct kv_iter *it = NULL;
+    struct kv_err inner = {.code = KV_OK};
+    *bytes = 0;
+    if (!kv_space_known(db, space) || key.len < 1 || key.len > KV_KEY_LEN_MAX)
+        return kv_fail(err, KV_INVALID, 0, "space %" PRIu32 " or a key of %zu bytes does not exist", space,
+                       key.len);
+    kv_status rc = get_iter(db, snapshot, space, key, true, &it, &inner);
+    if (rc == KV_OK)
+        *bytes = it->stored_bytes;
+    else if (rc < 0)
+        kv_fail(err, rc, 0, "space %s: the size of a value could not be found: %.150s",
+                db->spaces[db->ids[space]].name, inner.text[0] ? inner.text : kv_status_text(rc));
+    kv_iter_close(it);
     return rc;
 }
 
@@ -432,6 +457,25 @@ kv_status kv_health(struct kv_db *db, struct kv_err *err)
     if (!db->committer)
         return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
     return kv_committer_health(db->committer, err);
+}
+
+kv_status kv_set_app_version(struct kv_db *db, uint32_t version, struct kv_err *err)
+{
+    struct kv_edit edit = {0};
+    if (!db->committer)
+        return kv_fail(err, KV_READ_ONLY, 0, "the database is open read-only");
+    kv_edit_app_version(&edit, version);
+    kv_status rc = kv_db_commit_edit(db, &edit, err);
+    kv_edit_release(&edit);
+    return rc;
+}
+
+uint32_t kv_app_version(struct kv_db *db)
+{
+    kv_mutex_lock(&db->manifest_mutex);
+    uint32_t version = db->manifest.state.app_version;
+    kv_mutex_unlock(&db->manifest_mutex);
+    return version;
 }
 
 kv_status kv_space_stats(struct kv_db *db, uint32_t space, struct kv_space_stats *out)

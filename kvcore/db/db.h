@@ -14,6 +14,7 @@
 #ifndef KV_DB_H
 #define KV_DB_H
 
+#include "kvcore/db/bans.h"
 #include "kvcore/db/commit.h"
 #include "kvcore/db/env.h"
 #include "kvcore/db/manifest.h"
@@ -80,6 +81,7 @@ struct kv_db {
     struct kv_env_job flush_job, merge_job;
     struct kv_list watches;        /* struct kv_watch */
     struct kv_watermark watermark; /* of read-write transactions */
+    struct kv_bans bans;
     struct kv_retention_clock retention;
     _Atomic bool step_told; /* a step of the wall clock was logged */
     struct kv_reads reads;  /* levels: KV_LEVELS_MAX a space, by id */

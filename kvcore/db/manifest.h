@@ -87,6 +87,8 @@ struct kv_manifest_state {
     size_t n_segments, segments_capacity;
     struct kv_range_meta **ranges; /* in the order they came */
     size_t n_ranges, ranges_capacity;
+    uint32_t app_version; /* of what the application stores; 0: none was said */
+    struct kv_buf bans;   /* prefixes that are not written to (bans.h) */
 };
 void kv_manifest_state_release(struct kv_manifest_state *state); /* {0} and twice are fine */
 const struct kv_table_meta *kv_manifest_table(const struct kv_manifest_state *state,
@@ -120,6 +122,8 @@ void kv_edit_add_segment(struct kv_edit *edit, const struct kv_segment_meta *seg
 void kv_edit_drop_segment(struct kv_edit *edit, uint64_t number);
 void kv_edit_add_range(struct kv_edit *edit, const struct kv_range_meta *range);
 void kv_edit_drop_range(struct kv_edit *edit, const struct kv_range_meta *range);
+void kv_edit_app_version(struct kv_edit *edit, uint32_t version);
+void kv_edit_bans(struct kv_edit *edit, kv_slice list); /* takes the place of the list so far */
 void kv_edit_seal(struct kv_edit *edit, const struct kv_log_seal *seal);
 void kv_edit_log_floor(struct kv_edit *edit, uint64_t seq,
                        uint64_t first_file); /* drops the seals of files below */

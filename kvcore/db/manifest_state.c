@@ -3,6 +3,7 @@
 #include "kvcore/base/assert.h"
 #include "kvcore/base/coding.h"
 #include "kvcore/base/mem.h"
+#include "kvcore/db/bans.h"
 #include "kvcore/db/manifest.h"
 
 #include <inttypes.h>
@@ -34,6 +35,8 @@ enum {
     FIELD_PLAIN_BELOW = 40,
     FIELD_RANGE_ADD = 42,
     FIELD_RANGE_DROP = 44,
+    FIELD_APP_VERSION = 50,
+    FIELD_BANS = 52,
     /* 32 follower pin: reserved */
 };
 
@@ -71,6 +74,7 @@ void kv_manifest_state_release(struct kv_manifest_state *state)
         kv_free(state->ranges[i]);
     kv_free(state->ranges);
     kv_free(state->segments);
+    kv_buf_release(&state->bans);
     for (size_t i = 0; i < state->n_tables; i++)
         kv_free(state->tables[i]);
     kv_free(state->tables);
@@ -323,6 +327,16 @@ void kv_edit_plain_below(struct kv_edit *edit, uint64_t number)
     edit_numbers(edit, FIELD_PLAIN_BELOW, &number, 1);
 }
 
+void kv_edit_app_version(struct kv_edit *edit, uint32_t version)
+{
+    edit_numbers(edit, FIELD_APP_VERSION, (const uint64_t[]){version}, 1);
+}
+
+void kv_edit_bans(struct kv_edit *edit, kv_slice list)
+{
+    edit_field(edit, FIELD_BANS, list);
+}
+
 void kv_edit_snapshot(struct kv_edit *edit, const struct kv_manifest_state *state)
 {
     kv_edit_identity(edit, state->uuid, state->hash_seed);
@@ -340,6 +354,10 @@ void kv_edit_snapshot(struct kv_edit *edit, const struct kv_manifest_state *stat
     kv_edit_space_order(edit, state->order, state->n_order);
     if (state->plain_below)
         kv_edit_plain_below(edit, state->plain_below);
+    if (state->app_version)
+        kv_edit_app_version(edit, state->app_version);
+    if (state->bans.len)
+        kv_edit_bans(edit, kv_buf_slice(&state->bans));
     for (size_t i = 0; i < state->n_keys; i++) {
         kv_edit_data_key(edit, &state->keys[i]);
         if (state->keys[i].sealed)
@@ -432,6 +450,7 @@ static kv_status field_body(struct field *field, kv_slice *in)
         *in = kv_slice_from(*in, in->len);
         return KV_OK;
     case FIELD_SPACE_ORDER:
+    case FIELD_BANS:
         field->bytes = *in;
         *in = kv_slice_from(*in, in->len);
         return KV_OK;
@@ -457,6 +476,7 @@ static kv_status field_body(struct field *field, kv_slice *in)
     case FIELD_SEGMENT_DROP:
     case FIELD_TABLE_DROP:
     case FIELD_PLAIN_BELOW:
+    case FIELD_APP_VERSION:
     case FIELD_APP_FLOOR:
     case FIELD_NEXT_FILE:
     case FIELD_LAST_SEQ:
@@ -527,6 +547,8 @@ struct kv_manifest_change {
     size_t n_adds, adds_capacity;
     struct kv_range_meta **ranges;
     size_t n_ranges, ranges_capacity;
+    struct kv_buf bans;
+    bool bans_given;
     size_t n_segments;
     size_t n_seals, n_keys;
     uint64_t key_newest;
@@ -565,6 +587,21 @@ static kv_status apply_collect_range(struct kv_manifest_change *change, const st
         return KV_NO_MEMORY;
     change->ranges[change->n_ranges++] = copy;
     return KV_OK;
+}
+
+static kv_status apply_bans(struct kv_manifest_change *change, kv_slice list, struct kv_err *err)
+{
+    kv_slice rest = list, prefix;
+    uint32_t space = 0, n = 0;
+    kv_status rc;
+    bool possible = true;
+    while ((rc = kv_bans_next(&rest, &space, &prefix)) == KV_OK)
+        possible = possible && space < change->next.n_spaces && ++n <= KV_BANS_MAX;
+    if (rc != KV_END || !possible)
+        return kv_fail(err, KV_CORRUPT, 0, "the manifest has an impossible list of banned prefixes");
+    kv_buf_clear(&change->bans);
+    change->bans_given = true;
+    return kv_buf_append(&change->bans, list);
 }
 
 static bool range_is_possible(const struct kv_range_meta *range, uint32_t n_spaces)
@@ -685,6 +722,13 @@ static kv_status apply_check(struct kv_manifest_change *change, const struct kv_
     case FIELD_PLAIN_BELOW:
         next->plain_below = field->n[0];
         return KV_OK;
+    case FIELD_APP_VERSION:
+        if (field->n[0] > UINT32_MAX)
+            return kv_fail(err, KV_CORRUPT, 0, "the manifest has an impossible application version");
+        next->app_version = (uint32_t)field->n[0];
+        return KV_OK;
+    case FIELD_BANS:
+        return apply_bans(change, field->bytes, err);
     case FIELD_LOG_FLOOR:
         if (field->n[0] < next->log_floor || field->n[1] < next->log_first)
             return kv_fail(err, KV_CORRUPT, 0, "the manifest moves the log floor back");
@@ -869,6 +913,7 @@ void kv_manifest_change_free(struct kv_manifest_change *change)
         kv_free(change->ranges[i]);
     kv_free(change->adds);
     kv_free(change->ranges);
+    kv_buf_release(&change->bans);
     kv_free(change);
 }
 
@@ -917,6 +962,11 @@ void kv_manifest_change_apply(struct kv_manifest_state *state, struct kv_manifes
     next->ranges = state->ranges;
     next->n_ranges = state->n_ranges;
     next->ranges_capacity = state->ranges_capacity;
+    next->bans = state->bans;
+    if (change->bans_given) {
+        next->bans = change->bans;
+        change->bans = state->bans; /* freed with it */
+    }
     *state = *next;
     kv_manifest_change_free(change);
 }
@@ -1059,6 +1109,12 @@ static void describe_field(const struct field *field, char *line, size_t size)
     case FIELD_DATA_KEY:
         snprintf(line, size, "data_key id=%" PRIu64 " created_ms=%" PRId64, field->key.id,
                  field->key.created_ms);
+        break;
+    case FIELD_APP_VERSION:
+        snprintf(line, size, "app_version version=%" PRIu64, n[0]);
+        break;
+    case FIELD_BANS:
+        snprintf(line, size, "banned_prefixes bytes=%zu", field->bytes.len);
         break;
     case FIELD_KEY_SEALED:
         snprintf(line, size, "data_key_sealed id=%" PRIu64 " pieces=%" PRIu64, n[0], n[1]);

@@ -183,6 +183,20 @@ static kv_status open_keys(struct kv_db *db, bool missing, struct kv_edit *edit,
 }
 
 /* Reads the manifest and prepares the edit that makes the database ours. */
+static kv_status open_app_version(const struct kv_db *db, const struct kv_manifest_state *state, bool missing,
+                                  struct kv_edit *edit, struct kv_err *err)
+{
+    uint32_t asked = db->options.app_version, stored = state->app_version;
+    if (asked && missing)
+        kv_edit_app_version(edit, asked);
+    if (!asked || missing || asked == stored)
+        return KV_OK;
+    return kv_fail(err, stored > asked ? KV_TOO_NEW : KV_INVALID, 0,
+                   "%s: the application's data has version %" PRIu32 ", and app_version asks for %" PRIu32
+                   "%s",
+                   db->path, stored, asked, stored > asked ? ": this program is too old for it" : "");
+}
+
 static kv_status open_manifest(struct kv_db *db, struct kv_edit *edit, struct kv_err *err)
 {
     struct listing list = {.db = db};
@@ -202,6 +216,8 @@ static kv_status open_manifest(struct kv_db *db, struct kv_edit *edit, struct kv
     KV_TRY(open_keys(db, missing, edit, err));
     db->owner_epoch = state->owner_epoch + 1;
     kv_edit_owner_epoch(edit, db->owner_epoch);
+    KV_TRY(open_app_version(db, state, missing, edit, err));
+    KV_TRY(kv_bans_load(&db->bans, kv_buf_slice(&state->bans)));
     KV_TRY(kv_options_match_spaces(&db->options, state, db->ids, db->spaces, edit, err));
     db->n_declared = (uint32_t)db->options.n_spaces;
     db->n_spaces = db->n_declared; /* all stored ones are declared */
@@ -373,6 +389,8 @@ static kv_status open_committer(struct kv_db *db, struct kv_err *err)
                                            .n_spaces = db->n_declared,
                                            .hooks = {.ctx = db,
                                                      .room = kv_db_room,
+                                                     .guarded = &db->bans.n,
+                                                     .check = kv_bans_check_batch,
                                                      .apply = hook_apply,
                                                      .published = kv_db_published,
                                                      .committed = hook_committed,
@@ -419,6 +437,7 @@ static struct kv_db *db_new(struct kv_env *env, const char *path, const struct k
     kv_mutex_init(&db->view_mutex);
     kv_mutex_init(&db->obsolete_mutex);
     kv_mutex_init(&db->checkpoint_mutex);
+    kv_bans_init(&db->bans);
     kv_cond_init(&db->view_changed);
     kv_cond_init(&db->claims_changed);
     kv_list_init(&db->watches);
@@ -442,6 +461,7 @@ static void db_free(struct kv_db *db)
     kv_cond_release(&db->view_changed);
     kv_cond_release(&db->claims_changed);
     kv_mutex_release(&db->checkpoint_mutex);
+    kv_bans_release(&db->bans);
     kv_mutex_release(&db->obsolete_mutex);
     kv_mutex_release(&db->view_mutex);
     kv_mutex_release(&db->manifest_mutex);

@@ -62,8 +62,10 @@ static inline void view_show(struct view_iter *view, kv_slice key, uint64_t vers
 {
     view->it.key = key;
     view->it.value = value;
-    if (view->how.keys_only)
+    if (view->how.keys_only) {
+        view->it.stored_bytes = value.len;
         view->it.value = kv_slice_of(NULL, 0);
+    }
     view->it.version = version;
     view->it.expires_at_s = attrs->expires_at_s;
     view->it.meta = attrs->meta;
@@ -75,13 +77,17 @@ static bool view_covered(struct view_iter *view, kv_slice key, uint64_t version)
     return view->how.covered && view->how.covered(view->how.ctx, key, view->how.version) > version;
 }
 
-/* *value, a pointer, becomes the value it leads to, good until the next call. */
+/* *value, a pointer, becomes the value it leads to, good until the next call; with keys alone its stored length and no bytes. */
 static kv_status view_fetch(struct view_iter *view, kv_slice *value)
 {
     kv_block_unref(view->held);
     view->held = NULL;
-    if (view->how.keys_only)
-        return KV_OK;
+    if (view->how.keys_only) {
+        struct kv_pointer pointer = {0};
+        kv_status taken = kv_pointer_take(value, &pointer);
+        *value = kv_slice_of(NULL, (size_t)pointer.len);
+        return taken;
+    }
     kv_status rc = view->how.fetch ? view->how.fetch(view->how.ctx, *value, &view->held) : KV_UNSUPPORTED;
     if (rc == KV_OK)
         *value = view->held->bytes;

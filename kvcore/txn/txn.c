@@ -199,8 +199,10 @@ static kv_status txn_commit(struct kv_txn *txn, const struct kv_txn_commit_optio
 {
     struct commit commit = {.txn = txn, .checked = txn->version};
     struct kv_commit_guard guard = {validate_locked, &commit};
-    struct kv_commit_options how = {
-        .record = options->record, .past_floor = options->past_floor, .ctx = options->record_ctx};
+    struct kv_commit_options how = {.record = options->record,
+                                    .past_floor = options->past_floor,
+                                    .ctx = options->record_ctx,
+                                    .version = options->version};
     kv_committed_fn done = async ? options->done : NULL;
     bool writes = (txn->batch && kv_batch_count(txn->batch) > 0) || options->record.len > 0;
     kv_status rc = txn->broken;
