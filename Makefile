@@ -26,7 +26,7 @@ CFLAGS_release := -O2 -fno-plt -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 CFLAGS_debug   := -O0 -DKV_DEBUG
 CFLAGS_asan    := -O1 -DKV_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-format-truncation
 CFLAGS_tsan    := -O1 -DKV_DEBUG -fsanitize=thread -fno-omit-frame-pointer -Wno-format-truncation -Wno-error=tsan
-CFLAGS_cov     := -O0 -DKV_DEBUG --coverage
+CFLAGS_cov     := -O0 -DKV_DEBUG --coverage -Wno-format-truncation
 CFLAGS  += $(CFLAGS_ALL) $(CFLAGS_$(MODE))
 LDFLAGS += -pthread $(filter -fsanitize=% --coverage,$(CFLAGS_$(MODE)))
 
