@@ -246,7 +246,8 @@ struct kv_options {
  */
 KV_API KV_MUST kv_status kv_open(struct kv_env *env, const char *path, const struct kv_options *options,
                                  struct kv_db **out, struct kv_err *err);
-/* Waits for commits under way, stops background work, seals the log. The database is closed whatever is
+/* Waits for commits under way, puts what an open would have to replay into tables (unless that is little), stops
+ * background work, seals the log. The database is closed whatever is
  * answered; an error says that the next open will have to recover (nothing answered is lost). Iterators,
  * snapshots, cursors and bulk loads must be gone. */
 KV_API kv_status kv_close(struct kv_db *db, struct kv_err *err);

@@ -472,10 +472,30 @@ static void db_free(struct kv_db *db)
     kv_free(db);
 }
 
+enum { CLOSE_REPLAY_MAX = 4 << 20 }; /* bytes of memtables that the next open may be left to replay */
+
+/* An open in an instant finds little to replay: what is more goes to tables now. A failure loses nothing. */
+static void close_flush(struct kv_db *db)
+{
+    struct kv_err err = {0};
+    size_t bytes = 0;
+    if (!db->committer || db->env->memory)
+        return;
+    kv_mutex_lock(&db->view_mutex);
+    for (size_t i = 0; i < db->view->n_mem; i++)
+        bytes += kv_memtable_bytes(db->view->mem[i]);
+    kv_mutex_unlock(&db->view_mutex);
+    if (bytes > CLOSE_REPLAY_MAX && kv_flush(db, &err) < 0)
+        kv_logf(&db->env->log, KV_LOG_WARN, "close_flush_failed", "path=%s error=%s", KV_LOGQ(db->path),
+                KV_LOGQ(err.text));
+}
+
 kv_status kv_close(struct kv_db *db, struct kv_err *err)
 {
     if (!db)
         return KV_OK;
+    if (db->ready)
+        close_flush(db);
     KV_ASSERT(atomic_load(&db->pins) == 0); /* snapshots, iterators and bulk loads must be gone */
     kv_mutex_lock(&db->view_mutex);
     db->closing = true; /* merges stop early; a commit that waits for room makes it itself */
