@@ -35,7 +35,7 @@ uint8_t *kv_buf_extend(struct kv_buf *buf, size_t n)
 {
     if (kv_buf_reserve(buf, n) < 0)
         return NULL;
-    uint8_t *at = buf->data + buf->len;
+    uint8_t *at = buf->data ? buf->data + buf->len : NULL; /* NULL: nothing of nothing */
     buf->len += n;
     return at;
 }

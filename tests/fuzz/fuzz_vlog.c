@@ -13,7 +13,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { HEADER_AT_UUID = 16 };
+enum { HEADER_AT_UUID = 16, POINTERS_MAX = 15 }; /* few: each may claim to inflate to KV_BLOCK_INFLATED_MAX */
 static const uint8_t uuid[KV_UUID_LEN] = "uuid of sixteen.";
 
 struct world {
@@ -116,9 +116,9 @@ static void mend(uint8_t *file, size_t len, const struct kv_pointer *pointer)
 static void hostile(kv_slice in, bool mended)
 {
     struct world w;
-    struct kv_pointer pointers[255];
+    struct kv_pointer pointers[POINTERS_MAX];
     struct kv_file *out = NULL;
-    size_t n = in.len ? in.data[0] : 0;
+    size_t n = in.len ? in.data[0] % (POINTERS_MAX + 1) : 0;
     if (in.len < 1 + 4 * n + KV_FILE_HEADER_LEN)
         return;
     for (size_t i = 0; i < n; i++)
