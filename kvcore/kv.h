@@ -750,6 +750,41 @@ KV_API KV_MUST kv_status kv_check(struct kv_env *env, const char *path,
                                   void (*each)(void *ctx, kv_status severity, const char *line), void *ctx,
                                   struct kv_err *err);
 
+/* ---- repair: kvcore/docs/repair.md */
+
+/* All zero: a database that is not encrypted, of which some manifest file can still be read. */
+struct kv_repair_options {
+    /* As for kv_open, in its order; name, style and cut_len count. Needed only when no manifest can be read any more, or one that
+     * is older than a space: KV_INVALID says so, and the names that tables know. */
+    const struct kv_space_options *spaces;
+    size_t n_spaces;
+    struct kv_key_source key;
+    void (*each)(void *ctx, kv_status severity,
+                 const char *line); /* findings (negative), and what was done. May be NULL */
+    void *ctx;
+};
+struct kv_repair_report {
+    bool manifest_rebuilt;
+    uint64_t tables_kept, tables_rewritten;
+    uint64_t tables_lost;  /* nothing of them could be read */
+    uint64_t entries_lost; /* of tables, where their number is known */
+    uint64_t values_lost;  /* of the value log: their keys are deleted */
+    uint64_t commits_lost; /* of the log */
+    uint64_t findings;     /* lines with a negative severity; 0: nothing was lost */
+};
+/*
+ * Makes a closed database that is damaged one that kv_open takes and kv_check finds sound, with everything in it that can still
+ * be read, and says what could not be: a lost manifest is made again from the files, which describe themselves; of a damaged
+ * table the blocks that can be read become a new one; a log is read past its holes. Nothing is destroyed: files that leave
+ * the database are in the directory PATH.damaged. What cannot come back, and what may: kvcore/docs/repair.md. Run again after a
+ * crash, it begins anew; on a sound database it changes nothing. report may be NULL.
+ * KV_MISSING: no file of a database is there; KV_WRONG_KEY; KV_BUSY; KV_INVALID: see kv_repair_options; KV_CORRUPT: it cannot be
+ * repaired (an encrypted database whose data keys went with every manifest), nothing was changed; KV_IO, KV_NO_SPACE, KV_NO_MEMORY.
+ */
+KV_API KV_MUST kv_status kv_repair(struct kv_env *env, const char *path,
+                                   const struct kv_repair_options *options, struct kv_repair_report *report,
+                                   struct kv_err *err);
+
 /* ---- backup, restore: kvcore/docs/backup.md */
 
 /* Where bytes go to, front to back. A negative answer ends what was under way, which returns it. */

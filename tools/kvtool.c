@@ -697,6 +697,15 @@ static const struct command {
     {"salvage", command_salvage, "DIR",
      "Writes what can be read of a damaged log into a new one; the old one stays in DIR.damaged. Exit status "
      "1: commits were lost."},
+    {"repair", kvtool_repair, "[--spaces NAME[:levelled],...] DIR",
+     "Makes a damaged database one that opens, with all that can be read: a manifest that is lost is made "
+     "again from the "
+     "files, of a damaged\n"
+     "table the readable blocks are kept, the log is read past its holes. What leaves the database is kept "
+     "in DIR.damaged. "
+     "--spaces: all spaces\n"
+     "in the order they are opened with, wanted only when no manifest can be read. Exit status 1: something "
+     "was lost."},
     {"compact", kvtool_compact, "--plain-space DIR SPACE [LOWER [UPPER]]",
      "Merges a range to the bottom, which drops what is deleted, expired or superseded. Never needed for "
      "space to come back.\n"

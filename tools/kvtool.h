@@ -54,6 +54,9 @@ int kvtool_compact(int argc, char **argv);
 int kvtool_bench(int argc, char **argv);
 int kvtool_bank(int argc, char **argv);
 
+/* ---- kvtool_repair.c */
+int kvtool_repair(int argc, char **argv);
+
 /* ---- kvtool_backup.c */
 int kvtool_backup(int argc, char **argv);
 int kvtool_backups(int argc, char **argv);

@@ -30,6 +30,7 @@ kv_status kv_bulk_open(struct kv_db *db, uint32_t space, struct kv_bulk **out, s
     bulk->declared = space;
     bulk->space = db->ids[space];
     kv_output_init(&bulk->output, db);
+    bulk->output.loads = true;
     atomic_fetch_add_explicit(&db->pins, 1, memory_order_relaxed);
     *out = bulk;
     return KV_OK;

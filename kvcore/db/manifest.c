@@ -1,6 +1,6 @@
 /* Manifest files: frames of checksummed edits, appended and synced; a new file whenever the old one cannot be
  * trusted. */
-#include "kvcore/db/manifest.h"
+#include "kvcore/db/manifest_mend.h"
 #include "kvcore/base/coding.h"
 #include "kvcore/base/crc32c.h"
 #include "kvcore/base/mem.h"
@@ -193,7 +193,7 @@ kv_status kv_manifest_replay(kv_slice file, const char *name, struct kv_manifest
 
 /* ---- reading */
 
-static kv_status read_whole(struct kv_dir *dir, const char *name, struct kv_buf *out, struct kv_err *err)
+kv_status kv_manifest_read_file(struct kv_dir *dir, const char *name, struct kv_buf *out, struct kv_err *err)
 {
     struct kv_file *file = NULL;
     uint64_t size = 0;
@@ -212,7 +212,7 @@ out:
     return rc;
 }
 
-static kv_status read_published(struct kv_manifest *manifest, struct kv_err *err)
+kv_status kv_manifest_read_published(struct kv_manifest *manifest, struct kv_err *err)
 {
     struct kv_buf value = {.max = 256};
     manifest->name[0] = 0;
@@ -263,8 +263,8 @@ out:
 }
 
 /* Its keyring and cipher, as its header asks. */
-static kv_status load_keys(struct kv_manifest *manifest, const struct kv_key_source *source,
-                           const uint8_t *raw, struct kv_cipher **cipher, struct kv_err *err)
+kv_status kv_manifest_load_keys(struct kv_manifest *manifest, const struct kv_key_source *source,
+                                const uint8_t *raw, struct kv_cipher **cipher, struct kv_err *err)
 {
     const struct kv_file_header *header = &manifest->header;
     kv_status rc = KV_OK;
@@ -276,7 +276,7 @@ static kv_status load_keys(struct kv_manifest *manifest, const struct kv_key_sou
 }
 
 /* What the replayed state says of keys goes into the keyring. */
-static kv_status load_data_keys(struct kv_manifest *manifest, struct kv_err *err)
+kv_status kv_manifest_load_data_keys(struct kv_manifest *manifest, struct kv_err *err)
 {
     const struct kv_manifest_state *state = &manifest->state;
     kv_status rc = KV_OK;
@@ -295,18 +295,18 @@ kv_status kv_manifest_load(struct kv_manifest *manifest, struct kv_dir *dir, str
     struct kv_cipher *cipher = NULL;
     kv_status rc;
     *manifest = (struct kv_manifest){.dir = dir, .clock = clock, .next_file = 1};
-    KV_TRY(read_published(manifest, err));
+    KV_TRY(kv_manifest_read_published(manifest, err));
     if (rc == KV_NOT_FOUND)
         goto out;
-    rc = read_whole(dir, manifest->name, &bytes, err);
+    rc = kv_manifest_read_file(dir, manifest->name, &bytes, err);
     if (rc == KV_MISSING)
         rc = kv_fail(err, KV_CORRUPT, 0, "%s is published but missing", manifest->name);
     KV_TRY(rc);
     KV_TRY(check_header(kv_buf_slice(&bytes), manifest->name, true, &manifest->header, err));
-    KV_TRY(load_keys(manifest, source, bytes.data, &cipher, err));
+    KV_TRY(kv_manifest_load_keys(manifest, source, bytes.data, &cipher, err));
     KV_TRY(
         replay_from(kv_buf_slice(&bytes), &manifest->header, cipher, manifest->name, &manifest->state, err));
-    KV_TRY(load_data_keys(manifest, err));
+    KV_TRY(kv_manifest_load_data_keys(manifest, err));
     uint64_t number;
     enum kv_file_kind_name kind;
     if (kv_file_name_parse(manifest->name, &number, &kind) && manifest->state.next_file <= number)
@@ -406,7 +406,7 @@ static kv_status commit_new_file(struct kv_manifest *manifest, const struct kv_m
     struct kv_cipher *cipher = NULL;
     char name[32], old[32];
     kv_status rc;
-    KV_TRY(read_published(manifest, err));
+    KV_TRY(kv_manifest_read_published(manifest, err));
     memcpy(old, manifest->name, sizeof old);
     kv_file_name(name, kv_manifest_take_number(manifest), KV_NAME_MANIFEST);
     bool first = manifest->state.n_spaces == 0; /* a database being born: its first edit is its snapshot */

@@ -130,8 +130,10 @@ static kv_status check_creatable(struct kv_db *db, const struct listing *list, s
     if (db->options.must_exist || db->options.read_only)
         return kv_fail(err, KV_MISSING, 0, "%s holds no database", db->path);
     if (list->logs > 0 || list->tables > 0)
-        return kv_fail(err, KV_CORRUPT, 0, "%s: %zu log files and %zu tables, but no manifest is published",
-                       db->path, list->logs, list->tables);
+        return kv_fail(err, KV_CORRUPT, 0,
+                       "%s: %zu log files and %zu tables, but no manifest is published: kvtool repair %s "
+                       "makes one",
+                       db->path, list->logs, list->tables, db->path);
     if (list->foreign > 0)
         return kv_fail(err, KV_INVALID, 0, "%s holds something else: %s", db->path, list->foreign_name);
     for (size_t at = 0; at < list->manifests.len; at += strlen((char *)list->manifests.data + at) + 1) {

@@ -34,6 +34,7 @@ static kv_status output_begin(struct kv_output *output, uint32_t space, kv_slice
                                              .no_filter = how->no_filter,
                                              .ranges_applied = output->ranges_applied,
                                              .deletes_since_s = output->deletes_since_s,
+                                             .written_after = output->loads ? kv_db_visible(db) : 0,
                                              .cut_len = cut.len};
     return kv_table_build_open(&options, &output->build, err);
 }

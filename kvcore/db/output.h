@@ -41,6 +41,7 @@ struct kv_output {
                                        Values of sparse segments move to a new one. Borrowed */
     uint64_t bytes;
     uint64_t ranges_applied, deletes_since_s; /* set before the first add: the tables' properties */
+    bool loads; /* set before the first add: a bulk load, whose tables say what they are newer than */
     bool keep;
 };
 void kv_output_init(struct kv_output *output, struct kv_db *db);

@@ -56,8 +56,10 @@ enum kv_table_tag {
     KV_TAG_RANGES_APPLIED =
         27, /* varint: range deletions up to this version were applied when it was written */
     KV_TAG_DELETES_SINCE = 29, /* varint: unix seconds; none of its deletions is older */
-    KV_TAG_VALUE_REFS = 34,    /* (segment:varint bytes:varint)*: of the value log, by segment */
-    KV_TAG_EXPIRY = 36,        /* varints: entries that expire, smallest and largest expiry (unix seconds) */
+    KV_TAG_WRITTEN_AFTER =
+        31, /* varint: bulk loads: it is newer than whatever has this version or an older one */
+    KV_TAG_VALUE_REFS = 34, /* (segment:varint bytes:varint)*: of the value log, by segment */
+    KV_TAG_EXPIRY = 36,     /* varints: entries that expire, smallest and largest expiry (unix seconds) */
 };
 
 enum { KV_TAG_MAX = KV_TAG_EXPIRY };

@@ -141,6 +141,7 @@ static bool table_tag_known(uint64_t tag)
     case KV_TAG_RICH:
     case KV_TAG_RANGES_APPLIED:
     case KV_TAG_DELETES_SINCE:
+    case KV_TAG_WRITTEN_AFTER:
     case KV_TAG_VALUE_REFS:
     case KV_TAG_EXPIRY:
         return true;
@@ -172,7 +173,7 @@ static bool table_number(const struct table_field *field, uint64_t *v)
     return field->present && kv_take_varint(&bytes, v) == KV_OK && bytes.len == 0;
 }
 
-static kv_status table_decode_properties(kv_slice in, struct kv_table_properties *p)
+kv_status kv_table_decode_properties(kv_slice in, struct kv_table_properties *p)
 {
     struct table_field f[KV_TAG_MAX + 1] = {{{NULL, 0}, false}};
     uint64_t space, cut_len;
@@ -194,6 +195,8 @@ static kv_status table_decode_properties(kv_slice in, struct kv_table_properties
     if (f[KV_TAG_RANGES_APPLIED].present && !table_number(&f[KV_TAG_RANGES_APPLIED], &p->ranges_applied))
         return KV_CORRUPT;
     if (f[KV_TAG_DELETES_SINCE].present && !table_number(&f[KV_TAG_DELETES_SINCE], &p->deletes_since_s))
+        return KV_CORRUPT;
+    if (f[KV_TAG_WRITTEN_AFTER].present && !table_number(&f[KV_TAG_WRITTEN_AFTER], &p->written_after))
         return KV_CORRUPT;
     if (f[KV_TAG_EXPIRY].present) {
         kv_slice bytes = f[KV_TAG_EXPIRY].bytes;
@@ -259,7 +262,7 @@ static kv_status footer_check(const struct kv_table *table, uint8_t *footer, siz
     return kv_get_fixed32(footer + body) == sum ? KV_OK : KV_CORRUPT;
 }
 
-static kv_status table_open_footer(struct kv_table *table, uint64_t file_bytes, struct kv_err *err)
+kv_status kv_table_open_footer(struct kv_table *table, uint64_t file_bytes, struct kv_err *err)
 {
     uint8_t footer[KV_TABLE_FOOTER_SEALED_LEN];
     size_t len = kv_table_footer_len(table->cipher);
@@ -292,7 +295,7 @@ static kv_status table_open_properties(struct kv_table *table, const struct kv_t
     kv_status rc = kv_table_read_block(table, table->properties_handle, false, &table->properties_block, err);
     if (rc < 0)
         return rc;
-    rc = table_decode_properties(table->properties_block->bytes, &table->properties);
+    rc = kv_table_decode_properties(table->properties_block->bytes, &table->properties);
     if (rc < 0)
         return kv_table_damaged(table, rc, offset, "bad properties", err);
     if (options->version) {
@@ -351,7 +354,7 @@ kv_status kv_table_open(const struct kv_table_open_options *options, struct kv_t
             kv_table_damaged(table, KV_CORRUPT, file_bytes, "the file is not as long as it was written", err);
         goto out;
     }
-    KV_TRY(table_open_footer(table, file_bytes, err));
+    KV_TRY(kv_table_open_footer(table, file_bytes, err));
     KV_TRY(table_open_properties(table, options, err));
     KV_TRY(table_open_index(table, err));
     table->properties.file_bytes = file_bytes;

@@ -64,6 +64,7 @@ kv_status kv_table_build_open(const struct kv_table_build_options *options, stru
     build->properties.space = options->space;
     build->properties.ranges_applied = options->ranges_applied;
     build->properties.deletes_since_s = options->deletes_since_s;
+    build->properties.written_after = options->written_after;
     build->properties.version_min = UINT64_MAX;
     build->name = kv_dup_str(options->name);
     build->space_name = kv_dup_str(options->space_name);
@@ -407,6 +408,8 @@ static kv_status properties_encode(const struct kv_table_properties *properties,
         KV_TRY(properties_put_number(out, KV_TAG_RANGES_APPLIED, properties->ranges_applied));
     if (properties->deletes && properties->deletes_since_s)
         KV_TRY(properties_put_number(out, KV_TAG_DELETES_SINCE, properties->deletes_since_s));
+    if (properties->written_after)
+        KV_TRY(properties_put_number(out, KV_TAG_WRITTEN_AFTER, properties->written_after));
     if (properties->value_refs.len)
         KV_TRY(properties_put(out, KV_TAG_VALUE_REFS, properties->value_refs));
     if (properties->expiring)

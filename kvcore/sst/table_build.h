@@ -32,6 +32,7 @@ struct kv_table_build_options {
     bool no_filter;
     uint64_t ranges_applied;  /* for properties.ranges_applied */
     uint64_t deletes_since_s; /* for properties.deletes_since_s */
+    uint64_t written_after;   /* for properties.written_after */
     size_t
         cut_len; /* length of the key prefix that every key of the table shares by the space's cut function */
 };
@@ -53,6 +54,7 @@ struct kv_table_properties {
     uint64_t ranges_applied; /* no entry is covered by a range deletion up to this version */
     uint64_t
         deletes_since_s; /* no deletion in it was made before (unix seconds); 0: not known, or none is there */
+    uint64_t written_after; /* a bulk load: it is newer than what has this version; 0: not known */
     uint64_t expiring, expiry_min_s, expiry_max_s; /* entries that expire, and when (unix seconds) */
     uint64_t file_bytes;
 };

@@ -52,6 +52,10 @@ kv_status kv_table_refuse(const struct kv_table *table, struct kv_err *err);
 KV_MUST kv_status kv_table_damaged_iter_open(struct kv_table *table,
                                              const struct kv_table_iter_options *options,
                                              struct kv_entry_iter **out);
+/* The footer of the file gives the handles of index, filter and properties. */
+KV_MUST kv_status kv_table_open_footer(struct kv_table *table, uint64_t file_bytes, struct kv_err *err);
+/* Slices of *p point into `in`. */
+KV_MUST kv_status kv_table_decode_properties(kv_slice in, struct kv_table_properties *p);
 /* Reads and verifies a block from the file, whatever the cache holds. entries: false for filter and
  * properties. */
 KV_MUST kv_status kv_table_read_block(struct kv_table *table, struct kv_block_handle handle, bool entries,

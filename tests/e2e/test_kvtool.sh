@@ -123,6 +123,18 @@ has 0 "" export "$db" "$work/export"
 [ -s "$work/export" ] || fail "export wrote nothing"
 has 0 "commits of the log kept, 0 lost" salvage "$work/restored"
 
+# ---- repair
+has 0 "nothing had to be repaired" repair "$work/restored"
+cp -r "$work/restored" "$work/broken"
+rm "$work/broken"/*.man "$work/broken/.current"
+has 2 "holds no database" scan "$work/broken" $s
+has 2 "give all of them" repair "$work/broken"
+has 2 "NAME:levelled" repair --spaces a:tree "$work/broken"
+has 1 "the manifest is lost: it is made again from the files" repair --spaces $s "$work/broken"
+says 0 "9" get "$work/broken" $s z
+has 0 "nothing had to be repaired" repair "$work/broken"
+has 0 "" check "$work/broken"
+
 # ---- keys
 head -c 32 /dev/urandom >"$work/key" && chmod 600 "$work/key"
 head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$work/key2" && chmod 600 "$work/key2"
