@@ -430,7 +430,7 @@ void damage_note(struct damage_done *done, const struct damage_world *world, con
     bool noted = false;
     for (size_t i = 0; i < done->n; i++)
         noted = noted || strcmp(done->names[i], name) == 0;
-    if (!noted && done->n < 4)
+    if (!noted && done->n < 8)
         snprintf(done->names[done->n++], sizeof done->names[0], "%s", name);
     if (strcmp(name, world->log.name) == 0)
         widen(&done->log_from, &done->log_to, from, to);

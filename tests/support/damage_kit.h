@@ -82,7 +82,7 @@ void damage_world_release(struct damage_world *world);
 
 /* What was changed: names, and what it may cost. Zero: nothing was. */
 struct damage_done {
-    char names[4][72];
+    char names[8][72];
     size_t n;
     bool published;    /* what is published was changed, too */
     uint64_t log_from; /* bytes of the log file being written: [from, to) */
