@@ -407,6 +407,11 @@ void damage_world_make(struct damage_world *world, bool encrypted, bool crashed)
     KV_ASSERT((world->log.n > 0) == crashed);
 }
 
+void damage_world_kit(const struct damage_world *world, struct kv_kit *kit, struct kv_vfs *vfs)
+{
+    kit_init(kit, vfs, world->encrypted);
+}
+
 void damage_world_release(struct damage_world *world)
 {
     damage_dir_release(&world->now);

@@ -77,6 +77,9 @@ struct damage_world {
 };
 void damage_world_make(struct damage_world *world, bool encrypted, bool crashed);
 void damage_world_release(struct damage_world *world);
+struct kv_kit;
+/* A kit (tests/support/kv_kit.h) with the options of the world's database, not opened. vfs as in kv_kit_init. */
+void damage_world_kit(const struct damage_world *world, struct kv_kit *kit, struct kv_vfs *vfs);
 
 /* ---- judging */
 
