@@ -5,7 +5,8 @@
  * database has up to KV_SPACES_MAX named spaces with one log, one version order and atomic commits across
  * them.
  *
- * Bytes      keys: 1 to KV_KEY_LEN_MAX bytes, ordered as unsigned bytes. values: 0 to KV_VALUE_LEN_MAX.
+ * Bytes      keys: 1 to KV_KEY_LEN_MAX bytes, ordered as unsigned bytes. values: 0 to KV_VALUE_LEN_MAX; written and read
+ *            in parts (large values) to KV_LARGE_VALUE_MAX.
  * Durability kv_commit answers KV_OK only after an fdatasync that began after the commit's bytes were written
  *            and returned 0 (unless the database was opened with a weaker durability).
  * Threads    every function may be called by any thread at once unless it says otherwise; a batch, iterator,
@@ -45,6 +46,8 @@ struct kv_txn;
 struct kv_sequence;
 struct kv_writer;
 struct kv_subscription;
+struct kv_value_writer;
+struct kv_value_reader;
 
 /* ---- environment */
 
@@ -221,8 +224,11 @@ struct kv_options {
     uint32_t sync_interval_ms; /* KV_DURABILITY_INTERVAL: 10 to 60000 */
     uint64_t
         disk_reserve_bytes; /* writes stop below this much free space (plus the reserve file). 0: 64 MiB */
-    bool read_only;         /* shared lease, replay into memory, writes nothing */
-    bool must_exist;        /* KV_MISSING instead of creating */
+    /* A value that kv_value_writer_* writes and that is longer goes to a segment of its own; shorter ones are put as any
+     * other. 0: 1 MiB; 256 to 32 MiB */
+    uint64_t large_value_bytes;
+    bool read_only;  /* shared lease, replay into memory, writes nothing */
+    bool must_exist; /* KV_MISSING instead of creating */
     uint32_t
         app_version; /* the application's own, of what it stores: kept when the database is created, and asked for
                                at every open. One with another is refused, KV_TOO_NEW if its is higher and KV_INVALID
@@ -364,6 +370,9 @@ struct kv_iter {
     uint8_t meta;
     bool deleted;          /* all_versions only: a deletion, or expired */
     uint64_t stored_bytes; /* keys_only: what the value takes where it lies, see kv_stored_bytes */
+    uint64_t
+        large_bytes; /* kv_iter_options.large_values only: the length of a value too long to be lent; value is empty.
+                             0: it is not */
 };
 struct kv_iter_ops {
     kv_status (*seek)(struct kv_iter *it, kv_slice target);
@@ -383,6 +392,9 @@ struct kv_iter_options {
                           deleted); what a range deletion covers is gone. KV_INVALID with a merge operator */
     bool keys_only;        /* values stay empty, and separated ones are not read */
     bool no_fill;          /* blocks read do not go into the cache */
+    bool
+        large_values; /* values over KV_VALUE_LEN_MAX are shown (large_bytes) and not read; without it, and without
+                              keys_only, to meet one answers KV_LIMIT */
 };
 /* Not positioned: seek first. KV_INVALID: space or bounds; KV_NO_MEMORY. */
 KV_API KV_MUST kv_status kv_iter_open_with(struct kv_db *db, uint32_t space,
@@ -415,6 +427,55 @@ static inline void kv_iter_close(struct kv_iter *it)
 }
 /* The first key behind every key that begins with prefix replaces *out (empty: there is none). */
 KV_API KV_MUST kv_status kv_prefix_end(kv_slice prefix, struct kv_buf *out);
+
+/* ---- large values */
+
+/*
+ * A value that is too long to be in memory whole, up to KV_LARGE_VALUE_MAX: written piece by piece, then put by a batch like any
+ * other, atomically with what else is in it; read from any place of it, with only the blocks verified that are touched.
+ * Long ones (kv_options.large_value_bytes) are written once, to a file of their own, which is removed when the value is
+ * overwritten, deleted or has expired, and nobody reads it any more.
+ *
+ * kv_get and iterators give such a value whole up to KV_VALUE_LEN_MAX, and answer KV_LIMIT for a longer one (iterators: but see
+ * large_values); so do kv_stream and kv_export. Checkpoints and backups have them all. Not in a space with a hook. Operands are
+ * folded into one when it is read, by kv_get up to KV_VALUE_LEN_MAX; not within one batch (KV_INVALID).
+ *
+ * Its commit is waited for: kv_commit_async refuses it (KV_INVALID).
+ *
+ * Threads    a writer or reader belongs to one thread at a time.
+ * Ownership  kv_value_writer_free whenever the caller likes: what was committed stays, a batch that holds the value still has
+ *            it, and what neither is is removed. Writers, readers and batches that hold values go before kv_close.
+ */
+KV_API KV_MUST kv_status kv_value_writer_open(struct kv_db *db, uint32_t space, struct kv_value_writer **out,
+                                              struct kv_err *err);
+/* After a failure, of finish too, only free. KV_LIMIT: too long; KV_NO_SPACE: the disk is below its floor. */
+KV_API KV_MUST kv_status kv_value_writer_append(struct kv_value_writer *writer, kv_slice bytes,
+                                                struct kv_err *err);
+/* The value is whole, and durable if it has a file of its own: it may be put. */
+KV_API KV_MUST kv_status kv_value_writer_finish(struct kv_value_writer *writer, struct kv_err *err);
+KV_API void kv_value_writer_free(struct kv_value_writer *writer); /* NULL is fine */
+/* Puts the value (options NULL: without attributes) in the space it was written for. It can be committed once, and one batch at
+ * a time holds it, until it is cleared or freed: a commit that failed may be tried again, with this batch or another.
+ * KV_INVALID: not finished, or of another space; KV_BUSY: a batch holds it; KV_EXISTS: it was committed. */
+KV_API KV_MUST kv_status kv_batch_put_value(struct kv_batch *batch, uint32_t space, kv_slice key,
+                                            struct kv_value_writer *writer,
+                                            const struct kv_put_options *options);
+
+struct kv_value_info {
+    uint64_t bytes, version;
+    uint64_t expires_at_s; /* 0: never */
+    uint8_t meta;
+};
+/* Opens the value of a key as of now or of a snapshot, of whatever length, and keeps it, whatever happens to the key. KV_NOT_FOUND
+ * (positive). */
+KV_API KV_MUST kv_status kv_value_open(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space,
+                                       kv_slice key, struct kv_value_reader **out, struct kv_err *err);
+KV_API const struct kv_value_info *kv_value_info(const struct kv_value_reader *reader);
+/* Up to len bytes from offset on; *got is less than len only at the end. KV_CORRUPT: a block of the range is damaged; others
+ * may be read. */
+KV_API KV_MUST kv_status kv_value_read_at(struct kv_value_reader *reader, uint64_t offset, size_t len,
+                                          void *into, size_t *got, struct kv_err *err);
+KV_API void kv_value_close(struct kv_value_reader *reader); /* NULL is fine */
 
 /* ---- transactions */
 
@@ -567,7 +628,8 @@ struct kv_event {
     uint64_t version, version_last;
     kv_slice key, value; /* good until the subscription's next call */
     uint64_t expires_at_s;
-    uint8_t meta; /* both of a put: struct kv_put_options */
+    uint8_t meta;         /* both of a put: struct kv_put_options */
+    uint64_t large_bytes; /* of a put of a large value: its length; value is empty. 0: it is not */
 };
 struct kv_prefix {
     uint32_t space;

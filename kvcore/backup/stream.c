@@ -93,6 +93,12 @@ static kv_status walk(struct stream *s, struct kv_iter *it, uint32_t range, stru
     for (rc = kv_iter_seek(it, (kv_slice){0}); rc == KV_OK && !s->stop; rc = kv_iter_next(it)) {
         if (o->choose && !o->choose(o->ctx, it->key))
             continue;
+        if (it->large_bytes)
+            return kv_fail(err, KV_LIMIT, 0,
+                           "key %.*s%s: a value of %" PRIu64
+                           " bytes, over %d, cannot be streamed or exported; checkpoints and backups have it",
+                           it->key.len < 80 ? (int)it->key.len : 80, (const char *)it->key.data,
+                           it->key.len < 80 ? "" : "...", it->large_bytes, KV_VALUE_LEN_MAX);
         if (filling_add(f, it) < 0)
             return kv_fail(err, KV_NO_MEMORY, 0, "out of memory streaming");
         if (f->bytes.len >= s->batch_bytes) {
@@ -117,6 +123,7 @@ static kv_status stream_range(struct stream *s, uint32_t range, struct filling *
                                   .since = o->since,
                                   .all_versions = o->all_versions,
                                   .keys_only = o->keys_only,
+                                  .large_values = true,
                                   .no_fill = true};
     struct kv_iter *it = NULL;
     kv_status rc = kv_iter_open_with(s->db, o->space, &how, &it);

@@ -3,6 +3,7 @@
 #include "kvcore/base/coding.h"
 #include "kvcore/base/hash.h"
 #include "kvcore/base/mem.h"
+#include "kvcore/db/large.h"
 
 enum {
     /* Superseded; never leave this file: one for kinds without a value, one for those with. */
@@ -24,6 +25,8 @@ struct kv_batch {
     uint32_t *slots;
     size_t n_slots; /* power of two, or 0 */
     bool stale;
+    struct kv_value_writer **values; /* large ones that it holds */
+    size_t n_values, values_capacity;
 };
 _Static_assert(KV_COMMIT_BYTES_MAX < UINT32_MAX, "offsets fit a slot");
 
@@ -37,10 +40,18 @@ kv_status kv_batch_new(struct kv_batch **out)
     return KV_OK;
 }
 
+static void values_give_back(struct kv_batch *batch)
+{
+    while (batch->n_values > 0)
+        kv_value_give_back(batch->values[--batch->n_values]);
+}
+
 void kv_batch_free(struct kv_batch *batch)
 {
     if (!batch)
         return;
+    values_give_back(batch);
+    kv_free(batch->values);
     kv_buf_release(&batch->bytes);
     kv_free(batch->slots);
     kv_free(batch);
@@ -48,6 +59,7 @@ void kv_batch_free(struct kv_batch *batch)
 
 void kv_batch_clear(struct kv_batch *batch)
 {
+    values_give_back(batch);
     kv_buf_clear_keep(&batch->bytes, BATCH_BYTES_KEPT);
     batch->count = batch->dead = batch->dead_bytes = batch->payload = 0;
     batch->spaces = 0;
@@ -109,11 +121,30 @@ static kv_status entry_take(kv_slice *rest, struct kv_batch_entry *entry)
     return KV_OK;
 }
 
+/* Of pointers a batch holds those to large values alone. */
+static kv_status pointer_check(kv_slice value)
+{
+    struct kv_attrs attrs;
+    struct kv_pointer pointer;
+    kv_status rc = kv_attrs_take(&value, &attrs);
+    if (rc == KV_OK)
+        rc = kv_pointer_take(&value, &pointer);
+    return rc < 0                                                                 ? rc
+           : value.len == 0 && pointer.value_len && (attrs.flags & KV_ATTR_LARGE) ? KV_OK
+                                                                                  : KV_CORRUPT;
+}
+
 kv_status kv_batch_next(kv_slice *rest, struct kv_batch_entry *entry)
 {
-    if (rest->len >= 2 && (rest->data[1] > KV_KIND_KNOWN_MAX || rest->data[1] == KV_KIND_POINTER))
+    if (rest->len >= 2 && rest->data[1] > KV_KIND_KNOWN_MAX)
         return KV_TOO_NEW; /* its layout is unknown, so nothing behind it can be read either */
-    return entry_take(rest, entry);
+    kv_slice at = *rest;
+    kv_status rc = entry_take(&at, entry);
+    if (rc == KV_OK && entry->kind == KV_KIND_POINTER)
+        rc = pointer_check(entry->value);
+    if (rc == KV_OK)
+        *rest = at;
+    return rc;
 }
 
 static struct kv_batch_entry entry_at(const struct kv_batch *batch, size_t offset)
@@ -277,6 +308,62 @@ kv_status kv_batch_find(struct kv_batch *batch, uint32_t space, kv_slice key, st
     return KV_OK;
 }
 
+/* ---- large values */
+
+static kv_status values_reserve(struct kv_batch *batch)
+{
+    if (batch->n_values < batch->values_capacity)
+        return KV_OK;
+    size_t capacity = batch->values_capacity ? 2 * batch->values_capacity : 4;
+    struct kv_value_writer **grown = kv_realloc(batch->values, capacity * sizeof(struct kv_value_writer *));
+    if (!grown)
+        return KV_NO_MEMORY;
+    batch->values = grown;
+    batch->values_capacity = capacity;
+    return KV_OK;
+}
+
+kv_status kv_batch_put_value(struct kv_batch *batch, uint32_t space, kv_slice key,
+                             struct kv_value_writer *writer, const struct kv_put_options *options)
+{
+    uint8_t head[KV_ATTRS_LEN_MAX + KV_POINTER_LEN_MAX];
+    kv_slice value;
+    if (kv_value_inline(writer, space, &value))
+        return kv_batch_put_with(batch, space, key, value, options);
+    kv_status rc = values_reserve(batch);
+    if (rc == KV_OK)
+        rc = kv_value_take(writer, space);
+    if (rc < 0)
+        return rc;
+    struct kv_attrs attrs = kv_put_attrs(options);
+    attrs.flags |= KV_ATTR_LARGE;
+    size_t n = kv_attrs_put(head, &attrs);
+    n += kv_pointer_put(head + n, kv_value_pointer(writer));
+    rc = entry_add(batch, space, KV_KIND_POINTER, key, kv_slice_of(head, n), (kv_slice){0});
+    if (rc < 0) {
+        kv_value_give_back(writer);
+        return rc;
+    }
+    batch->kinds.rich |= (uint32_t)1 << space;
+    batch->values[batch->n_values++] = writer;
+    return KV_OK;
+}
+
+kv_status kv_batch_check_values(const struct kv_batch *batch, const void *db, bool async, struct kv_err *err)
+{
+    if (async && batch->n_values > 0)
+        return kv_fail(err, KV_INVALID, 0, "a commit of a large value is waited for: kv_commit");
+    for (size_t i = 0; i < batch->n_values; i++) {
+        if (kv_value_db(batch->values[i]) != db)
+            return kv_fail(err, KV_INVALID, 0, "a large value that was written to another database");
+        if (kv_value_committed(batch->values[i]))
+            return kv_fail(err, KV_INVALID, 0, "a large value that was committed before: clear the batch");
+    }
+    return KV_OK;
+}
+
+/* ---- operands */
+
 /* What a merge entry begins with, given what the batch holds of the key so far: attributes, and earlier
  * operands. */
 static kv_status merge_head(const struct kv_batch_entry *before, struct kv_buf *out)
@@ -310,7 +397,9 @@ kv_status kv_batch_merge(struct kv_batch *batch, uint32_t space, kv_slice key, k
     uint32_t *slot = slot_of(batch, space, key);
     if (*slot) {
         struct kv_batch_entry before = entry_at(batch, *slot - 1);
-        KV_TRY(merge_head(&before, &value));
+        rc = before.kind == KV_KIND_POINTER ? KV_INVALID
+                                            : merge_head(&before, &value); /* no operands on large values */
+        KV_TRY(rc);
     } else {
         KV_TRY(kv_buf_append_byte(&value, 0));
     }

@@ -39,6 +39,10 @@ kv_slice kv_batch_bytes(struct kv_batch *batch);
 /* Its bytes go to *out, which is empty, and are the caller's: moved, or copied if they are few for the batch's memory. The
  * batch is empty then. */
 void kv_batch_take(struct kv_batch *batch, struct kv_buf *out);
+/* May its large values be committed to db? KV_INVALID: one is of another database, or was committed before; or nobody waits
+ * for the commit (async), so that the batch, which holds the value until it is named by the log, may go before. */
+KV_MUST kv_status kv_batch_check_values(const struct kv_batch *batch, const void *db, bool async,
+                                        struct kv_err *err);
 /* Sum of key and value lengths, superseded entries excluded. */
 size_t kv_batch_payload(const struct kv_batch *batch);
 /* One above the highest space used; 0 when empty. */

@@ -86,7 +86,6 @@ static kv_status check_values(struct check *c, const char *name, struct kv_table
          rc = kv_entry_iter_next(it)) {
         struct kv_attrs attrs;
         struct kv_pointer pointer = {0};
-        struct kv_block *value = NULL;
         kv_slice at = it->value, rest;
         if (it->kind != KV_KIND_POINTER)
             continue;
@@ -94,8 +93,7 @@ static kv_status check_values(struct check *c, const char *name, struct kv_table
         rest = at;
         KV_TRY(kv_pointer_take(&rest, &pointer));
         seen += pointer.len;
-        rc = kv_values_fetch(&c->values, at, false, &value, err);
-        kv_block_unref(value);
+        rc = kv_values_verify(&c->values, at, err);
         if (ends_check(rc))
             goto out;
         if (rc < 0)
@@ -226,6 +224,26 @@ static kv_status check_tables(struct check *c, struct kv_err *err)
 
 /* ---- log */
 
+/* A large value that the log names and no table has to. */
+static kv_status check_logged_value(struct check *c, uint64_t seq, kv_slice value, struct kv_err *err)
+{
+    struct kv_attrs attrs;
+    struct kv_err local = {0};
+    kv_status rc = kv_attrs_take(&value, &attrs);
+    if (rc < 0)
+        kv_fail(&local, rc, 0, "an entry with bad attributes");
+    else
+        rc = kv_values_verify(&c->values, value, &local);
+    if (ends_check(rc)) {
+        if (err)
+            *err = local;
+        return rc;
+    }
+    if (rc < 0)
+        check_line(c, rc, "commit %" PRIu64 ": %s", seq, local.text);
+    return KV_OK;
+}
+
 static kv_status check_commit(void *ctx, uint64_t seq, kv_slice batch, kv_slice record, struct kv_err *err)
 {
     struct check *c = ctx;
@@ -241,6 +259,11 @@ static kv_status check_commit(void *ctx, uint64_t seq, kv_slice batch, kv_slice 
                        "commit %" PRIu64 " of the log names space %" PRIu32
                        ", which manifest %s does not have",
                        seq, entry.space, c->manifest.name);
+        if (entry.kind == KV_KIND_POINTER && seq >= c->manifest.state.log_floor) {
+            kv_status valid = check_logged_value(c, seq, entry.value, err);
+            if (valid < 0)
+                return valid;
+        }
     }
     if (rc < 0 && rc != KV_TOO_NEW)
         check_line(c, KV_CORRUPT, "commit %" PRIu64 ": its batch is malformed", seq);

@@ -88,6 +88,12 @@ static kv_status floor_check(const struct kv_committer *c, uint64_t *free_bytes,
     return KV_OK;
 }
 
+kv_status kv_committer_floor(const struct kv_committer *c, struct kv_err *err)
+{
+    uint64_t free_bytes;
+    return floor_check(c, &free_bytes, err);
+}
+
 static kv_status health_get(struct kv_committer *c, struct kv_err *err)
 {
     kv_mutex_lock(&c->lock);
@@ -463,8 +469,9 @@ static kv_status admit(struct kv_committer *c, size_t bytes, bool past_floor, st
     return kv_commit_admit(c, past_floor, err);
 }
 
-static kv_status check_content(const struct kv_committer *c, const struct kv_batch *batch, kv_slice record,
-                               size_t bytes, struct kv_err *err)
+static kv_status check_content(const struct kv_committer *c, const struct waiter *w,
+                               const struct kv_batch *batch, kv_slice record, size_t bytes,
+                               struct kv_err *err)
 {
     if (record.len == 0 && (!batch || kv_batch_count(batch) == 0))
         return kv_fail(err, KV_INVALID, 0, "a commit of nothing");
@@ -473,6 +480,9 @@ static kv_status check_content(const struct kv_committer *c, const struct kv_bat
     if (batch && kv_batch_spaces(batch) > c->options.n_spaces)
         return kv_fail(err, KV_INVALID, 0, "space %u; the database has %u", kv_batch_spaces(batch) - 1,
                        c->options.n_spaces);
+    kv_status rc = batch ? kv_batch_check_values(batch, c->options.hooks.ctx, w->async, err) : KV_OK;
+    if (rc < 0)
+        return rc;
     if (bytes > KV_COMMIT_BYTES_MAX)
         return kv_fail(err, KV_LIMIT, 0, "a commit of %zu bytes; at most %d", bytes, KV_COMMIT_BYTES_MAX);
     return KV_OK;
@@ -507,7 +517,7 @@ kv_status kv_commit_prepare(struct kv_committer *c, struct waiter *w, struct kv_
         w->bytes = kv_batch_payload(batch);
     }
     size_t bytes = w->record.len > SIZE_MAX - w->batch.len ? SIZE_MAX : w->batch.len + w->record.len;
-    kv_status rc = check_content(c, batch, w->record, bytes, err);
+    kv_status rc = check_content(c, w, batch, w->record, bytes, err);
     const struct kv_committer_hooks *hooks = &c->options.hooks;
     if (rc == KV_OK && hooks->guarded && atomic_load_explicit(hooks->guarded, memory_order_relaxed))
         rc = hooks->check(hooks->ctx, w->batch, err);

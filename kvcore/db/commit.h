@@ -154,6 +154,8 @@ uint64_t kv_committer_visible(const struct kv_committer *committer);
 /* KV_OK while commits are accepted; else the code and text of what stopped them (KV_NO_SPACE resumes by
  * itself). */
 kv_status kv_committer_health(struct kv_committer *committer, struct kv_err *err);
+/* KV_NO_SPACE: the disk has less free than commits need. For who writes much beside them. */
+KV_MUST kv_status kv_committer_floor(const struct kv_committer *committer, struct kv_err *err);
 /* Gives the reserve file's space to whoever needs it to free more (a flush that met KV_NO_SPACE); it comes
  * back by itself. */
 void kv_committer_release_reserve(struct kv_committer *committer);

@@ -133,11 +133,9 @@ static kv_status verify_values(const struct kv_version *version, const struct kv
         rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX);
     while (rc == KV_OK) {
         struct kv_attrs attrs;
-        struct kv_block *value = NULL;
         kv_slice pointer = it->value;
         if (it->kind == KV_KIND_POINTER && (rc = kv_attrs_take(&pointer, &attrs)) == KV_OK)
-            rc = kv_values_fetch(&version->values, pointer, false, &value, err);
-        kv_block_unref(value);
+            rc = kv_values_verify(&version->values, pointer, err);
         if (rc == KV_OK)
             rc = kv_entry_iter_next(it);
     }

@@ -238,8 +238,17 @@ static kv_status get_attributes(struct kv_db *db, struct kv_found *found, struct
 
 /* The value lies in the value log: its block takes the place of the table's. */
 static kv_status get_apart(struct kv_db *db, const struct kv_view *view, struct kv_found *found,
-                           struct kv_err *err)
+                           struct kv_place *place, struct kv_err *err)
 {
+    kv_slice rest = found->value;
+    if (place && kv_pointer_take(&rest, &place->pointer) == KV_OK && place->pointer.value_len) {
+        const struct kv_value_segment *at = kv_values_find(&view->version->values, place->pointer.segment);
+        if (at) { /* else the read below says what is wrong */
+            place->segment = kv_segment_ref(at->segment);
+            found->value = (kv_slice){0};
+            return KV_OK;
+        }
+    }
     struct kv_block *block = NULL;
     kv_status rc = kv_values_fetch(&view->version->values, found->value, true, &block, err);
     if (rc < 0)
@@ -273,7 +282,8 @@ static void get_count_in_vain(struct kv_db *db, bool had_an_entry)
 
 /* *made: the value has to be made of several entries. */
 static kv_status get_in(struct kv_db *db, struct kv_view *view, uint64_t version, uint32_t space,
-                        kv_slice key, struct kv_pinned *out, bool *made, struct kv_err *err)
+                        kv_slice key, struct kv_pinned *out, bool *made, struct kv_place *place,
+                        struct kv_err *err)
 {
     struct kv_found found = {0};
     struct kv_attrs attrs = {0};
@@ -296,7 +306,7 @@ static kv_status get_in(struct kv_db *db, struct kv_view *view, uint64_t version
         kv_fail(err, rc, 0, "space %s: an entry of the key has attributes that cannot be read: %s",
                 db->spaces[space].name, kv_status_text(rc));
     if (rc == KV_OK && found.kind == KV_KIND_POINTER)
-        rc = get_apart(db, view, &found, err);
+        rc = get_apart(db, view, &found, place, err);
     if (rc != KV_OK || *made) {
         kv_block_unref(found.block);
         if (!*made)
@@ -313,7 +323,7 @@ static kv_status get_in(struct kv_db *db, struct kv_view *view, uint64_t version
 }
 
 static kv_status get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice key,
-                     struct kv_pinned *out, struct kv_err *err)
+                     struct kv_pinned *out, struct kv_place *place, struct kv_err *err)
 {
     *out = (struct kv_pinned){0};
     if (!kv_space_known(db, space) || key.len < 1 || key.len > KV_KEY_LEN_MAX)
@@ -322,7 +332,7 @@ static kv_status get(struct kv_db *db, const struct kv_snapshot *snapshot, uint3
     uint64_t version;
     struct kv_view *view = kv_snapshot_view(db, snapshot, &version);
     bool made;
-    kv_status rc = get_in(db, view, version, db->ids[space], key, out, &made, err);
+    kv_status rc = get_in(db, view, version, db->ids[space], key, out, &made, place, err);
     kv_view_unref(view);
     if (made)
         rc = get_made(db, snapshot, space, key, out, err);
@@ -335,13 +345,20 @@ kv_status kv_get(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t 
                  struct kv_pinned *out, struct kv_err *err)
 {
     if (!kv_tracing(db))
-        return get(db, snapshot, space, key, out, err);
+        return get(db, snapshot, space, key, out, NULL, err);
     struct kv_trace_span span;
     kv_trace_begin(db, &span, "get", kv_space_known(db, space) ? db->ids[space] : KV_SPACE_ALL, key, 0);
-    kv_status rc = get(db, snapshot, space, key, out, err);
+    kv_status rc = get(db, snapshot, space, key, out, NULL, err);
     span.op.found = rc == KV_OK;
     span.op.value_bytes = out->value.len;
     return kv_trace_end(db, &span, rc);
+}
+
+kv_status kv_db_get_place(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space, kv_slice key,
+                          struct kv_pinned *out, struct kv_place *place, struct kv_err *err)
+{
+    *place = (struct kv_place){0};
+    return get(db, snapshot, space, key, out, place, err);
 }
 
 void kv_pinned_memtable(struct kv_memtable *memtable, kv_slice value, struct kv_pinned *out)

@@ -235,6 +235,15 @@ KV_MUST kv_status kv_db_open_table(struct kv_db *db, const struct kv_table_meta 
 /* The same for a segment of the value log. */
 KV_MUST kv_status kv_db_open_segment(struct kv_db *db, const struct kv_segment_meta *meta,
                                      struct kv_segment **out, struct kv_err *err);
+/* As kv_get, but a value in blocks is not read: *place says where it lies, and out->value is empty. place->segment: the caller's to
+ * give back; NULL: it is no such value. */
+struct kv_place {
+    struct kv_segment *segment;
+    struct kv_pointer pointer;
+};
+KV_MUST kv_status kv_db_get_place(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space,
+                                  kv_slice key, struct kv_pinned *out, struct kv_place *place,
+                                  struct kv_err *err);
 void kv_db_work_failed(struct kv_db *db, const char *what, const struct kv_err *err);
 /* Lends a value of a memtable; *out holds the memtable. */
 void kv_pinned_memtable(struct kv_memtable *memtable, kv_slice value, struct kv_pinned *out);

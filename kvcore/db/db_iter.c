@@ -179,6 +179,7 @@ static kv_status iter_open(struct iter_pin *pin, const struct kv_iter_options *o
                                       .since = options->since,
                                       .all_versions = options->all_versions,
                                       .keys_only = options->keys_only,
+                                      .large_values = options->large_values,
                                       .merge = pin->db->spaces[pin->space].merge,
                                       .covered = over     ? iter_covered_over
                                                  : ranges ? iter_covered

@@ -119,6 +119,13 @@ static kv_status keep_fold_add(struct kv_keep *keep, const struct kv_entry *entr
 static kv_status keep_value(struct kv_keep *keep, const struct kv_entry *entry, const struct kv_attrs *attrs)
 {
     kv_status rc;
+    if (keep->folding && (attrs->flags & KV_ATTR_LARGE)) {
+        rc = fold_emit_combined(keep);
+        keep->folding = false;
+        kv_fold_clear(&keep->fold);
+        if (rc < 0)
+            return rc;
+    }
     if (entry->kind == KV_KIND_MERGE || keep->folding) {
         rc = keep_fold_add(keep, entry, attrs);
         if (rc < 0)

@@ -11,7 +11,8 @@
  *      inputs, or a live transaction may still have to notice it (version above oldest_txn).
  *   5. Operands are collected down to the value they apply to and folded; while an older one may lie outside
  *      the inputs they are put together into one entry. So they are, with the value, while that will expire:
- *      afterwards they count without it.
+ *      afterwards they count without it. They are not folded into a large value (kvcore/db/large.h), which may be too long
+ *      for that: both stay.
  *
  * Threads    one at a time.
  * Failure    the source's or emit's status; KV_CORRUPT for attributes that cannot be read.

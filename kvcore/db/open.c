@@ -5,7 +5,7 @@
  */
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
-#include "kvcore/db/db.h"
+#include "kvcore/db/large.h"
 #include "kvcore/db/options.h"
 
 #include <inttypes.h>
@@ -42,7 +42,7 @@ static kv_status hook_seal(void *ctx, const struct kv_log_seal *seals, size_t n,
 
 /* order: the ids of the spaces by the place the batch's writer gave them. */
 static kv_status enter_batch(struct kv_db *db, uint64_t seq, kv_slice batch, const uint8_t *order,
-                             uint32_t n_order)
+                             uint32_t n_order, struct kv_err *err)
 {
     struct kv_batch_entry entry;
     kv_status rc;
@@ -51,6 +51,8 @@ static kv_status enter_batch(struct kv_db *db, uint64_t seq, kv_slice batch, con
             return KV_CORRUPT;
         struct kv_entry add = {entry.key, seq, (enum kv_kind)entry.kind, entry.value};
         uint32_t space = order[entry.space];
+        if (add.kind == KV_KIND_POINTER && (rc = kv_large_logged(db, entry.value, seq, err)) < 0)
+            return rc;
         rc = kv_memtable_add(db->active, space, &add);
         if (rc < 0)
             return rc;
@@ -65,7 +67,7 @@ static kv_status enter_batch(struct kv_db *db, uint64_t seq, kv_slice batch, con
 static kv_status hook_apply(void *ctx, uint64_t seq, kv_slice batch)
 {
     struct kv_db *db = ctx;
-    return enter_batch(db, seq, batch, db->ids, db->n_declared);
+    return enter_batch(db, seq, batch, db->ids, db->n_declared, NULL);
 }
 
 static void hook_health(void *ctx, kv_status code, const char *text)
@@ -80,6 +82,7 @@ static kv_status replay_commit(void *ctx, uint64_t seq, kv_slice batch, kv_slice
     struct kv_db *db = ctx;
     const struct kv_manifest_state *state = &db->manifest.state;
     kv_status rc = KV_OK;
+    struct kv_err inner = {0};
     (void)record; /* the application reads those itself */
     if (seq < state->log_floor || batch.len == 0)
         return KV_OK;
@@ -87,11 +90,13 @@ static kv_status replay_commit(void *ctx, uint64_t seq, kv_slice batch, kv_slice
         kv_memtable_bytes(db->active) + batch.len > db->options.memtable_bytes)
         rc = kv_db_switch_memtable(db, err);
     if (rc == KV_OK)
-        rc = enter_batch(db, seq, batch, state->order, state->n_order);
-    if (rc == KV_CORRUPT)
+        rc = enter_batch(db, seq, batch, state->order, state->n_order, &inner);
+    if (rc == KV_CORRUPT && !inner.text[0])
         return kv_fail(err, rc, 0, "commit %" PRIu64 " of the log does not fit manifest %s", seq,
                        db->manifest.name);
-    return rc < 0 ? kv_fail(err, rc, 0, "replaying commit %" PRIu64 ": %s", seq, kv_status_text(rc)) : KV_OK;
+    return rc < 0 ? kv_fail(err, rc, 0, "replaying commit %" PRIu64 ": %s", seq,
+                            inner.text[0] ? inner.text : kv_status_text(rc))
+                  : KV_OK;
 }
 
 /* ---- what lies in the directory */
@@ -265,15 +270,6 @@ static kv_status open_table(struct kv_db *db, const struct kv_table_meta *meta, 
     return rc;
 }
 
-/* Segments that stayed only because nobody knew what a damaged table points at. Their files go as orphans. */
-static void open_segments_left(struct kv_db *db, const struct kv_version *version, struct kv_edit *edit)
-{
-    const struct kv_manifest_state *state = &db->manifest.state;
-    for (size_t i = 0; i < state->n_segments && !db->options.read_only; i++)
-        if (!kv_values_find(&version->values, state->segments[i].number))
-            kv_edit_drop_segment(edit, state->segments[i].number);
-}
-
 static kv_status open_tables(struct kv_db *db, struct kv_edit *edit, struct kv_err *err)
 {
     const struct kv_manifest_state *state = &db->manifest.state;
@@ -283,16 +279,21 @@ static kv_status open_tables(struct kv_db *db, struct kv_edit *edit, struct kv_e
     struct kv_segment **segments = kv_zalloc(state->n_segments, sizeof(struct kv_segment *));
     size_t n = 0, n_segments = 0;
     kv_status rc = adds && segments ? KV_OK : KV_NO_MEMORY;
-    for (; rc == KV_OK && n_segments < state->n_segments; n_segments++)
+    for (; rc == KV_OK && n_segments < state->n_segments; n_segments++) {
         rc = kv_db_open_segment_or_damaged(db, &state->segments[n_segments], &segments[n_segments], err);
+        if (rc == KV_OK) /* the log is still to be read */
+            kv_segment_set_log_seq(segments[n_segments], KV_SEGMENT_HELD);
+    }
     for (; rc == KV_OK && n < state->n_tables; n++)
         rc = open_table(db, state->tables[n], &adds[n], edit, err);
     KV_TRY(rc);
-    struct kv_tree_change change = {
-        .adds = adds, .n_adds = n, .segments = segments, .n_segments = n_segments};
+    struct kv_tree_change change = {.adds = adds,
+                                    .n_adds = n,
+                                    .segments = segments,
+                                    .n_segments = n_segments,
+                                    .log_floor = state->log_floor};
     KV_TRY(kv_version_make(NULL, db->n_spaces, db->spaces, &change, &version, err));
     version->reads = &db->reads;
-    open_segments_left(db, version, edit);
     KV_TRY(open_ranges(state, version));
     KV_TRY(kv_db_memtable_new(db, &memtable));
     KV_TRY(kv_view_first(version, memtable, &db->view));
@@ -339,6 +340,7 @@ static kv_status open_log(struct kv_db *db, struct kv_err *err)
     db->recovering = false;
     if (rc < 0)
         return rc;
+    kv_large_recovered(db);
     struct kv_log_stats stats;
     kv_log_stats(db->log, &stats);
     db->recovered_seq = stats.last_seq > state->last_seq ? stats.last_seq : state->last_seq;
@@ -415,6 +417,7 @@ static kv_status open_for_writing(struct kv_db *db, struct kv_edit *edit, struct
     KV_TRY(kv_db_commit_edit(db, edit, err)); /* starts our own manifest file */
     KV_TRY(kv_log_start(db->log, err));
     KV_TRY(open_space_order(db, err));
+    KV_TRY(kv_large_sweep(db, err));
     KV_TRY(open_committer(db, err));
     KV_TRY(kv_obsolete_sweep(db, err));
     kv_obsolete_log(db);

@@ -1,9 +1,11 @@
 #include "kvcore/db/options.h"
+#include "kvcore/vlog/large.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
 enum { BLOCK_BYTES_MIN = 512, SEPARATE_BYTES_MIN = 64, BLOCK_BYTES_MAX = 1 << 20, DATA_KEY_DAYS_MAX = 3650 };
+enum { LARGE_VALUE_BYTES_DEFAULT = 1 << 20, LARGE_VALUE_BYTES_MAX = 32 << 20 };
 /* Of kv_space_options, and their bounds. */
 #define TABLE_BYTES_MIN    ((uint64_t)1 << 10)
 #define TABLE_BYTES_MAX    ((uint64_t)1 << 32)
@@ -127,6 +129,13 @@ kv_status kv_options_resolve(const struct kv_options *asked, struct kv_options *
         resolved->log_bytes_max = (uint64_t)512 << 20;
     if (!resolved->log_file_bytes)
         resolved->log_file_bytes = default_log_file_bytes(resolved->memtable_bytes);
+    if (!resolved->large_value_bytes)
+        resolved->large_value_bytes = LARGE_VALUE_BYTES_DEFAULT;
+    if (resolved->large_value_bytes < KV_LARGE_BLOCK_BYTES_MIN ||
+        resolved->large_value_bytes > LARGE_VALUE_BYTES_MAX)
+        return kv_fail(err, KV_INVALID, 0, "large_value_bytes %llu is not %d to %d",
+                       (unsigned long long)resolved->large_value_bytes, KV_LARGE_BLOCK_BYTES_MIN,
+                       LARGE_VALUE_BYTES_MAX);
     if (!resolved->disk_reserve_bytes)
         resolved->disk_reserve_bytes = (uint64_t)64 << 20;
     if (!resolved->data_key_days)

@@ -164,8 +164,12 @@ static kv_status output_collect(struct kv_output *output, kv_slice pointer, stru
     struct kv_pointer at;
     kv_slice rest = pointer;
     *held = NULL;
-    if (!output->source || kv_pointer_take(&rest, &at) < 0)
+    if (kv_pointer_take(&rest, &at) < 0)
         return kv_fail(err, KV_CORRUPT, 0, "a malformed pointer into the value log");
+    if (at.value_len)
+        return KV_OK; /* it has its segment for itself: never sparse */
+    if (!output->source)
+        return kv_fail(err, KV_CORRUPT, 0, "a pointer into the value log where there can be none");
     const struct kv_value_segment *segment = kv_values_find(output->source, at.segment);
     if (segment && !kv_value_segment_sparse(segment))
         return KV_OK;

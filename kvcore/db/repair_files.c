@@ -256,11 +256,9 @@ static kv_status check_values(struct kv_repair *r, struct kv_table *table, struc
         rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX);
     while (rc == KV_OK) {
         struct kv_attrs attrs;
-        struct kv_block *value = NULL;
         kv_slice pointer = it->value;
         if (it->kind == KV_KIND_POINTER && (rc = kv_attrs_take(&pointer, &attrs)) == KV_OK)
-            rc = kv_values_fetch(&r->values, pointer, false, &value, err);
-        kv_block_unref(value);
+            rc = kv_values_verify(&r->values, pointer, err);
         if (rc == KV_OK)
             rc = kv_entry_iter_next(it);
     }
@@ -318,12 +316,10 @@ static kv_status rewrite_entry(void *ctx, const struct kv_entry *entry)
         put.version = w->bulk_version ? w->bulk_version : 1; /* no manifest knows it */
     if (rc == KV_OK && entry->kind == KV_KIND_POINTER) {
         struct kv_attrs attrs;
-        struct kv_block *value = NULL;
         kv_slice pointer = entry->value;
         rc = kv_attrs_take(&pointer, &attrs);
         if (rc == KV_OK)
-            rc = kv_values_fetch(&r->values, pointer, false, &value, r->err);
-        kv_block_unref(value);
+            rc = kv_values_verify(&r->values, pointer, r->err);
         if (rc == KV_CORRUPT) {
             kv_repair_say(r, rc, "%s: the value of key %s, version %" PRIu64 ", is lost", w->name,
                           key_text(entry->key, key), put.version);

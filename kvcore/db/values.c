@@ -1,6 +1,7 @@
 #include "kvcore/db/values.h"
 #include "kvcore/base/mem.h"
 #include "kvcore/db/version.h"
+#include "kvcore/vlog/large.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -59,7 +60,8 @@ static kv_status values_count(struct kv_values *values, const struct kv_version 
 }
 
 kv_status kv_values_make(struct kv_values *out, const struct kv_values *base, struct kv_segment *const *adds,
-                         size_t n_adds, const struct kv_version *version, struct kv_err *err)
+                         size_t n_adds, const struct kv_version *version, uint64_t log_floor,
+                         struct kv_err *err)
 {
     size_t n = (base ? base->n : 0) + n_adds, kept = 0;
     struct kv_values all = {.list = kv_zalloc(n, sizeof *all.list)};
@@ -74,7 +76,8 @@ kv_status kv_values_make(struct kv_values *out, const struct kv_values *base, st
     kv_status rc = values_count(&all, version, err);
     bool keep = kv_version_damaged(version, NULL);
     for (size_t i = 0; i < all.n; i++) {
-        if (rc == KV_OK && (keep || all.list[i].live > 0))
+        uint64_t log_seq = kv_segment_log_seq(all.list[i].segment);
+        if (rc == KV_OK && (keep || all.list[i].live > 0 || (log_seq > 0 && log_seq >= log_floor)))
             all.list[kept++] = all.list[i];
         else
             kv_segment_unref(all.list[i].segment);
@@ -106,16 +109,47 @@ uint64_t kv_values_sparse(const struct kv_values *values, kv_slice refs)
     return sum;
 }
 
+/* The segment that the pointer leads into. */
+static kv_status values_locate(const struct kv_values *values, kv_slice bytes, struct kv_pointer *pointer,
+                               struct kv_segment **segment, struct kv_err *err)
+{
+    if (kv_pointer_take(&bytes, pointer) < 0 || bytes.len)
+        return kv_fail(err, KV_CORRUPT, 0, "a malformed pointer into the value log");
+    const struct kv_value_segment *at = kv_values_find(values, pointer->segment);
+    if (!at)
+        return kv_fail(err, KV_CORRUPT, 0, "a pointer into value log %06" PRIu64 ".vlg, which is not there",
+                       pointer->segment);
+    *segment = at->segment;
+    return KV_OK;
+}
+
 kv_status kv_values_fetch(const struct kv_values *values, kv_slice bytes, bool fill, struct kv_block **out,
                           struct kv_err *err)
 {
     struct kv_pointer pointer;
+    struct kv_segment *segment;
     *out = NULL;
-    if (kv_pointer_take(&bytes, &pointer) < 0 || bytes.len)
-        return kv_fail(err, KV_CORRUPT, 0, "a malformed pointer into the value log");
-    const struct kv_value_segment *at = kv_values_find(values, pointer.segment);
-    if (!at)
-        return kv_fail(err, KV_CORRUPT, 0, "a pointer into value log %06" PRIu64 ".vlg, which is not there",
-                       pointer.segment);
-    return kv_segment_read(at->segment, &pointer, fill, out, err);
+    kv_status rc = values_locate(values, bytes, &pointer, &segment, err);
+    if (rc < 0)
+        return rc;
+    return pointer.value_len ? kv_large_read_whole(segment, &pointer, out, err)
+                             : kv_segment_read(segment, &pointer, fill, out, err);
+}
+
+kv_status kv_values_verify(const struct kv_values *values, kv_slice bytes, struct kv_err *err)
+{
+    struct kv_pointer pointer;
+    struct kv_segment *segment;
+    struct kv_block *block = NULL;
+    struct kv_large *large = NULL;
+    kv_status rc = values_locate(values, bytes, &pointer, &segment, err);
+    if (rc < 0)
+        return rc;
+    if (!pointer.value_len)
+        rc = kv_segment_read(segment, &pointer, false, &block, err);
+    else if ((rc = kv_large_open(segment, &pointer, &large, err)) == KV_OK)
+        rc = kv_large_verify(large, err);
+    kv_block_unref(block);
+    kv_large_close(large);
+    return rc;
 }

@@ -197,7 +197,7 @@ kv_status kv_version_make(const struct kv_version *base, uint32_t n_spaces, cons
             version->trees[i].ranges = kv_ranges_ref(base->trees[i].ranges);
     if (rc == KV_OK)
         rc = kv_values_make(&version->values, base ? &base->values : NULL, change->segments,
-                            change->n_segments, version, err);
+                            change->n_segments, version, change->log_floor, err);
     if (rc < 0) {
         kv_version_unref(version);
         return rc;

@@ -92,6 +92,7 @@ struct kv_tree_change {
     size_t n_moves;
     struct kv_segment *const *segments; /* that come; borrowed */
     size_t n_segments;
+    uint64_t log_floor; /* segments that the log names from there on stay */
 };
 /* base (NULL: empty) without what is dropped, with what is added and moved. n_spaces >= base's. KV_CORRUPT:
  * tables of one run overlap, a table straddles a cut, or points into a segment that is not there. */

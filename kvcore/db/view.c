@@ -171,7 +171,8 @@ int64_t kv_db_retention_now(struct kv_db *db)
     return now;
 }
 
-static void edit_add_floors(struct kv_db *db, struct kv_change *change)
+/* Answers the log floor. */
+static uint64_t edit_add_floors(struct kv_db *db, struct kv_change *change)
 {
     const struct kv_manifest_state *state = &db->manifest.state;
     uint64_t floor = kv_db_log_floor(db, change->flushed);
@@ -186,6 +187,7 @@ static void edit_add_floors(struct kv_db *db, struct kv_change *change)
     kv_edit_log_floor(change->edit, floor, first > state->log_first ? first : state->log_first);
     kv_edit_app_floor(change->edit, app);
     kv_edit_retention(change->edit, kv_db_retention_now(db));
+    return floor;
 }
 
 /* Does nothing of the new version point into segment i of the old one? */
@@ -228,7 +230,8 @@ static kv_status change_commit(struct kv_db *db, struct kv_change *change, struc
                                   .moves = change->moves,
                                   .n_moves = change->n_moves,
                                   .segments = change->segments,
-                                  .n_segments = change->n_segments};
+                                  .n_segments = change->n_segments,
+                                  .log_floor = edit_add_floors(db, change)};
     KV_TRY(kv_version_make(base, db->n_spaces, db->spaces, &tree, &version, err));
     KV_TRY(kv_range_plan_finish(&plan, version, kv_db_oldest_txn(db), change->edit));
     for (size_t i = 0; i < base->values.n; i++)
@@ -238,7 +241,6 @@ static kv_status change_commit(struct kv_db *db, struct kv_change *change, struc
     rc = view ? KV_OK : KV_NO_MEMORY;
     if (rc < 0)
         goto out;
-    edit_add_floors(db, change);
     KV_TRY(kv_manifest_commit(&db->manifest, change->edit, err));
     for (size_t i = 0; i < n_drops; i++)
         kv_obsolete_add(db, drops[i]);

@@ -70,6 +70,7 @@ static inline void view_show(struct view_iter *view, kv_slice key, uint64_t vers
     view->it.expires_at_s = attrs->expires_at_s;
     view->it.meta = attrs->meta;
     view->it.deleted = false;
+    view->it.large_bytes = 0;
 }
 
 static bool view_covered(struct view_iter *view, kv_slice key, uint64_t version)
@@ -77,16 +78,24 @@ static bool view_covered(struct view_iter *view, kv_slice key, uint64_t version)
     return view->how.covered && view->how.covered(view->how.ctx, key, view->how.version) > version;
 }
 
-/* *value, a pointer, becomes the value it leads to, good until the next call; with keys alone its stored length and no bytes. */
-static kv_status view_fetch(struct view_iter *view, kv_slice *value)
+/* *value, a pointer, becomes the value it leads to, good until the next call, or *large its length; with keys alone its
+ * stored length and no bytes. */
+static kv_status view_fetch(struct view_iter *view, kv_slice *value, uint64_t *large)
 {
+    struct kv_pointer pointer;
+    kv_slice rest = *value;
     kv_block_unref(view->held);
     view->held = NULL;
     if (view->how.keys_only) {
-        struct kv_pointer pointer = {0};
         kv_status taken = kv_pointer_take(value, &pointer);
         *value = kv_slice_of(NULL, (size_t)pointer.len);
         return taken;
+    }
+    if (view->how.large_values && kv_pointer_take(&rest, &pointer) == KV_OK &&
+        pointer.value_len > KV_VALUE_LEN_MAX) {
+        *large = pointer.value_len;
+        *value = (kv_slice){0};
+        return KV_OK;
     }
     kv_status rc = view->how.fetch ? view->how.fetch(view->how.ctx, *value, &view->held) : KV_UNSUPPORTED;
     if (rc == KV_OK)
@@ -99,6 +108,7 @@ static kv_status view_show_put(struct view_iter *view, const struct kv_entry *en
 {
     struct kv_attrs attrs = {0};
     kv_slice value = entry->value;
+    uint64_t large = 0;
     kv_status rc = KV_OK;
     if (entry->kind == KV_KIND_RICH || entry->kind == KV_KIND_POINTER)
         rc = kv_attrs_take(&value, &attrs);
@@ -106,11 +116,12 @@ static kv_status view_show_put(struct view_iter *view, const struct kv_entry *en
         rc = KV_UNSUPPORTED;
     bool expired = kv_attrs_expired(&attrs, view->now_s);
     if (rc == KV_OK && entry->kind == KV_KIND_POINTER && !expired)
-        rc = view_fetch(view, &value);
+        rc = view_fetch(view, &value, &large);
     if (rc < 0)
         return rc;
     view_show(view, entry->key, entry->version, value, &attrs);
     view->it.deleted = expired;
+    view->it.large_bytes = large;
     return expired ? KV_NOT_FOUND : KV_OK;
 }
 

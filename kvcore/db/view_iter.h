@@ -23,6 +23,7 @@ struct kv_view_options {
     uint64_t since;    /* only what is newer */
     bool all_versions; /* each entry by itself, deletions and expired ones marked, operands refused */
     bool keys_only;
+    bool large_values;                     /* those too long to be lent are shown by their length */
     const struct kv_merge_operator *merge; /* NULL: operands are KV_UNSUPPORTED */
     /* The newest version at or below version of a range deletion over key; 0: none. NULL: there are none. */
     uint64_t (*covered)(void *ctx, kv_slice key, uint64_t version);

@@ -4,7 +4,8 @@
  *
  *   attrs   := flags:u8  [expiry:varint]  [meta:u8]
  *   rich    := attrs value
- *   pointer := attrs segment:varint offset:varint len:varint
+ *   pointer := attrs segment:varint offset:varint len:varint [value_len:varint index_len:varint]
+ *                                   the last two with KV_ATTR_LARGE: the value lies there in blocks (kvcore/vlog/large.h)
  *   merge   := attrs operand{}      operand := len:varint bytes; with KV_ATTR_BASE the first is the value they
  *                                   apply to, and the attributes are that value's
  *
@@ -22,7 +23,8 @@ enum kv_attr_flag {
     KV_ATTR_ENDS_HISTORY = 4, /* older versions of the key are not kept */
     KV_ATTR_BASE = 8,         /* merge: the first operand is a whole value */
     KV_ATTR_NO_BASE = 16,     /* merge: nothing older counts; the key was deleted before */
-    KV_ATTR_KNOWN = 31,
+    KV_ATTR_LARGE = 32,       /* pointer: to a value in blocks */
+    KV_ATTR_KNOWN = 63,
 };
 enum { KV_ATTRS_LEN_MAX = 1 + KV_VARINT_LEN_MAX + 1 };
 
@@ -92,20 +94,33 @@ static inline KV_MUST kv_status kv_attrs_entry(const struct kv_attrs *attrs, kv_
     return rc;
 }
 
-/* Where a separated value lies. */
+/* Where a separated value lies. kv_pointer_take: all of *value. */
 struct kv_pointer {
-    uint64_t segment, offset, len; /* len: of the user's value */
+    uint64_t segment, offset, len; /* len: of what is stored there */
+    uint64_t value_len,
+        index_len; /* of a value in blocks, and of the index at its end as stored; 0: one record */
 };
+enum { KV_POINTER_LEN_MAX = 5 * KV_VARINT_LEN_MAX };
 static inline size_t kv_pointer_put(uint8_t *p, const struct kv_pointer *pointer)
 {
     size_t n = kv_put_varint(p, pointer->segment);
     n += kv_put_varint(p + n, pointer->offset);
-    return n + kv_put_varint(p + n, pointer->len);
+    n += kv_put_varint(p + n, pointer->len);
+    if (!pointer->value_len)
+        return n;
+    n += kv_put_varint(p + n, pointer->value_len);
+    return n + kv_put_varint(p + n, pointer->index_len);
 }
 static inline KV_MUST kv_status kv_pointer_take(kv_slice *value, struct kv_pointer *pointer)
 {
     if (kv_take_varint(value, &pointer->segment) < 0 || kv_take_varint(value, &pointer->offset) < 0 ||
         kv_take_varint(value, &pointer->len) < 0)
+        return KV_CORRUPT;
+    pointer->value_len = pointer->index_len = 0;
+    if (value->len == 0)
+        return KV_OK;
+    if (kv_take_varint(value, &pointer->value_len) < 0 || kv_take_varint(value, &pointer->index_len) < 0 ||
+        pointer->value_len == 0 || pointer->index_len == 0 || pointer->index_len > pointer->len)
         return KV_CORRUPT;
     return KV_OK;
 }

@@ -366,6 +366,20 @@ kv_status kv_block_open_bytes(uint8_t *stored, size_t len, uint32_t uid_sum, str
     return KV_OK;
 }
 
+kv_status kv_block_of_bytes(uint8_t *bytes, size_t len, struct kv_block **out)
+{
+    struct kv_block *block = block_new(0, 0);
+    if (!block) {
+        kv_free(bytes);
+        return KV_NO_MEMORY;
+    }
+    block->apart = bytes;
+    block->bytes = kv_slice_of(bytes, len);
+    block->charge += len;
+    *out = block;
+    return KV_OK;
+}
+
 void kv_block_free(struct kv_block *block)
 {
     kv_free(block->apart);

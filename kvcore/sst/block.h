@@ -60,6 +60,8 @@ KV_MUST kv_status kv_block_open(uint8_t *stored, size_t len, uint32_t uid_sum, s
  * taken over whatever is answered, and is what the block's bytes lie in when they are stored plain. */
 KV_MUST kv_status kv_block_open_bytes(uint8_t *stored, size_t len, uint32_t uid_sum, struct kv_cipher *cipher,
                                       uint64_t offset, struct kv_block **out);
+/* A block of plain bytes that were verified elsewhere. bytes: heap (kv_alloc), taken over whatever is answered. */
+KV_MUST kv_status kv_block_of_bytes(uint8_t *bytes, size_t len, struct kv_block **out);
 struct kv_block *kv_block_ref(struct kv_block *block);
 void kv_block_unref(struct kv_block *block); /* NULL is fine */
 

@@ -27,7 +27,7 @@ enum {
 struct record {
     uint32_t len; /* of all, rounded up; 0: the next record is at the start of the ring */
     uint32_t space;
-    uint64_t version, version_last, expires_at_s;
+    uint64_t version, version_last, expires_at_s, large_bytes;
     uint32_t key_len, value_len;
     uint8_t kind, meta;
 };
@@ -108,6 +108,7 @@ static bool ring_take(struct kv_subscription *s, struct kv_event *event)
                                .version = record.version,
                                .version_last = record.version_last,
                                .expires_at_s = record.expires_at_s,
+                               .large_bytes = record.large_bytes,
                                .meta = record.meta,
                                .key = {key, record.key_len},
                                .value = {key + record.key_len, record.value_len}};
@@ -198,6 +199,7 @@ static void hear_entry(struct kv_subscription *s, uint64_t version, const struct
     struct record record = {
         .kind = KV_EVENT_PUT, .space = entry->space, .version = version, .version_last = version};
     struct kv_attrs attrs = {0};
+    struct kv_pointer pointer = {0};
     kv_slice value = entry->value;
     switch ((enum kv_kind)entry->kind) {
     case KV_KIND_DELETE:
@@ -211,17 +213,19 @@ static void hear_entry(struct kv_subscription *s, uint64_t version, const struct
         value = (kv_slice){0};
         break;
     case KV_KIND_RICH:
-        if (kv_attrs_take(&value, &attrs) < 0) {
+    case KV_KIND_POINTER:
+        if (kv_attrs_take(&value, &attrs) < 0 ||
+            (entry->kind == KV_KIND_POINTER && kv_pointer_take(&value, &pointer) < 0)) {
             lose(s, version); /* our own bytes: it cannot be */
             return;
         }
         break;
     case KV_KIND_PUT:
-    case KV_KIND_POINTER:
         break;
     }
     record.meta = attrs.meta;
     record.expires_at_s = attrs.expires_at_s;
+    record.large_bytes = pointer.value_len;
     put_event(s, &record, entry->key, value);
 }
 

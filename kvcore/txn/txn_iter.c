@@ -76,6 +76,7 @@ static kv_status iter_show(struct txn_iter *iter, kv_status rc)
     iter->it.version = at->version > iter->txn->version ? 0 : at->version; /* its own writes have none yet */
     iter->it.expires_at_s = at->expires_at_s;
     iter->it.meta = at->meta;
+    iter->it.large_bytes = at->large_bytes;
     iter->walk = WALK_AT_KEY;
     return KV_OK;
 }

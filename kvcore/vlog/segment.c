@@ -17,6 +17,7 @@ struct kv_segment {
     struct kv_cipher *cipher; /* NULL: not encrypted */
     uint64_t id;              /* in the cache */
     uint64_t number, bytes;
+    _Atomic uint64_t log_seq;
     uint32_t uid_sum;
     uint8_t uid[KV_FILE_UID_LEN];
     void (*gone)(void *ctx, uint64_t number);
@@ -25,8 +26,8 @@ struct kv_segment {
 
 /* ---- reading */
 
-static kv_status segment_damaged(const struct kv_segment *segment, kv_status rc, uint64_t offset,
-                                 const char *what, struct kv_err *err)
+kv_status kv_segment_damaged(const struct kv_segment *segment, kv_status rc, uint64_t offset,
+                             const char *what, struct kv_err *err)
 {
     kv_logf(segment->log, KV_LOG_ERROR, "segment_damaged", "file=%s offset=%llu what=%s status=%s",
             segment->name, (unsigned long long)offset, KV_LOGQ(what), kv_status_name(rc));
@@ -51,7 +52,7 @@ static kv_status segment_open_header(struct kv_segment *segment,
     if (rc < 0)
         return rc;
     if (memcmp(options->uid, header.uid, sizeof header.uid) != 0)
-        return segment_damaged(segment, KV_CORRUPT, 0, "another file stands under this name", err);
+        return kv_segment_damaged(segment, KV_CORRUPT, 0, "another file stands under this name", err);
     memcpy(segment->uid, header.uid, sizeof segment->uid);
     segment->uid_sum = kv_crc32c(0, kv_slice_of(header.uid, sizeof header.uid));
     return kv_keyring_cipher(options->keys, bytes, options->number, options->name, &segment->cipher, err);
@@ -77,8 +78,8 @@ kv_status kv_segment_open(const struct kv_segment_open_options *options, struct 
     KV_TRY(kv_dir_open_file(options->dir, options->name, &segment->file, err));
     KV_TRY(kv_file_size(segment->file, &segment->bytes, err));
     if (segment->bytes != options->file_bytes) {
-        rc = segment_damaged(segment, KV_CORRUPT, segment->bytes, "the file is not as long as it was written",
-                             err);
+        rc = kv_segment_damaged(segment, KV_CORRUPT, segment->bytes,
+                                "the file is not as long as it was written", err);
         goto out;
     }
     KV_TRY(segment_open_header(segment, options, err));
@@ -156,6 +157,16 @@ const uint8_t *kv_segment_uid(const struct kv_segment *segment)
     return segment->uid;
 }
 
+uint64_t kv_segment_log_seq(const struct kv_segment *segment)
+{
+    return atomic_load_explicit(&segment->log_seq, memory_order_acquire);
+}
+
+void kv_segment_set_log_seq(struct kv_segment *segment, uint64_t seq)
+{
+    atomic_store_explicit(&segment->log_seq, seq, memory_order_release);
+}
+
 static kv_status segment_read_file(struct kv_segment *segment, const struct kv_pointer *pointer,
                                    struct kv_block **out, struct kv_err *err)
 {
@@ -167,21 +178,21 @@ static kv_status segment_read_file(struct kv_segment *segment, const struct kv_p
     if (pointer->offset < KV_FILE_HEADER_LEN || pointer->offset > segment->bytes ||
         pointer->len > segment->bytes - pointer->offset ||
         pointer->len > KV_BLOCK_INFLATED_MAX + KV_BLOCK_TRAILER_SEALED_LEN)
-        return segment_damaged(segment, KV_CORRUPT, pointer->offset, "a value outside the file", err);
+        return kv_segment_damaged(segment, KV_CORRUPT, pointer->offset, "a value outside the file", err);
     uint8_t *stored = kv_alloc((size_t)pointer->len);
     if (!stored)
         return kv_fail(err, KV_NO_MEMORY, 0, "no memory for a value of %s", segment->name);
     kv_status rc = kv_file_read_exact(segment->file, pointer->offset, (size_t)pointer->len, stored, err);
     if (rc != KV_OK) {
         kv_free(stored);
-        return rc == KV_CORRUPT ? segment_damaged(segment, rc, pointer->offset, "the file ends early", err)
+        return rc == KV_CORRUPT ? kv_segment_damaged(segment, rc, pointer->offset, "the file ends early", err)
                                 : rc;
     }
     rc = kv_block_open_bytes(stored, (size_t)pointer->len, segment->uid_sum, segment->cipher, pointer->offset,
                              out);
     if (rc == KV_NO_MEMORY)
         return kv_fail(err, rc, 0, "no memory for a value of %s", segment->name);
-    return rc == KV_OK ? rc : segment_damaged(segment, rc, pointer->offset, "a damaged value", err);
+    return rc == KV_OK ? rc : kv_segment_damaged(segment, rc, pointer->offset, "a damaged value", err);
 }
 
 kv_status kv_segment_read(struct kv_segment *segment, const struct kv_pointer *pointer, bool fill,
@@ -261,7 +272,8 @@ kv_status kv_segment_build_add(struct kv_segment_build *build, kv_slice value, e
     kv_status rc = kv_block_store(value, codec, build->uid_sum, build->cipher, offset, &build->out);
     if (rc < 0)
         return kv_fail(err, rc, 0, "writing %s: %s", build->name, kv_status_text(rc));
-    *pointer = (struct kv_pointer){build->number, offset, build->out.len - before};
+    *pointer =
+        (struct kv_pointer){.segment = build->number, .offset = offset, .len = build->out.len - before};
     return build->out.len >= SEGMENT_WRITE_BYTES ? build_write(build, err) : KV_OK;
 }
 

@@ -6,6 +6,9 @@
  * read, whoever asks, and its sum covers the segment's uid and its offset: so a pointer that leads to the middle of
  * a record, to another segment, or past the end is damage, never another value.
  *
+ * Tables say what they point at; what the log names and no table points at yet is the segment's own to know: the
+ * newest sequence whose commit names it (kv_segment_log_seq).
+ *
  * Threads    an open segment: any. A builder belongs to one.
  * Ownership  counted. Values come as blocks of the cache (kvcore/sst/block.h): kv_block_unref gives them back.
  * Failure    KV_CORRUPT names file and offset in *err and in the log; KV_TOO_NEW; KV_IO; KV_NO_MEMORY. After a
@@ -54,9 +57,17 @@ void kv_segment_unref(struct kv_segment *segment); /* NULL is fine */
 uint64_t kv_segment_number(const struct kv_segment *segment);
 uint64_t kv_segment_bytes(const struct kv_segment *segment);     /* of the file */
 const uint8_t *kv_segment_uid(const struct kv_segment *segment); /* KV_FILE_UID_LEN bytes */
+/* 0: only tables may point into it. Else the newest log sequence that names it; KV_SEGMENT_HELD: it is not known yet, or
+ * a commit is still to come. While the log is kept from there on, the segment is. */
+#define KV_SEGMENT_HELD UINT64_MAX
+uint64_t kv_segment_log_seq(const struct kv_segment *segment);
+void kv_segment_set_log_seq(struct kv_segment *segment, uint64_t seq);
 /* The value, as the bytes of a block. fill: it goes into the cache. */
 KV_MUST kv_status kv_segment_read(struct kv_segment *segment, const struct kv_pointer *pointer, bool fill,
                                   struct kv_block **out, struct kv_err *err);
+/* Tells the log, and answers rc with file and offset. */
+kv_status kv_segment_damaged(const struct kv_segment *segment, kv_status rc, uint64_t offset,
+                             const char *what, struct kv_err *err);
 
 struct kv_segment_build;
 struct kv_segment_build_options {

@@ -122,8 +122,9 @@ static void hostile(kv_slice in, bool mended)
     if (in.len < 1 + 4 * n + KV_FILE_HEADER_LEN)
         return;
     for (size_t i = 0; i < n; i++)
-        pointers[i] =
-            (struct kv_pointer){7, kv_get_fixed16(in.data + 1 + 4 * i), kv_get_fixed16(in.data + 3 + 4 * i)};
+        pointers[i] = (struct kv_pointer){.segment = 7,
+                                          .offset = kv_get_fixed16(in.data + 1 + 4 * i),
+                                          .len = kv_get_fixed16(in.data + 3 + 4 * i)};
     in = kv_slice_from(in, 1 + 4 * n);
     uint8_t *file = kv_alloc(in.len);
     KV_ASSERT(file != NULL);

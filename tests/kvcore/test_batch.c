@@ -145,8 +145,13 @@ Test(batch, malformed_bytes_are_damage_and_unknown_kinds_are_new)
         {"\x00\x01\x01k\x05v", 6, KV_CORRUPT}, /* value runs out */
         {"\x00\x01\x81\x20k", 5, KV_CORRUPT},  /* key over 4096 */
         {"\x00\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7fk", 13, KV_CORRUPT},
-        {"\x00\x06\x01k\x01v", 6, KV_TOO_NEW}, /* a kind to come */
-        {"\x00\x03\x01k\x01v", 6, KV_TOO_NEW}, /* a pointer: the log holds whole values */
+        {"\x00\x06\x01k\x01v", 6, KV_TOO_NEW},                         /* a kind to come */
+        {"\x00\x03\x01k\x01v", 6, KV_TOO_NEW},                         /* a pointer with a flag to come */
+        {"\x00\x03\x01k\x04\x00\x01\x02\x03", 9, KV_CORRUPT},          /* one to a value that is not large */
+        {"\x00\x03\x01k\x06\x00\x01\x02\x03\x04\x01", 11, KV_CORRUPT}, /* its attributes do not say so */
+        {"\x00\x03\x01k\x06\x20\x01\x02\x03\x04\x01", 11, KV_OK},
+        {"\x00\x03\x01k\x06\x20\x01\x02\x03\x04\x04", 11, KV_CORRUPT}, /* more index than there is of it */
+        {"\x00\x03\x01k\x07\x20\x01\x02\x03\x04\x01\x00", 12, KV_CORRUPT},
         {"\x00\x02\x01k\x01k", 6, KV_CORRUPT}, /* a range of nothing */
         {"\x00\x02\x01k\x01l", 6, KV_OK},
         {"\x00\xff\x01k\x01v", 6, KV_TOO_NEW}, /* what a batch uses inside */

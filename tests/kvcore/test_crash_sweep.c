@@ -109,6 +109,7 @@ static void life_init(struct life *life, struct kv_vfs *vfs)
     life->kit.spaces[0].merge = &newest;
     life->kit.spaces[1].hook = &hook;
     life->kit.options.log_file_bytes = 1024;
+    life->kit.options.large_value_bytes = 256;
 }
 
 static const char *model_text(const struct model *m, char *out)
@@ -127,11 +128,12 @@ static const char *model_text(const struct model *m, char *out)
 }
 
 /* A value that begins with L is written with so many dashes behind it: it goes to the value log. */
-enum { DASHES = 80 };
+/* One that begins with G is written in parts, to a segment of its own. */
+enum { DASHES = 80, LARGE_DASHES = 700 };
 
 static const char *values_text(struct kv_kit *kit, char *out)
 {
-    char text[TEXT_MAX + KEYS * DASHES];
+    char text[TEXT_MAX + KEYS * LARGE_DASHES];
     size_t n = 0;
     out[0] = 0;
     for (uint32_t space = 0; space < 2; space++) {
@@ -139,7 +141,7 @@ static const char *values_text(struct kv_kit *kit, char *out)
         for (char *at = strtok(text, " "); at; at = strtok(NULL, " ")) {
             char *dashes = strchr(at, '-');
             if (dashes) {
-                cr_assert_eq(strspn(dashes, "-"), DASHES);
+                cr_assert_eq(strspn(dashes, "-"), *(strchr(at, '=') + 1) == 'G' ? LARGE_DASHES : DASHES);
                 *dashes = 0;
             }
             n += (size_t)snprintf(out + n, TEXT_MAX - n, "%c/%s ", 'a' + (int)space, at);
@@ -221,6 +223,35 @@ static kv_status step_doomed(struct life *life)
 static kv_status step_long(struct life *life)
 {
     return step_commit(life, "257", "", "", false, "L");
+}
+
+/* A value in parts, and an ordinary one beside it. */
+static kv_status step_large(struct life *life)
+{
+    struct kv_value_writer *writer = NULL;
+    struct kv_batch *batch = NULL;
+    char dashes[LARGE_DASHES], *large = life->next.values[0][6], *beside = life->next.values[0][1];
+    memset(dashes, '-', sizeof dashes);
+    snprintf(large, sizeof life->next.values[0][0], "G%d", life->counter % 1000);
+    snprintf(beside, sizeof life->next.values[0][0], "v%d", life->counter % 1000);
+    kv_status rc = kv_value_writer_open(life->kit.db, 0, &writer, &life->kit.err);
+    if (rc == KV_OK)
+        rc = kv_value_writer_append(writer, kv_slice_str(large), &life->kit.err);
+    if (rc == KV_OK)
+        rc = kv_value_writer_append(writer, kv_slice_of(dashes, sizeof dashes), &life->kit.err);
+    if (rc == KV_OK)
+        rc = kv_value_writer_finish(writer, &life->kit.err);
+    if (rc == KV_OK)
+        rc = kv_batch_new(&batch);
+    if (rc == KV_OK)
+        rc = kv_batch_put_value(batch, 0, KV_STR("k6"), writer, NULL);
+    if (rc == KV_OK)
+        rc = kv_batch_put(batch, 0, KV_STR("k1"), kv_slice_str(beside));
+    if (rc == KV_OK)
+        rc = kv_commit(life->kit.db, batch, NULL, NULL, &life->kit.err);
+    kv_batch_free(batch);
+    kv_value_writer_free(writer);
+    return rc;
 }
 
 /* Covers k2, k3 and k4; k3 is put by the same commit. */
@@ -428,58 +459,113 @@ static const struct step {
     kv_status (*run)(struct life *life);
     bool exact; /* a failure other than KV_UNKNOWN_OUTCOME promises that nothing was stored */
 } steps[] = {
-    {"both", step_both_spaces, true}, {"record", step_record, true},
-    {"delete", step_delete, true},    {"flush", step_flush, false},
-    {"put", step_put, true},          {"put and record", step_put_and_record, true},
-    {"operand", step_operand, true},  {"long", step_long, true},
-    {"doomed", step_doomed, true},    {"transaction", step_txn, true},
-    {"bulk", step_bulk, false},       {"put", step_put, true},
-    {"delete", step_delete, true},    {"range", step_range, true},
-    {"merge b", step_merge_b, false}, {"data key", step_data_key, false},
-    {"record", step_record, true},    {"master key", step_master_key, false},
-    {"merge a", step_merge_a, false}, {"reopen", step_reopen, false},
-    {"both", step_both_spaces, true}, {"put and record", step_put_and_record, true},
-    {"bulk", step_bulk, false},       {"checkpoint", step_checkpoint, false},
-    {"backup", step_backup, false},   {"operand", step_operand, true},
-    {"ingest", step_ingest, false},   {"long", step_long, true},
-    {"put", step_put, true},          {"put", step_put, true},
-    {"put", step_put, true},          {"range", step_range, true},
-    {"flush", step_flush, false},     {"drop b", step_drop_b, false},
-    {"delete", step_delete, true},    {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"work", step_work, false},       {"master key", step_master_key, false},
-    {"put", step_put, true},          {"data key", step_data_key, false},
-    {"floor", step_floor, false},     {"transaction", step_txn, true},
-    {"record", step_record, true},    {"both", step_both_spaces, true},
-    {"operand", step_operand, true},  {"reopen", step_reopen, false},
-    {"operand", step_operand, true},  {"delete", step_delete, true},
-    {"both", step_both_spaces, true}, {"record", step_record, true},
-    {"delete", step_delete, true},    {"flush", step_flush, false},
-    {"work", step_work, false},       {"both", step_both_spaces, true},
-    {"flush", step_flush, false},     {"work", step_work, false},
-    {"put", step_put, true},          {"put and record", step_put_and_record, true},
-    {"doomed", step_doomed, true},    {"bulk", step_bulk, false},
-    {"put", step_put, true},          {"delete", step_delete, true},
-    {"merge b", step_merge_b, false}, {"record", step_record, true},
-    {"merge a", step_merge_a, false}, {"reopen", step_reopen, false},
-    {"both", step_both_spaces, true}, {"put and record", step_put_and_record, true},
-    {"bulk", step_bulk, false},       {"checkpoint", step_checkpoint, false},
-    {"put", step_put, true},          {"put", step_put, true},
-    {"put", step_put, true},          {"flush", step_flush, false},
-    {"work", step_work, false},       {"delete", step_delete, true},
-    {"flush", step_flush, false},     {"work", step_work, false},
-    {"drop b", step_drop_b, false},   {"delete", step_delete, true},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"bulk", step_bulk, false},
-    {"bulk", step_bulk, false},       {"work", step_work, false},
-    {"put", step_put, true},          {"floor", step_floor, false},
-    {"record", step_record, true},    {"both", step_both_spaces, true},
-    {"reopen", step_reopen, false},   {"delete", step_delete, true},
+    {"both", step_both_spaces, true},
+    {"record", step_record, true},
+    {"delete", step_delete, true},
+    {"flush", step_flush, false},
+    {"put", step_put, true},
+    {"put and record", step_put_and_record, true},
+    {"operand", step_operand, true},
+    {"long", step_long, true},
+    {"large", step_large, true},
+    {"doomed", step_doomed, true},
+    {"transaction", step_txn, true},
+    {"bulk", step_bulk, false},
+    {"put", step_put, true},
+    {"delete", step_delete, true},
+    {"range", step_range, true},
+    {"merge b", step_merge_b, false},
+    {"data key", step_data_key, false},
+    {"record", step_record, true},
+    {"master key", step_master_key, false},
+    {"merge a", step_merge_a, false},
+    {"reopen", step_reopen, false},
+    {"both", step_both_spaces, true},
+    {"put and record", step_put_and_record, true},
+    {"bulk", step_bulk, false},
+    {"checkpoint", step_checkpoint, false},
+    {"backup", step_backup, false},
+    {"operand", step_operand, true},
+    {"ingest", step_ingest, false},
+    {"large", step_large, true},
+    {"long", step_long, true},
+    {"put", step_put, true},
+    {"put", step_put, true},
+    {"put", step_put, true},
+    {"large", step_large, true},
+    {"range", step_range, true},
+    {"flush", step_flush, false},
+    {"drop b", step_drop_b, false},
+    {"delete", step_delete, true},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"work", step_work, false},
+    {"master key", step_master_key, false},
+    {"put", step_put, true},
+    {"data key", step_data_key, false},
+    {"floor", step_floor, false},
+    {"transaction", step_txn, true},
+    {"record", step_record, true},
+    {"both", step_both_spaces, true},
+    {"operand", step_operand, true},
+    {"reopen", step_reopen, false},
+    {"operand", step_operand, true},
+    {"delete", step_delete, true},
+    {"both", step_both_spaces, true},
+    {"record", step_record, true},
+    {"delete", step_delete, true},
+    {"flush", step_flush, false},
+    {"work", step_work, false},
+    {"both", step_both_spaces, true},
+    {"flush", step_flush, false},
+    {"work", step_work, false},
+    {"put", step_put, true},
+    {"put and record", step_put_and_record, true},
+    {"doomed", step_doomed, true},
+    {"bulk", step_bulk, false},
+    {"put", step_put, true},
+    {"delete", step_delete, true},
+    {"merge b", step_merge_b, false},
+    {"record", step_record, true},
+    {"merge a", step_merge_a, false},
+    {"reopen", step_reopen, false},
+    {"both", step_both_spaces, true},
+    {"put and record", step_put_and_record, true},
+    {"bulk", step_bulk, false},
+    {"checkpoint", step_checkpoint, false},
+    {"put", step_put, true},
+    {"put", step_put, true},
+    {"put", step_put, true},
+    {"flush", step_flush, false},
+    {"work", step_work, false},
+    {"delete", step_delete, true},
+    {"flush", step_flush, false},
+    {"work", step_work, false},
+    {"drop b", step_drop_b, false},
+    {"delete", step_delete, true},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"bulk", step_bulk, false},
+    {"work", step_work, false},
+    {"put", step_put, true},
+    {"floor", step_floor, false},
+    {"record", step_record, true},
+    {"both", step_both_spaces, true},
+    {"reopen", step_reopen, false},
+    {"delete", step_delete, true},
 };
 enum { N_STEPS = sizeof steps / sizeof *steps };
 

@@ -128,7 +128,9 @@ Test(segment, a_pointer_that_leads_elsewhere_is_damage_with_its_offset)
     cr_assert_eq(build(&kit, KV_CODEC_SNAPPY), KV_OK);
     cr_assert_eq(open_in(&kit, kit.dir, name, &segment), KV_OK);
     uint64_t last = kit.at[VALUES - 1].offset, len = kit.at[VALUES - 1].len;
-    const struct kv_pointer bad[] = {
+    const struct {
+        uint64_t segment, offset, len;
+    } bad[] = {
         {7, 0, 20},
         {7, KV_FILE_HEADER_LEN - 1, 20},
         {7, kit.bytes, 1},
@@ -145,9 +147,10 @@ Test(segment, a_pointer_that_leads_elsewhere_is_damage_with_its_offset)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct kv_block *block = NULL;
+        struct kv_pointer pointer = {.segment = bad[i].segment, .offset = bad[i].offset, .len = bad[i].len};
         char offset[32];
         snprintf(offset, sizeof offset, "offset %llu", (unsigned long long)bad[i].offset);
-        cr_assert_eq(kv_segment_read(segment, &bad[i], true, &block, &kit.err), KV_CORRUPT, "%zu", i);
+        cr_assert_eq(kv_segment_read(segment, &pointer, true, &block, &kit.err), KV_CORRUPT, "%zu", i);
         cr_assert_null(block);
         cr_assert(strstr(kit.err.text, name) && strstr(kit.err.text, offset), "%s", kit.err.text);
     }
