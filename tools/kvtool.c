@@ -204,8 +204,8 @@ static void print_payload(enum kv_kind kind, kv_slice value)
     if (attrs.flags & KV_ATTR_ENDS_HISTORY)
         printf("ends-history ");
     if (kind == KV_KIND_POINTER && kv_pointer_take(&value, &pointer) == KV_OK)
-        printf("segment=%06" PRIu64 ".vlg offset=%" PRIu64 " bytes=%" PRIu64, pointer.segment, pointer.offset,
-               pointer.len);
+        printf("segment=%06" PRIu64 ".vlg offset=%" PRIu64 " bytes=%" PRIu64 "%s", pointer.segment,
+               pointer.offset, pointer.len, pointer.value_len ? " large" : "");
     else
         kvtool_print_bytes(value);
     putchar('\n');
@@ -580,8 +580,15 @@ static int command_get(int argc, char **argv)
     struct kvtool_reading r = {0};
     struct kv_pinned value = {0};
     struct kv_err err = {0};
+    char *to = NULL;
+    const struct kvtool_option options[] = {{.name = "--to", .text = &to}};
+    argc = kvtool_options(argc, argv, options, 1);
+    if (argc < 0)
+        return EXIT_TROUBLE;
     if (argc != 3)
         return -1;
+    if (to)
+        return kvtool_get_to(to, argv[0], argv[1], kvtool_parse_bytes(argv[2]));
     kv_status rc = kvtool_reading_open(argv[0], argv[1], &r, &err);
     if (rc == KV_OK)
         rc = kv_get(r.db, NULL, r.space, kvtool_parse_bytes(argv[2]), &value, &err);
@@ -667,11 +674,14 @@ static const struct command {
 } commands[] = {
     {"info", command_info, "DIR",
      "What the manifest says: identity, floors, keys, spaces, sealed log files."},
-    {"get", command_get, "DIR SPACE KEY", "The value of a key; exit status 1 when there is none."},
-    {"put", kvtool_put, "[--ttl SECONDS] [--meta 0-255] [--plain-space] DIR SPACE KEY VALUE",
+    {"get", command_get, "[--to FILE|-] DIR SPACE KEY",
+     "The value of a key; exit status 1 when there is none. --to: its bytes as they are, of any length."},
+    {"put", kvtool_put,
+     "[--ttl SECONDS] [--meta 0-255] [--from FILE|-] [--plain-space] DIR SPACE KEY [VALUE]",
      "Writes an entry, synced. Appends to the log alone: flushes and merges are left to the space's owner, "
      "so its hook, cuts and\n"
-     "merge operator are not passed by. --ttl and --meta need --plain-space: the space has no hook."},
+     "merge operator are not passed by. --ttl, --meta and --from (the value: a file, up to "
+     "1 GiB) need --plain-space: the space has no hook."},
     {"scan", kvtool_scan,
      "[--prefix P] [--reverse] [--versions] [--keys-only] [--hex] [--limit N] DIR SPACE [LOWER [UPPER]]",
      "Keys and values of [LOWER, UPPER), or of a prefix. --versions: every version kept, with deletions "

@@ -57,6 +57,11 @@ int kvtool_bank(int argc, char **argv);
 /* ---- kvtool_repair.c */
 int kvtool_repair(int argc, char **argv);
 
+/* ---- kvtool_large.c: a value from a file, and to one; "-": stdin, stdout */
+int kvtool_put_from(const char *name, const char *dir, const char *space, kv_slice key,
+                    const struct kv_put_options *put);
+int kvtool_get_to(const char *name, const char *dir, const char *space, kv_slice key);
+
 /* ---- kvtool_backup.c */
 int kvtool_backup(int argc, char **argv);
 int kvtool_backups(int argc, char **argv);

@@ -54,20 +54,24 @@ int kvtool_put(int argc, char **argv)
 {
     uint64_t ttl = 0, meta = 0;
     bool plain = false;
+    char *from = NULL;
     const struct kvtool_option options[] = {{.name = "--ttl", .number = &ttl},
                                             {.name = "--meta", .number = &meta},
+                                            {.name = "--from", .text = &from},
                                             {.name = "--plain-space", .flag = &plain}};
-    argc = kvtool_options(argc, argv, options, 3);
+    argc = kvtool_options(argc, argv, options, 4);
     if (argc < 0)
         return EXIT_TROUBLE;
-    if (argc != 4 || meta > UINT8_MAX)
+    if (argc != (from ? 3 : 4) || meta > UINT8_MAX)
         return -1;
-    if ((ttl || meta) && !plain)
-        return needs_plain("put with --ttl or --meta");
-    kv_slice value = kvtool_parse_bytes(argv[3]);
+    if ((ttl || meta || from) && !plain)
+        return needs_plain("put with --ttl, --meta or --from");
     struct kv_put_options put = {.meta = (uint8_t)meta};
     if (ttl)
         put.expires_at_s = kvtool_now_s() + ttl;
+    if (from)
+        return kvtool_put_from(from, argv[0], argv[1], kvtool_parse_bytes(argv[2]), &put);
+    kv_slice value = kvtool_parse_bytes(argv[3]);
     return write_one(argv[0], argv[1], kvtool_parse_bytes(argv[2]), &value, &put);
 }
 

@@ -87,6 +87,22 @@ has 2 "--plain-space" del-range "$db" $s b c
 says 0 "version 7" del-range --plain-space "$db" $s b c
 says 2 "kvtool: invalid argument or input: LOWER must be below UPPER, and neither be empty" del-range --plain-space "$db" $s c b
 has 2 "--plain-space" put --ttl 5 "$db" $s k v
+# A value from a file and to one, longer than what goes through the log.
+head -c 3000000 /dev/urandom >"$work/large"
+rm -rf "$work/large.db"
+has 0 "accounts hold" bank run --seconds 0 --accounts 2 "$work/large.db"
+has 2 "--plain-space" put --from "$work/large" "$work/large.db" $s k
+has 2 "cannot be read" put --plain-space --from "$work/no such file" "$work/large.db" $s k
+has 2 "usage: kvtool put" put --plain-space --from "$work/large" "$work/large.db" $s k v
+has 0 "version" put --plain-space --from "$work/large" "$work/large.db" $s k
+has 0 "" get --to "$work/back" "$work/large.db" $s k
+cmp -s "$work/large" "$work/back" || fail "a large value comes back as another"
+[ "$(ls "$work/large.db" | grep -c '\.vlg$')" = 1 ] || fail "a large value has a file of its own"
+"$kvtool" get --to - "$work/large.db" $s k | cmp -s "$work/large" - || fail "get --to -"
+printf 'from stdin' | "$kvtool" put --plain-space --from - "$work/large.db" $s k >/dev/null || fail "put --from -"
+says 0 "from stdin" get --to - "$work/large.db" $s k
+says 1 "" get --to - "$work/large.db" $s nothing
+has 0 "sound" check "$work/large.db"
 has 2 "key of 0 bytes (1 to 4096)" put "$db" $s '' v
 says 1 "" get "$db" $s brief
 has 2 "--plain-space" compact "$db" $s
