@@ -31,6 +31,7 @@ enum {
     KV_COMMIT_BYTES_MAX = 256 << 20,
     KV_MASTER_KEY_LEN = 32,
     KV_THREADS_NONE = -1,
+    KV_MEMORY_BYTES_MIN = 8 << 20,
 };
 #define KV_VERSIONS_ALL UINT32_MAX
 
@@ -59,7 +60,14 @@ struct kv_env_options {
                        them differs. KV_INVALID together with vfs */
     struct kv_clock *clock; /* NULL: the system clock */
     struct kv_logger log;   /* sink NULL: silent. Copied; its ctx must outlive the environment */
-    uint64_t cache_bytes;   /* decompressed blocks, filters and indexes of all databases. 0: 64 MiB */
+    uint64_t cache_bytes;   /* decompressed blocks, filters and indexes of all databases. 0: 64 MiB, or with
+                             memory_bytes all that memtables leave */
+    uint64_t
+        cache_bytes_most; /* what kv_env_set_cache_bytes may raise that to. 0: no more than it is at open */
+    /* One budget for memtables and cache of all databases, 8 MiB or more: the cache has what memtables leave (an eighth
+     * at least); when memtables being written have three eighths of it the largest is flushed early, whatever
+     * memtable_bytes says; when all have three quarters commits wait for flushes. A commit or a value larger than an eighth may pass it for a moment. 0: none */
+    uint64_t memory_bytes;
     int threads; /* background workers shared by all databases: one is kept for flushes, the others merge. 0: 2.
                     1: flushes and merges in turns. KV_THREADS_NONE: none; flushes and merges then run inside
                     kv_work (and inside a commit that finds no room), so that a test decides the order */
@@ -71,6 +79,9 @@ KV_API KV_MUST kv_status kv_env_open(const struct kv_env_options *options, struc
                                      struct kv_err *err);
 /* Every database must be closed. NULL is fine. */
 KV_API void kv_env_close(struct kv_env *env);
+/* From now on the cache has at most so much: what is over it is dropped at once. Raised at most to what
+ * cache_bytes_most said at open; with memory_bytes that bounds it, too. */
+KV_API void kv_env_set_cache_bytes(struct kv_env *env, uint64_t bytes);
 KV_API struct kv_clock *kv_env_clock(struct kv_env *env);
 KV_API const struct kv_logger *kv_env_log(struct kv_env *env);
 /* Background workers it runs; KV_THREADS_NONE when none. */
@@ -765,6 +776,64 @@ KV_API void kv_metrics(struct kv_db *db,
                        void (*each)(void *ctx, const char *name, const char *help, bool counter,
                                     double value),
                        void *ctx);
+
+/* ---- health report */
+
+/* What a database does by itself, or is asked to do as a whole. */
+enum kv_job { KV_JOB_FLUSH, KV_JOB_MERGE, KV_JOB_LOG_TRIM, KV_JOB_COMPACT, KV_JOB_CHECK, KV_JOB_BACKUP };
+enum { KV_JOBS = 6 };
+KV_API const char *kv_job_name(enum kv_job job);
+struct kv_job_report {
+    uint64_t runs, failures; /* since the database was opened; each merge, each flush, each whole check */
+    /* Unix ms; 0: never, of compact, check and backup in all the database's life, of the others since it was opened */
+    int64_t last_ok_ms, last_failed_ms;
+    int64_t next_ms; /* scheduled (kv_schedule); 0: not */
+    kv_status error; /* of the last run; KV_OK: it went well */
+    char text[160];
+};
+enum kv_pressure {
+    KV_PRESSURE_NONE,
+    KV_PRESSURE_FLUSH,   /* one memtable before commits wait, each group gives the flush a moment */
+    KV_PRESSURE_MERGE,   /* merges are behind: commits pay slow_ns_per_kib */
+    KV_PRESSURE_STALLED, /* commits wait for a flush */
+};
+struct kv_health_report {
+    bool sound; /* nothing of what follows asks for somebody's attention */
+    /* Writing */
+    kv_status writable;                         /* KV_OK, or what stopped it (kv_health), */
+    char reason[200];                           /* in words */
+    uint64_t disk_free_bytes, disk_total_bytes; /* of the file system; 0: unknown */
+    uint64_t disk_floor_bytes;                  /* writes stop below so much free space */
+    uint64_t disk_bytes;                        /* kv_disk_bytes */
+    /* Pressure */
+    enum kv_pressure pressure;
+    uint64_t slow_ns_per_kib, memtables_waiting, level0_runs;
+    uint64_t merges_running, merge_waiting_bytes; /* bytes on levels above their targets */
+    bool merges_stopped;                          /* one met damage; until the next open */
+    /* Log */
+    uint64_t version; /* of the newest visible commit */
+    uint64_t log_files, log_bytes;
+    uint64_t log_commits; /* that are in memtables only: what an open after a crash replays */
+    /* Readers and what they hold back */
+    uint64_t pins;       /* snapshots, iterators, cursors, bulk loads, sequences, subscriptions, writers */
+    uint64_t held_views; /* pictures of the tree that have been replaced and are still read */
+    uint64_t held_ms;    /* since the oldest of them was replaced: some reader is at least so old */
+    uint64_t held_files; /* that were dropped from the tree and go when their readers do */
+    uint64_t txns;       /* live read-write transactions */
+    uint64_t txn_oldest_version; /* what the oldest of them may still ask about is not forgotten */
+    uint64_t txn_expires_ms;     /* and then it is; 0: it has no age, or there is none */
+    /* Damage */
+    uint64_t damage_seen; /* times that reads, merges or checks met damage in tables, since it was opened */
+    /* Clocks */
+    int64_t retention_ms, wall_ms;
+    int64_t clock_step_ms; /* waits for kv_retention_clock_accept; 0: none */
+    struct kv_job_report jobs[KV_JOBS];
+};
+/* A database opened read-only is sound though it is not writable. */
+KV_API void kv_health_report(struct kv_db *db, struct kv_health_report *out);
+/* Appends the report as lines of key=value, one subject a line, "sound=yes" or "sound=no" first. */
+KV_API KV_MUST kv_status kv_health_text(const struct kv_health_report *report, struct kv_buf *out);
+
 struct kv_space_stats {
     uint64_t tables, table_bytes, entries, runs_max; /* runs_max: over all cuts */
 };

@@ -411,5 +411,6 @@ kv_status kv_backup(struct kv_db *db, const struct kv_backup_options *options, s
     kv_set_release(&b.set);
     kv_set_release(&b.known);
     kv_repo_close(&b.repo);
+    kv_job_remember(db, KV_JOB_BACKUP, rc, err);
     return rc < 0 ? rc : KV_OK;
 }

@@ -326,6 +326,7 @@ static void count_merge(struct merge *merge)
 {
     struct kv_level_counters *level = &merge->db->level_counters[merge->space][merge->output.level];
     KV_COUNT(merge->db, merges);
+    kv_job_ended(merge->db, KV_JOB_MERGE, KV_OK, NULL);
     KV_COUNT_BY(merge->db, merge_bytes_in, merge->inputs.taken.bytes);
     KV_COUNT_BY(merge->db, merge_bytes_out, merge->output.bytes);
     atomic_fetch_add_explicit(&level->merges, 1, memory_order_relaxed);

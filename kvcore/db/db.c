@@ -62,9 +62,10 @@ void kv_db_kick(struct kv_db *db)
     kv_env_job_kick(db->env, &db->merge_job);
 }
 
-void kv_db_work_failed(struct kv_db *db, const char *what, const struct kv_err *err)
+void kv_db_work_failed(struct kv_db *db, enum kv_job job, const struct kv_err *err)
 {
-    kv_logf(&db->env->log, KV_LOG_ERROR, "background_failed", "what=%s code=%s error=%s", what,
+    kv_job_ended(db, job, err->code, err);
+    kv_logf(&db->env->log, KV_LOG_ERROR, "background_failed", "what=%s code=%s error=%s", kv_job_name(job),
             kv_status_name(err->code), KV_LOGQ(err->text));
     kv_mutex_lock(&db->view_mutex);
     db->work_err = *err;
@@ -395,7 +396,10 @@ static kv_status work_one(struct kv_db *db, struct kv_err *err)
 {
     if (!db->committer)
         return KV_END;
-    kv_status rc = kv_flush_pending(db) ? kv_flush_one(db, err) : KV_END;
+    kv_status rc = kv_flush_give(db, err);
+    if (rc < 0)
+        return rc;
+    rc = kv_flush_pending(db) ? kv_flush_one(db, err) : KV_END;
     if (rc != KV_END)
         return rc;
     return kv_merge_one(db, err);
@@ -406,7 +410,8 @@ bool kv_db_flush_job(void *ctx)
 {
     struct kv_db *db = ctx;
     struct kv_err err;
-    if (!db->committer || !kv_flush_pending(db) || kv_flush_one(db, &err) != KV_OK)
+    if (!db->committer || kv_flush_give(db, &err) < 0 || !kv_flush_pending(db) ||
+        kv_flush_one(db, &err) != KV_OK)
         return false;
     kv_env_job_kick(db->env, &db->merge_job);
     return true;

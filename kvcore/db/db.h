@@ -17,6 +17,7 @@
 #include "kvcore/db/bans.h"
 #include "kvcore/db/commit.h"
 #include "kvcore/db/env.h"
+#include "kvcore/db/health.h"
 #include "kvcore/db/manifest.h"
 #include "kvcore/db/memtable.h"
 #include "kvcore/db/metrics.h"
@@ -32,6 +33,9 @@ enum { KV_IMMUTABLE_MAX = 3, KV_MEMTABLES_MAX = 32 };
 struct kv_view {
     _Atomic uint32_t refs;
     struct kv_version *version;
+    struct kv_db *db; /* once it was replaced: in its views_left, until the last reader is gone; view_mutex */
+    struct kv_list left;
+    uint64_t left_ns; /* since when, by the monotonic clock */
     size_t n_mem;
     struct kv_memtable *mem[]; /* newest first; mem[0] is the one being written */
 };
@@ -66,6 +70,7 @@ struct kv_db {
     uint64_t active_hides[KV_SPACES_MAX];
     _Atomic uint64_t mean_bytes[KV_SPACES_MAX]; /* of an entry in tables; 0: not asked for */
     _Atomic uint64_t hides_max[KV_SPACES_MAX];  /* past this the active memtable is flushed early */
+    struct kv_list views_left;                  /* replaced views that are still read; view_mutex */
     uint64_t flush_failures;                    /* grows with each failed flush; view_mutex */
     struct kv_err work_err;           /* of the last failed flush or merge; code KV_OK: none; view_mutex */
     _Atomic uint64_t slow_ns_per_kib; /* what commits pay while merges are behind; 0: nothing */
@@ -84,7 +89,10 @@ struct kv_db {
     struct kv_bans bans;
     struct kv_retention_clock retention;
     _Atomic bool step_told; /* a step of the wall clock was logged */
-    struct kv_reads reads;  /* levels: KV_LEVELS_MAX a space, by id */
+    struct kv_jobs jobs;
+    struct kv_memory_tenant tenant;
+    _Atomic bool give;     /* the memtable being written is to be flushed early, for others' sake */
+    struct kv_reads reads; /* levels: KV_LEVELS_MAX a space, by id */
     struct kv_db_counters counters;
     _Atomic uint64_t merges_running;
     struct kv_level_counters level_counters[KV_SPACES_MAX][KV_LEVELS_MAX]; /* of the level written to */
@@ -173,6 +181,8 @@ KV_MUST kv_status kv_db_room(void *ctx, uint64_t first_seq, size_t entries, size
 /* Turns the oldest immutable memtable into tables. KV_END: there is none. */
 KV_MUST kv_status kv_flush_one(struct kv_db *db, struct kv_err *err);
 bool kv_flush_pending(struct kv_db *db);
+/* The memtable being written was asked for (memory.h): it is replaced, for a flush that then waits. KV_END: it was not. */
+KV_MUST kv_status kv_flush_give(struct kv_db *db, struct kv_err *err);
 /* The leader enters a deletion, or one of [key, upper), into the active memtable. */
 void kv_db_note_deletion(struct kv_db *db, uint32_t space);
 void kv_db_note_range(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper);
@@ -244,7 +254,7 @@ struct kv_place {
 KV_MUST kv_status kv_db_get_place(struct kv_db *db, const struct kv_snapshot *snapshot, uint32_t space,
                                   kv_slice key, struct kv_pinned *out, struct kv_place *place,
                                   struct kv_err *err);
-void kv_db_work_failed(struct kv_db *db, const char *what, const struct kv_err *err);
+void kv_db_work_failed(struct kv_db *db, enum kv_job job, const struct kv_err *err);
 /* Lends a value of a memtable; *out holds the memtable. */
 void kv_pinned_memtable(struct kv_memtable *memtable, kv_slice value, struct kv_pinned *out);
 /* Lends a copy of a value. */

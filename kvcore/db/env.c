@@ -2,6 +2,7 @@
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 enum { ENV_CACHE_BYTES = 64 << 20, ENV_THREADS = 2 };
@@ -203,14 +204,17 @@ kv_status kv_env_open(const struct kv_env_options *options, struct kv_env **out,
         return kv_fail(err, KV_INVALID, 0, "threads: %d is not -1 to %d", asked->threads, KV_ENV_THREADS_MAX);
     if (asked->in_memory && asked->vfs)
         return kv_fail(err, KV_INVALID, 0, "in_memory: the environment has a vfs already");
+    if (asked->memory_bytes && asked->memory_bytes < KV_MEMORY_BYTES_MIN)
+        return kv_fail(err, KV_INVALID, 0, "memory_bytes: %" PRIu64 " is not 0 or at least %d",
+                       asked->memory_bytes, KV_MEMORY_BYTES_MIN);
     struct kv_env *env = kv_zalloc(1, sizeof *env);
     if (env && asked->in_memory)
-        env->memory = kv_vfs_mem_new();
-    if (!env || (asked->in_memory && !env->memory)) {
+        env->in_memory = kv_vfs_mem_new();
+    if (!env || (asked->in_memory && !env->in_memory)) {
         kv_free(env);
         return kv_fail(err, KV_NO_MEMORY, 0, "out of memory opening an environment");
     }
-    env->vfs = asked->in_memory ? env->memory : asked->vfs ? asked->vfs : kv_vfs_posix();
+    env->vfs = asked->in_memory ? env->in_memory : asked->vfs ? asked->vfs : kv_vfs_posix();
     env->clock = asked->clock ? asked->clock : kv_clock_system();
     env->log = asked->log;
     kv_mutex_init(&env->mutex);
@@ -222,9 +226,15 @@ kv_status kv_env_open(const struct kv_env_options *options, struct kv_env **out,
     kv_mutex_init(&env->pace.mutex);
     env->pace.bytes_per_s = asked->background_bytes_per_s;
     env->pace.filled_ns = kv_clock_mono_ns(env->clock);
-    kv_status rc = kv_cache_new(asked->cache_bytes ? asked->cache_bytes : ENV_CACHE_BYTES, &env->cache);
+    uint64_t cache = asked->cache_bytes    ? asked->cache_bytes
+                     : asked->memory_bytes ? asked->memory_bytes
+                                           : ENV_CACHE_BYTES;
+    kv_status rc =
+        kv_cache_new(asked->cache_bytes_most > cache ? asked->cache_bytes_most : cache, &env->cache);
     if (rc < 0)
         kv_fail(err, rc, 0, "out of memory making the block cache");
+    else
+        kv_memory_init(&env->memory, asked->memory_bytes, cache, env->cache);
     int threads = asked->threads == KV_THREADS_NONE ? 0 : asked->threads == 0 ? ENV_THREADS : asked->threads;
     env->slow_max = threads > 1 ? threads - 1 : 1;
     for (int i = 0; i < threads && rc == KV_OK; i++) {
@@ -255,8 +265,10 @@ void kv_env_close(struct kv_env *env)
     kv_mutex_unlock(&env->mutex);
     for (int i = 0; i < env->n_threads; i++)
         kv_thread_join(&env->threads[i]);
+    if (env->cache)
+        kv_memory_release(&env->memory);
     kv_cache_free(env->cache);
-    kv_vfs_mem_free(env->memory);
+    kv_vfs_mem_free(env->in_memory);
     kv_cond_release(&env->work);
     kv_cond_release(&env->idle);
     kv_mutex_release(&env->pace.mutex);
@@ -267,6 +279,11 @@ void kv_env_close(struct kv_env *env)
 struct kv_clock *kv_env_clock(struct kv_env *env)
 {
     return env->clock;
+}
+
+void kv_env_set_cache_bytes(struct kv_env *env, uint64_t bytes)
+{
+    kv_memory_cache(&env->memory, bytes);
 }
 
 const struct kv_logger *kv_env_log(struct kv_env *env)

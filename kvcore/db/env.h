@@ -17,6 +17,7 @@
 #define KV_ENV_H
 
 #include "kvcore/base/list.h"
+#include "kvcore/db/memory.h"
 #include "kvcore/kv.h"
 #include "kvcore/os/clock.h"
 #include "kvcore/os/thread.h"
@@ -44,10 +45,11 @@ struct kv_env_pace {
 
 struct kv_env {
     struct kv_vfs *vfs;
-    struct kv_vfs *memory; /* owned; NULL: not in_memory */
+    struct kv_vfs *in_memory; /* owned; NULL: it is not */
     struct kv_clock *clock;
     struct kv_logger log;
     struct kv_cache *cache;
+    struct kv_memory memory;
     int n_threads; /* 0: none */
     kv_thread threads[KV_ENV_THREADS_MAX];
     kv_mutex mutex;

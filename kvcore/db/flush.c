@@ -82,6 +82,25 @@ static void room_slow_for_merges(struct kv_db *db, size_t bytes)
     db->slow_owed_ns -= wait; /* forgiven if the pressure ended */
 }
 
+/* More than all databases' memtables may have: waits for flushes, whosever; a disk that refuses is not waited for long. */
+static void room_in_budget(struct kv_db *db, size_t bytes)
+{
+    const uint64_t most_ns = 1000000000, look_ns = 1000000;
+    struct kv_memory *memory = &db->env->memory;
+    if (!kv_memory_full(memory, bytes))
+        return;
+    KV_COUNT(db, memory_stalls);
+    if (db->env->n_threads == 0 || db->closing) {
+        while (kv_memory_full(memory, bytes) && kv_flush_one(db, NULL) == KV_OK)
+            ;
+        return;
+    }
+    kv_mutex_lock(&db->view_mutex);
+    for (uint64_t past = 0; past < most_ns && kv_memory_full(memory, bytes) && !db->closing; past += look_ns)
+        kv_cond_wait_for(&db->view_changed, &db->view_mutex, look_ns);
+    kv_mutex_unlock(&db->view_mutex);
+}
+
 static void room_slow_down(struct kv_db *db, size_t bytes)
 {
     if (db->env->n_threads == 0)
@@ -179,7 +198,10 @@ kv_status kv_db_room(void *ctx, uint64_t first_seq, size_t entries, size_t bytes
     bool empty = kv_memtable_entries_all(active) == 0;
     bool full = kv_memtable_bytes(active) + bytes > db->options.memtable_bytes;
     bool far = log.bytes_ever - db->active_log_at > db->options.log_bytes_max;
-    if (!empty && ((full && entries > 0) || far)) {
+    bool early = entries > 0 && kv_memory_presses(&db->env->memory, &db->tenant, bytes);
+    if (!empty && ((full && entries > 0) || far || early)) {
+        if (early && !full && !far)
+            KV_COUNT(db, early_flushes);
         KV_TRY(room_wait(db, err));
         KV_TRY(kv_db_switch_memtable(db, err));
         active = db->active;
@@ -189,9 +211,13 @@ kv_status kv_db_room(void *ctx, uint64_t first_seq, size_t entries, size_t bytes
     }
     if (empty)
         db->active_log_at = log.bytes_ever;
+    if (entries > 0)
+        room_in_budget(db, bytes);
     rc = entries ? kv_memtable_reserve(active, entries, bytes) : KV_OK;
     if (rc < 0)
         kv_fail(err, rc, 0, "out of memory for %zu bytes in the memtable", bytes);
+    atomic_store_explicit(&db->tenant.active, kv_memtable_bytes(active), memory_order_relaxed);
+    kv_memory_settle(&db->env->memory);
 out:
     return rc;
 }
@@ -296,6 +322,7 @@ static kv_status flush_memtable(struct kv_db *db, const struct kv_view *view, st
     output.keep = true;
     KV_TRY(kv_db_change(db, &change, err));
     KV_COUNT(db, flushes);
+    kv_job_ended(db, KV_JOB_FLUSH, KV_OK, NULL);
     KV_COUNT_BY(db, flush_bytes, output.bytes);
     kv_env_pace_take(db->env, output.bytes);
 out:
@@ -310,7 +337,7 @@ out:
 static void flush_failed(struct kv_db *db, const struct kv_err *err)
 {
     KV_COUNT(db, flush_failures);
-    kv_db_work_failed(db, "flush", err);
+    kv_db_work_failed(db, KV_JOB_FLUSH, err);
     kv_mutex_lock(&db->view_mutex);
     db->flush_failures++;
     kv_cond_broadcast(&db->view_changed);
@@ -338,6 +365,7 @@ kv_status kv_flush_one(struct kv_db *db, struct kv_err *err)
         kv_trace_end(db, &span, rc);
     }
     kv_view_unref(view);
+    kv_memory_settle(&db->env->memory);
     if (rc < 0)
         flush_failed(db, &local);
     kv_mutex_unlock(&db->flush_mutex);
@@ -370,6 +398,14 @@ static bool memtables_full(struct kv_db *db)
     bool full = db->view->n_mem >= KV_MEMTABLES_MAX;
     kv_mutex_unlock(&db->view_mutex);
     return full;
+}
+
+kv_status kv_flush_give(struct kv_db *db, struct kv_err *err)
+{
+    if (!db->committer || !atomic_exchange(&db->give, false))
+        return KV_END;
+    KV_COUNT(db, early_flushes);
+    return kv_committer_exclusive(db->committer, false, switch_if_used, db, err);
 }
 
 kv_status kv_flush(struct kv_db *db, struct kv_err *err)

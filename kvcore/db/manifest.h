@@ -70,6 +70,7 @@ struct kv_manifest_state {
     uint8_t log_uid[KV_FILE_UID_LEN];
     uint64_t app_floor; /* application records below it are not needed */
     int64_t retention_ms;
+    int64_t job_done_ms[KV_JOBS]; /* when the last run of a job ended well, unix ms; 0: never */
     struct kv_manifest_space spaces[KV_SPACES_MAX];
     uint32_t n_spaces;
     /* The ids of the spaces in the order the writer declared them: batches in the log name spaces by that
@@ -133,6 +134,7 @@ void kv_edit_app_floor(struct kv_edit *edit, uint64_t seq);
 void kv_edit_next_file(struct kv_edit *edit, uint64_t number);
 void kv_edit_last_seq(struct kv_edit *edit, uint64_t seq);
 void kv_edit_retention(struct kv_edit *edit, int64_t unix_ms);
+void kv_edit_job_done(struct kv_edit *edit, uint64_t job, int64_t unix_ms);
 void kv_edit_owner_epoch(struct kv_edit *edit, uint64_t epoch);
 void kv_edit_data_key(struct kv_edit *edit,
                       const struct kv_data_key *key); /* a new one, or one wrapped anew */

@@ -35,6 +35,7 @@ enum {
     FIELD_PLAIN_BELOW = 40,
     FIELD_RANGE_ADD = 42,
     FIELD_RANGE_DROP = 44,
+    FIELD_JOB_DONE = 47,
     FIELD_APP_VERSION = 50,
     FIELD_BANS = 52,
     /* 32 follower pin: reserved */
@@ -301,6 +302,11 @@ void kv_edit_retention(struct kv_edit *edit, int64_t unix_ms)
     edit_numbers(edit, FIELD_RETENTION, (const uint64_t[]){kv_zigzag(unix_ms)}, 1);
 }
 
+void kv_edit_job_done(struct kv_edit *edit, uint64_t job, int64_t unix_ms)
+{
+    edit_numbers(edit, FIELD_JOB_DONE, (const uint64_t[]){job, kv_zigzag(unix_ms)}, 2);
+}
+
 void kv_edit_owner_epoch(struct kv_edit *edit, uint64_t epoch)
 {
     edit_numbers(edit, FIELD_OWNER_EPOCH, &epoch, 1);
@@ -344,6 +350,9 @@ void kv_edit_snapshot(struct kv_edit *edit, const struct kv_manifest_state *stat
     kv_edit_next_file(edit, state->next_file);
     kv_edit_last_seq(edit, state->last_seq);
     kv_edit_retention(edit, state->retention_ms);
+    for (uint64_t job = 0; job < KV_JOBS; job++)
+        if (state->job_done_ms[job])
+            kv_edit_job_done(edit, job, state->job_done_ms[job]);
     kv_edit_log_floor(edit, state->log_floor, state->log_first);
     kv_edit_log_current(edit, state->log_current);
     if (kv_manifest_log_uid(state))
@@ -470,6 +479,7 @@ static kv_status field_body(struct field *field, kv_slice *in)
     case FIELD_DATA_KEY:
         return field_key(in, &field->key);
     case FIELD_LOG_FLOOR:
+    case FIELD_JOB_DONE:
     case FIELD_TABLE_MOVE:
     case FIELD_KEY_SEALED:
         return field_numbers(in, field->n, 2);
@@ -748,6 +758,10 @@ static kv_status apply_check(struct kv_manifest_change *change, const struct kv_
         return KV_OK;
     case FIELD_RETENTION:
         next->retention_ms = kv_unzigzag(field->n[0]);
+        return KV_OK;
+    case FIELD_JOB_DONE:
+        if (field->n[0] < KV_JOBS) /* of a later version: not ours to keep */
+            next->job_done_ms[field->n[0]] = kv_unzigzag(field->n[1]);
         return KV_OK;
     case FIELD_OWNER_EPOCH:
         next->owner_epoch = field->n[0];
@@ -1096,6 +1110,9 @@ static void describe_field(const struct field *field, char *line, size_t size)
         break;
     case FIELD_RETENTION:
         snprintf(line, size, "retention_clock ms=%" PRId64, kv_unzigzag(n[0]));
+        break;
+    case FIELD_JOB_DONE:
+        snprintf(line, size, "job_done job=%" PRIu64 " ms=%" PRId64, n[0], kv_unzigzag(n[1]));
         break;
     case FIELD_OWNER_EPOCH:
         snprintf(line, size, "owner_epoch epoch=%" PRIu64, n[0]);

@@ -40,7 +40,8 @@ struct kv_memtable {
     _Atomic uint32_t refs;
     uint32_t n_spaces;
     struct kv_arena arena;
-    _Atomic size_t bytes; /* arena.used, for other threads */
+    _Atomic size_t bytes;      /* arena.used, for other threads */
+    _Atomic uint64_t *account; /* that they are counted in, too; NULL: none */
     _Atomic uint64_t version_oldest, version_newest;
     _Atomic bool unordered;   /* something was added behind a newer version */
     _Atomic uint64_t *filter; /* lines of memory; NULL: none */
@@ -51,7 +52,20 @@ struct kv_memtable {
 static void memtable_count_bytes(struct kv_memtable *memtable)
 {
     size_t filter_bytes = memtable->filter_lines * FILTER_LINE_WORDS * sizeof *memtable->filter;
-    atomic_store_explicit(&memtable->bytes, memtable->arena.used + filter_bytes, memory_order_relaxed);
+    size_t before = atomic_load_explicit(&memtable->bytes, memory_order_relaxed);
+    size_t now = memtable->arena.used + filter_bytes;
+    if (now == before)
+        return;
+    atomic_store_explicit(&memtable->bytes, now, memory_order_relaxed);
+    if (memtable->account) /* it only grows */
+        atomic_fetch_add_explicit(memtable->account, now - before, memory_order_relaxed);
+}
+
+void kv_memtable_account(struct kv_memtable *memtable, _Atomic uint64_t *account)
+{
+    KV_ASSERT(!memtable->account);
+    memtable->account = account;
+    atomic_fetch_add_explicit(account, kv_memtable_bytes(memtable), memory_order_relaxed);
 }
 
 kv_status kv_memtable_new(uint32_t n_spaces, struct kv_memtable **out)
@@ -91,6 +105,8 @@ void kv_memtable_unref(struct kv_memtable *memtable)
             kv_ranges_unref(at->set);
             kv_free(at);
         }
+    if (memtable->account)
+        atomic_fetch_sub_explicit(memtable->account, kv_memtable_bytes(memtable), memory_order_relaxed);
     kv_arena_release(&memtable->arena);
     kv_free(memtable->filter);
     kv_free(memtable);

@@ -14,9 +14,13 @@
 #include "kvcore/base/buf.h"
 #include "kvcore/sst/entry.h"
 
+#include <stdatomic.h>
+
 struct kv_memtable;
 
 KV_MUST kv_status kv_memtable_new(uint32_t n_spaces, struct kv_memtable **out);
+/* Before the first add: its bytes (kv_memtable_bytes) are added to *account, and taken from it when it is freed. */
+void kv_memtable_account(struct kv_memtable *memtable, _Atomic uint64_t *account);
 /* Before the first add: a bloom filter of that many bytes, so that lookups of keys that are not there are cheap. Without
  * memory for it they are not. */
 void kv_memtable_filter(struct kv_memtable *memtable, size_t bytes);

@@ -48,6 +48,21 @@ static void metrics_cache(struct kv_db *db, metric_each each, void *ctx)
     each(ctx, "kv_cache_evictions_total", "blocks dropped to make room", true, (double)s.evictions);
 }
 
+/* Of the environment: the same for each of its databases. */
+static void metrics_memory(struct kv_db *db, metric_each each, void *ctx)
+{
+    struct kv_memory *memory = &db->env->memory;
+    uint64_t memtables = atomic_load_explicit(&memory->memtables, memory_order_relaxed);
+    each(ctx, "kv_memory_bytes_max", "budget of memtables and cache of all databases; 0: none", false,
+         (double)memory->bytes_max);
+    each(ctx, "kv_memory_bytes", "bytes of memtables and cache of all databases", false,
+         (double)(memtables + kv_cache_bytes_used(memory->cache)));
+    each(ctx, "kv_memory_peak_bytes", "most of that, with a budget", false,
+         (double)atomic_load_explicit(&memory->peak, memory_order_relaxed));
+    each(ctx, "kv_memory_memtable_bytes", "of that, memtables, those included that only readers hold", false,
+         (double)memtables);
+}
+
 static void metrics_reads(struct kv_db *db, metric_each each, void *ctx)
 {
     struct kv_reads_sum s;
@@ -158,6 +173,7 @@ void kv_metrics(struct kv_db *db, metric_each each, void *ctx)
     metrics_log(db, each, ctx);
     metrics_commit(db, each, ctx);
     metrics_cache(db, each, ctx);
+    metrics_memory(db, each, ctx);
     metrics_reads(db, each, ctx);
     metrics_value_log(db, each, ctx);
     metrics_tree(db, each, ctx);

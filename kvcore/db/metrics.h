@@ -29,6 +29,9 @@
     X(slowdowns, "kv_slowdowns_total", "commit groups held back to let flushes and merges keep up")          \
     X(slowdown_ns, "kv_slowdown_nanoseconds_total", "time they were held back for merges")                   \
     X(stalls, "kv_stalls_total", "commit groups that waited for a flush")                                    \
+    X(early_flushes, "kv_early_flushes_total",                                                               \
+      "memtables flushed before they were full, for the memory budget")                                      \
+    X(memory_stalls, "kv_memory_stalls_total", "commit groups that waited for the memory budget")            \
     X(obsolete_removed, "kv_obsolete_files_removed_total", "files removed because nothing refers to them")   \
     X(checkpoints, "kv_checkpoints_total", "checkpoints made")                                               \
     X(txns, "kv_txns_total", "transactions begun")                                                           \

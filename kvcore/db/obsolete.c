@@ -94,6 +94,7 @@ void kv_obsolete_trim_log(struct kv_db *db)
     uint64_t first = db->manifest.state.log_first;
     kv_mutex_unlock(&db->manifest_mutex);
     kv_status rc = kv_log_trim_below(db->log, first, &err);
+    kv_job_ended(db, KV_JOB_LOG_TRIM, rc, &err);
     if (rc < 0)
         kv_logf(&db->env->log, KV_LOG_WARN, "log_trim_failed", "error=%s", KV_LOGQ(err.text));
     kv_mutex_unlock(&db->checkpoint_mutex);
@@ -149,6 +150,8 @@ void kv_obsolete_log(struct kv_db *db)
     if (more)
         rc = kv_db_change(db, &change, &err); /* moves the floors, then trims */
 out:
+    if (rc < 0)
+        kv_job_ended(db, KV_JOB_LOG_TRIM, rc, &err);
     if (rc < 0) /* the files stay a while longer, that is all */
         kv_logf(&db->env->log, KV_LOG_WARN, "log_trim_failed", "error=%s", KV_LOGQ(err.text));
     kv_edit_release(&edit);

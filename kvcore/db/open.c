@@ -229,6 +229,7 @@ static kv_status open_manifest(struct kv_db *db, struct kv_edit *edit, struct kv
     db->n_declared = (uint32_t)db->options.n_spaces;
     db->n_spaces = db->n_declared; /* all stored ones are declared */
     kv_retention_clock_init(&db->retention, db->env->clock, missing ? 0 : state->retention_ms);
+    kv_jobs_init(db, state->job_done_ms);
 out:
     kv_buf_release(&list.manifests);
     return rc;
@@ -411,6 +412,14 @@ static kv_status open_committer(struct kv_db *db, struct kv_err *err)
     return KV_OK;
 }
 
+/* kv_memory_tenant.give */
+static void give_memory(void *ctx)
+{
+    struct kv_db *db = ctx;
+    db->give = true;
+    kv_env_job_kick(db->env, &db->flush_job);
+}
+
 static kv_status open_for_writing(struct kv_db *db, struct kv_edit *edit, struct kv_err *err)
 {
     kv_status rc;
@@ -423,6 +432,8 @@ static kv_status open_for_writing(struct kv_db *db, struct kv_edit *edit, struct
     kv_obsolete_log(db);
     kv_obsolete_trim_log(db);
     db->ready = true;
+    db->tenant = (struct kv_memory_tenant){.give = give_memory, .ctx = db};
+    kv_memory_join(&db->env->memory, &db->tenant);
     kv_db_kick(db);
 out:
     return rc;
@@ -446,6 +457,8 @@ static struct kv_db *db_new(struct kv_env *env, const char *path, const struct k
     kv_cond_init(&db->view_changed);
     kv_cond_init(&db->claims_changed);
     kv_list_init(&db->watches);
+    kv_list_init(&db->views_left);
+    kv_mutex_init(&db->jobs.mutex);
     kv_watermark_init(&db->watermark);
     kv_env_job_init(&db->flush_job, false, 1, kv_db_flush_job, db);
     kv_env_job_init(&db->merge_job, true, KV_ENV_THREADS_MAX, kv_db_merge_job, db);
@@ -472,6 +485,7 @@ static void db_free(struct kv_db *db)
     kv_mutex_release(&db->manifest_mutex);
     kv_mutex_release(&db->merge_mutex);
     kv_mutex_release(&db->flush_mutex);
+    kv_mutex_release(&db->jobs.mutex);
     kv_free(db->obsolete);
     kv_free(db->path);
     kv_free(db);
@@ -484,7 +498,7 @@ static void close_flush(struct kv_db *db)
 {
     struct kv_err err = {0};
     size_t bytes = 0;
-    if (!db->committer || db->env->memory)
+    if (!db->committer || db->env->in_memory)
         return;
     kv_mutex_lock(&db->view_mutex);
     for (size_t i = 0; i < db->view->n_mem; i++)
@@ -506,6 +520,7 @@ kv_status kv_close(struct kv_db *db, struct kv_err *err)
     db->closing = true; /* merges stop early; a commit that waits for room makes it itself */
     kv_cond_broadcast(&db->view_changed);
     kv_mutex_unlock(&db->view_mutex);
+    kv_memory_leave(&db->env->memory, &db->tenant);
     kv_env_job_stop(db->env, &db->flush_job);
     kv_env_job_stop(db->env, &db->merge_job);
     kv_status rc = kv_committer_close(db->committer, err);

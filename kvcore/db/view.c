@@ -31,6 +31,11 @@ void kv_view_unref(struct kv_view *view)
 {
     if (!view || atomic_fetch_sub_explicit(&view->refs, 1, memory_order_acq_rel) != 1)
         return;
+    if (view->db) {
+        kv_mutex_lock(&view->db->view_mutex);
+        kv_list_remove(&view->left);
+        kv_mutex_unlock(&view->db->view_mutex);
+    }
     for (size_t i = 0; i < view->n_mem; i++)
         kv_memtable_unref(view->mem[i]);
     kv_version_unref(view->version);
@@ -72,6 +77,9 @@ static struct kv_view *view_swap(struct kv_db *db, struct kv_view *view)
 {
     struct kv_view *old = db->view;
     db->view = view;
+    old->db = db;
+    old->left_ns = kv_clock_mono_ns(db->env->clock);
+    kv_list_push_back(&db->views_left, &old->left);
     kv_cond_broadcast(&db->view_changed);
     return old;
 }
@@ -82,6 +90,8 @@ kv_status kv_db_memtable_new(struct kv_db *db, struct kv_memtable **out)
     kv_status rc = kv_memtable_new(db->n_spaces, out);
     if (rc == KV_OK)
         kv_memtable_filter(*out, (size_t)(db->options.memtable_bytes / FILTER_SHARE));
+    if (rc == KV_OK)
+        kv_memtable_account(*out, &db->env->memory.memtables);
     return rc;
 }
 

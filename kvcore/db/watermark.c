@@ -59,3 +59,21 @@ uint64_t kv_db_oldest_txn(struct kv_db *db)
     kv_mutex_unlock(&db->watermark.mutex);
     return oldest;
 }
+
+uint64_t kv_db_txns(struct kv_db *db, uint64_t *oldest_version, uint64_t *expires_ns)
+{
+    uint64_t n = 0, now_ns = kv_clock_mono_ns(db->env->clock);
+    *oldest_version = *expires_ns = 0;
+    kv_mutex_lock(&db->watermark.mutex);
+    for (struct kv_list *link = db->watermark.live.next; link != &db->watermark.live; link = link->next) {
+        struct kv_txn_slot *slot = KV_CONTAINER(link, struct kv_txn_slot, link);
+        if (slot_expired(slot, now_ns))
+            continue;
+        if (n++ == 0 || slot->version < *oldest_version) {
+            *oldest_version = slot->version;
+            *expires_ns = slot->expires_ns;
+        }
+    }
+    kv_mutex_unlock(&db->watermark.mutex);
+    return n;
+}

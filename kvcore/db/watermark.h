@@ -43,5 +43,7 @@ void kv_txn_slot_end(struct kv_db *db, struct kv_txn_slot *slot);
 bool kv_txn_slot_alive(struct kv_db *db, struct kv_txn_slot *slot);
 /* What every live read-write transaction has read at, or what is visible now, whichever is older. */
 uint64_t kv_db_oldest_txn(struct kv_db *db);
+/* How many read-write transactions live; of the oldest by version: that, and when it expires. */
+uint64_t kv_db_txns(struct kv_db *db, uint64_t *oldest_version, uint64_t *expires_ns);
 
 #endif

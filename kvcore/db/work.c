@@ -100,7 +100,7 @@ void kv_place_end(struct kv_db *db, struct kv_claim *claim)
 static void merge_failed(struct kv_db *db, kv_status rc, const struct kv_err *err)
 {
     KV_COUNT(db, merge_failures);
-    kv_db_work_failed(db, "merge", err);
+    kv_db_work_failed(db, KV_JOB_MERGE, err);
     if (rc == KV_CORRUPT || rc == KV_INVALID || rc == KV_TOO_NEW)
         db->merging_stopped = true; /* trying again would fail again; reads go on, damage stays where it is */
 }

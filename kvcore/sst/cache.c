@@ -48,7 +48,8 @@ struct kv_cache {
     size_t n_sets, sets_per_shard;
     struct cache_set *sets;
     struct kv_cache_slot *slots; /* CACHE_WAYS a set */
-    uint64_t bytes_max;
+    uint64_t bytes_most;         /* what its slots were made for */
+    _Atomic uint64_t bytes_max;
     _Atomic uint64_t bytes_used, bytes_pinned, blocks, evictions, next_id;
     _Atomic size_t next_shard;
 };
@@ -91,7 +92,7 @@ kv_status kv_cache_new(uint64_t bytes_max, struct kv_cache **out)
     cache->n_shards = shards;
     cache->n_sets = sets;
     cache->sets_per_shard = sets / shards;
-    cache->bytes_max = bytes_max;
+    cache->bytes_most = cache->bytes_max = bytes_max;
     for (size_t i = 0; i < shards; i++)
         kv_mutex_init(&cache->shards[i].mutex);
     *out = cache;
@@ -113,6 +114,16 @@ void kv_cache_free(struct kv_cache *cache)
     kv_free(cache->sets);
     kv_free(cache->slots);
     kv_free(cache);
+}
+
+uint64_t kv_cache_bytes_max(const struct kv_cache *cache)
+{
+    return atomic_load_explicit(&cache->bytes_max, memory_order_relaxed);
+}
+
+uint64_t kv_cache_bytes_used(const struct kv_cache *cache)
+{
+    return atomic_load_explicit(&cache->bytes_used, memory_order_relaxed);
 }
 
 uint64_t kv_cache_new_id(struct kv_cache *cache)
@@ -230,7 +241,7 @@ static void cache_shrink_shard(struct kv_cache *cache, size_t which)
     size_t slots = cache->sets_per_shard * CACHE_WAYS, first = which * slots;
     kv_mutex_lock(&shard->mutex);
     for (int i = 0; i < CACHE_SCAN_SLOTS; i++) {
-        if (atomic_load_explicit(&cache->bytes_used, memory_order_relaxed) <= cache->bytes_max)
+        if (atomic_load_explicit(&cache->bytes_used, memory_order_relaxed) <= kv_cache_bytes_max(cache))
             break;
         if (cache_slot_pass(cache, first + shard->hand))
             atomic_fetch_add_explicit(&cache->evictions, 1, memory_order_relaxed);
@@ -239,18 +250,26 @@ static void cache_shrink_shard(struct kv_cache *cache, size_t which)
     kv_mutex_unlock(&shard->mutex);
 }
 
-/* Passes each slot twice at most: where what is pinned alone is over the budget, there is nothing to be had. */
-static void cache_shrink(struct kv_cache *cache)
+/* So many visits, but passes each slot twice at most: where what is pinned alone is over the budget, there is nothing to
+ * be had. */
+static void cache_shrink(struct kv_cache *cache, size_t most)
 {
-    size_t visits = 2 * cache->n_sets * CACHE_WAYS / CACHE_SCAN_SLOTS + 1;
-    for (size_t i = 0; i < visits && i < CACHE_SHRINK_SHARDS; i++) {
-        if (atomic_load_explicit(&cache->bytes_used, memory_order_relaxed) <= cache->bytes_max ||
+    size_t visits = 2 * cache->n_sets * CACHE_WAYS / CACHE_SCAN_SLOTS + cache->n_shards;
+    for (size_t i = 0; i < visits && i < most; i++) {
+        if (atomic_load_explicit(&cache->bytes_used, memory_order_relaxed) <= kv_cache_bytes_max(cache) ||
             atomic_load_explicit(&cache->blocks, memory_order_relaxed) == 0)
             return;
         size_t which =
             atomic_fetch_add_explicit(&cache->next_shard, 1, memory_order_relaxed) % cache->n_shards;
         cache_shrink_shard(cache, which);
     }
+}
+
+void kv_cache_set_bytes(struct kv_cache *cache, uint64_t bytes_max)
+{
+    bytes_max = bytes_max < cache->bytes_most ? bytes_max : cache->bytes_most;
+    atomic_store_explicit(&cache->bytes_max, bytes_max, memory_order_relaxed);
+    cache_shrink(cache, SIZE_MAX); /* what was used since the hand last passed goes the second time */
 }
 
 static struct kv_block *cache_insert_locked(struct kv_cache *cache, size_t set, uint32_t tag, uint64_t id,
@@ -280,7 +299,7 @@ static struct kv_block *cache_insert_locked(struct kv_cache *cache, size_t set, 
 struct kv_block *kv_cache_insert(struct kv_cache *cache, uint64_t id, uint64_t offset, struct kv_block *block)
 {
     KV_ASSERT(!block->slot);
-    if (block->charge > cache->bytes_max / 4)
+    if (block->charge > kv_cache_bytes_max(cache) / 4)
         return block;
     uint64_t hash = cache_hash(id, offset);
     size_t set = cache_set_of(cache, hash);
@@ -288,7 +307,7 @@ struct kv_block *kv_cache_insert(struct kv_cache *cache, uint64_t id, uint64_t o
     kv_mutex_lock(&shard->mutex);
     block = cache_insert_locked(cache, set, cache_tag_of(hash), id, offset, block);
     kv_mutex_unlock(&shard->mutex);
-    cache_shrink(cache);
+    cache_shrink(cache, CACHE_SHRINK_SHARDS);
     return block;
 }
 
@@ -310,11 +329,11 @@ bool kv_cache_pin(struct kv_cache *cache, uint64_t bytes, bool force)
 {
     uint64_t pinned = atomic_load_explicit(&cache->bytes_pinned, memory_order_relaxed);
     do {
-        if (!force && pinned + bytes > cache->bytes_max / 2)
+        if (!force && pinned + bytes > kv_cache_bytes_max(cache) / 2)
             return false;
     } while (!atomic_compare_exchange_weak(&cache->bytes_pinned, &pinned, pinned + bytes));
     atomic_fetch_add_explicit(&cache->bytes_used, bytes, memory_order_relaxed);
-    cache_shrink(cache);
+    cache_shrink(cache, CACHE_SHRINK_SHARDS);
     return true;
 }
 
@@ -327,7 +346,7 @@ void kv_cache_unpin(struct kv_cache *cache, uint64_t bytes)
 void kv_cache_stats(struct kv_cache *cache, struct kv_cache_stats *out)
 {
     *out = (struct kv_cache_stats){
-        .bytes_max = cache->bytes_max,
+        .bytes_max = kv_cache_bytes_max(cache),
         .bytes_used = atomic_load(&cache->bytes_used),
         .bytes_pinned = atomic_load(&cache->bytes_pinned),
         .blocks = atomic_load(&cache->blocks),

@@ -22,6 +22,11 @@ struct kv_cache;
 
 KV_MUST kv_status kv_cache_new(uint64_t bytes_max, struct kv_cache **out);
 void kv_cache_free(struct kv_cache *cache); /* NULL is fine */
+/* Another budget, at most the one it was made with (more is cut to that): what is over it is dropped now, unless it is
+ * held. */
+void kv_cache_set_bytes(struct kv_cache *cache, uint64_t bytes_max);
+uint64_t kv_cache_bytes_max(const struct kv_cache *cache);
+uint64_t kv_cache_bytes_used(const struct kv_cache *cache); /* pinned bytes included */
 
 /* A number that names one opened table in this cache, never used again. */
 uint64_t kv_cache_new_id(struct kv_cache *cache);

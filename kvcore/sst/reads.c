@@ -13,7 +13,7 @@ kv_status kv_reads_init(struct kv_reads *reads, size_t n_levels)
     if (!stripes)
         return KV_NO_MEMORY;
     memset(stripes, 0, (KV_THREAD_PLACES + 1) * stride);
-    *reads = (struct kv_reads){stripes, stride, n_levels};
+    *reads = (struct kv_reads){.stripes = stripes, .stride = stride, .n_levels = n_levels};
     return KV_OK;
 }
 

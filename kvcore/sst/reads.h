@@ -35,6 +35,7 @@ struct kv_reads {
     uint8_t *stripes; /* by kv_thread_place: nobody writes the first */
     size_t stride;    /* bytes of a stripe with its levels, struct kv_reads_level, behind it */
     size_t n_levels;
+    _Atomic uint64_t damage_seen; /* rare: shared */
 };
 
 KV_MUST kv_status kv_reads_init(struct kv_reads *reads, size_t n_levels);

@@ -12,6 +12,8 @@ enum { TABLE_ALIGN = 64 }; /* of bytes read, so that a filter's line is one line
 kv_status kv_table_damaged(const struct kv_table *table, kv_status rc, uint64_t offset, const char *what,
                            struct kv_err *err)
 {
+    if (table->reads)
+        atomic_fetch_add_explicit(&table->reads->damage_seen, 1, memory_order_relaxed);
     kv_logf(table->log, KV_LOG_ERROR, "table_damaged", "file=%s offset=%llu what=%s status=%s", table->name,
             (unsigned long long)offset, KV_LOGQ(what), kv_status_name(rc));
     return kv_fail(err, rc, 0, "table %s, offset %llu: %s (%s)", table->name, (unsigned long long)offset,
@@ -340,6 +342,7 @@ kv_status kv_table_open(const struct kv_table_open_options *options, struct kv_t
     atomic_init(&table->refs, 1);
     table->cache = options->cache;
     table->log = options->log;
+    table->reads = options->reads;
     table->id = kv_cache_new_id(options->cache);
     table->name = kv_dup_str(options->name);
     if (!table->name) {
@@ -361,7 +364,6 @@ kv_status kv_table_open(const struct kv_table_open_options *options, struct kv_t
     table->gone = options->gone; /* only an opened table is announced as gone */
     table->gone_ctx = options->gone_ctx;
     table->number = options->number;
-    table->reads = options->reads;
     *out = table;
     return KV_OK;
 out:

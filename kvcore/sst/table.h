@@ -40,8 +40,9 @@ struct kv_table_open_options {
      * NULL. */
     void (*gone)(void *ctx, uint64_t number);
     void *gone_ctx;
-    uint64_t number;              /* handed to gone, kept for the caller */
-    const struct kv_reads *reads; /* where blocks read are counted; outlives the table. NULL: nowhere */
+    uint64_t number; /* handed to gone, kept for the caller */
+    struct kv_reads
+        *reads; /* where blocks read, and damage met, are counted; outlives the table. NULL: nowhere */
 };
 
 KV_MUST kv_status kv_table_open(const struct kv_table_open_options *options, struct kv_table **out,

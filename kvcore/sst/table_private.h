@@ -35,7 +35,7 @@ struct kv_table {
     void (*gone)(void *ctx, uint64_t number);
     void *gone_ctx;
     uint64_t number;
-    const struct kv_reads *reads; /* may be NULL */
+    struct kv_reads *reads; /* may be NULL */
 };
 
 static inline size_t kv_table_footer_len(const struct kv_cipher *cipher)
