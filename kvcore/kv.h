@@ -823,7 +823,8 @@ struct kv_health_report {
     uint64_t txn_oldest_version; /* what the oldest of them may still ask about is not forgotten */
     uint64_t txn_expires_ms;     /* and then it is; 0: it has no age, or there is none */
     /* Damage */
-    uint64_t damage_seen; /* times that reads, merges or checks met damage in tables, since it was opened */
+    uint64_t damaged_files; /* kv_damaged_files: tables and segments whose keys cannot be read */
+    uint64_t damage_seen;   /* times that reads, merges or checks met damage in tables, since it was opened */
     /* Clocks */
     int64_t retention_ms, wall_ms;
     int64_t clock_step_ms; /* waits for kv_retention_clock_accept; 0: none */
@@ -833,6 +834,32 @@ struct kv_health_report {
 KV_API void kv_health_report(struct kv_db *db, struct kv_health_report *out);
 /* Appends the report as lines of key=value, one subject a line, "sound=yes" or "sound=no" first. */
 KV_API KV_MUST kv_status kv_health_text(const struct kv_health_report *report, struct kv_buf *out);
+
+/* ---- maintenance */
+
+/* What is done from time to time, 1 s to 366 days; 0: never. All zero: nothing. */
+struct kv_maintenance_options {
+    uint32_t
+        compact_every_s; /* kv_merge_range of every space without a hook: what is dead goes, levels become one */
+    uint32_t
+        check_every_s; /* every block of every table, and every value apart, is read from its file and verified, */
+    uint64_t check_bytes_per_s; /* no faster than this on average. 0: 16 MiB */
+    uint32_t
+        backup_every_s; /* to this repository, of which the path is copied; vfs and cipher outlive the database */
+    const struct kv_repository *repository;
+    uint32_t backup_keep; /* the oldest are removed until so many are left. 0: all stay */
+    enum kv_compression backup_compression;
+};
+/*
+ * From now on, in place of what was asked before; to be called again after each open. Done by one thread of the
+ * environment for all its databases (with KV_THREADS_NONE by kv_work), never by a worker that flushes or merges.
+ * A period counts from when the task last ended well, also before a restart; a run that was missed is made once, soon;
+ * periods are shortened by up to a tenth at random; what failed is tried again after a tenth of its period.
+ * kv_health_report has the outcomes and next times. What a check finds is in the log, in kv_check_findings_total
+ * and in its report; the data stays as it is. KV_INVALID: a period, or no repository; KV_READ_ONLY.
+ */
+KV_API KV_MUST kv_status kv_schedule(struct kv_db *db, const struct kv_maintenance_options *options,
+                                     struct kv_err *err);
 
 struct kv_space_stats {
     uint64_t tables, table_bytes, entries, runs_max; /* runs_max: over all cuts */

@@ -674,6 +674,10 @@ static const struct command {
 } commands[] = {
     {"info", command_info, "DIR",
      "What the manifest says: identity, floors, keys, spaces, sealed log files."},
+    {"health", kvtool_health, "DIR",
+     "How a database is, opened read-only, as lines of key=value: disk, log, damage, clock, last backup and "
+     "check. Exit\n"
+     "status 1 when something asks for attention."},
     {"get", command_get, "[--to FILE|-] DIR SPACE KEY",
      "The value of a key; exit status 1 when there is none. --to: its bytes as they are, of any length."},
     {"put", kvtool_put,

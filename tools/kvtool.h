@@ -47,6 +47,7 @@ void kvtool_unknown(const char *what, const char *word, const char *const *known
 /* ---- kvtool_look.c, kvtool_write.c, kvtool_bench.c */
 int kvtool_scan(int argc, char **argv);
 int kvtool_histogram(int argc, char **argv);
+int kvtool_health(int argc, char **argv);
 int kvtool_put(int argc, char **argv);
 int kvtool_del(int argc, char **argv);
 int kvtool_del_range(int argc, char **argv);

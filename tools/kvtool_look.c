@@ -1,4 +1,4 @@
-/* kvtool scan, histogram: what entries a database has. */
+/* kvtool scan, histogram, health: what entries a database has, and how it is. */
 #include "tools/kvtool.h"
 
 #include <inttypes.h>
@@ -184,4 +184,28 @@ int kvtool_histogram(int argc, char **argv)
 out:
     kvtool_reading_close(&r);
     return rc < 0 ? kvtool_trouble(&err, rc) : 0;
+}
+
+/* ---- health */
+
+int kvtool_health(int argc, char **argv)
+{
+    struct kvtool_reading r = {0};
+    struct kv_health_report report;
+    struct kv_buf text = {0};
+    struct kv_err err = {0};
+    argc = kvtool_options(argc, argv, NULL, 0);
+    if (argc < 0)
+        return EXIT_TROUBLE;
+    if (argc != 1)
+        return -1;
+    kv_status rc;
+    KV_TRY(kvtool_reading_open(argv[0], NULL, &r, &err));
+    kv_health_report(r.db, &report);
+    KV_TRY(kv_health_text(&report, &text));
+    fwrite(text.data, 1, text.len, stdout);
+out:
+    kvtool_reading_close(&r);
+    kv_buf_release(&text);
+    return rc < 0 ? kvtool_trouble(&err, rc) : report.sound ? 0 : EXIT_FINDINGS;
 }

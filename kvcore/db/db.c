@@ -402,7 +402,8 @@ static kv_status work_one(struct kv_db *db, struct kv_err *err)
     rc = kv_flush_pending(db) ? kv_flush_one(db, err) : KV_END;
     if (rc != KV_END)
         return rc;
-    return kv_merge_one(db, err);
+    rc = kv_merge_one(db, err);
+    return rc == KV_END ? kv_schedule_work(db, err) : rc;
 }
 
 /* Both: after a failure when kicked again. */

@@ -4,6 +4,7 @@
  *
  * Locks, outermost first; none is held while the lead of the committer is waited for (kv_committer_*, except
  * from inside its hooks):
+ *   schedule.mutex  maintenance: a piece of it runs under it
  *   flush_mutex     one memtable at a time becomes tables
  *   merge_mutex     what merges have claimed; not held while they work
  *   manifest_mutex  manifest, making and installing versions
@@ -23,6 +24,7 @@
 #include "kvcore/db/metrics.h"
 #include "kvcore/db/range_plan.h"
 #include "kvcore/db/retention_clock.h"
+#include "kvcore/db/schedule.h"
 #include "kvcore/db/version.h"
 #include "kvcore/db/watermark.h"
 
@@ -90,6 +92,7 @@ struct kv_db {
     struct kv_retention_clock retention;
     _Atomic bool step_told; /* a step of the wall clock was logged */
     struct kv_jobs jobs;
+    struct kv_schedule schedule;
     struct kv_memory_tenant tenant;
     _Atomic bool give;     /* the memtable being written is to be flushed early, for others' sake */
     struct kv_reads reads; /* levels: KV_LEVELS_MAX a space, by id */

@@ -11,19 +11,21 @@ enum { ENV_CACHE_BYTES = 64 << 20, ENV_THREADS = 2 };
 
 static struct kv_list *queue_of(struct kv_env *env, const struct kv_env_job *job)
 {
-    return job->slow ? &env->slow : &env->urgent;
+    return job->idle ? &env->idle_jobs : job->slow ? &env->slow : &env->urgent;
 }
 
 static void env_enqueue(struct kv_env *env, struct kv_env_job *job)
 {
     job->queued = true;
     kv_list_push_back(queue_of(env, job), &job->link);
-    kv_cond_signal(&env->work);
+    kv_cond_signal(job->idle ? &env->idle_work : &env->work);
 }
 
 /* NULL: nothing may be taken now. */
-static struct kv_list *env_next(struct kv_env *env)
+static struct kv_list *env_next(struct kv_env *env, bool idle)
 {
+    if (idle)
+        return kv_list_empty(&env->idle_jobs) ? NULL : &env->idle_jobs;
     if (!kv_list_empty(&env->urgent))
         return &env->urgent;
     return !kv_list_empty(&env->slow) && env->slow_running < env->slow_max ? &env->slow : NULL;
@@ -61,17 +63,18 @@ static uint64_t env_kick_due(struct kv_env *env)
     return next;
 }
 
-static struct kv_env_job *env_take(struct kv_env *env)
+static struct kv_env_job *env_take(struct kv_env *env, bool idle)
 {
+    kv_cond *work = idle ? &env->idle_work : &env->work;
     struct kv_list *queue;
     while (!env->stopping) {
         uint64_t next = env_kick_due(env);
-        if ((queue = env_next(env)))
+        if ((queue = env_next(env, idle)))
             break;
         if (next == UINT64_MAX)
-            kv_cond_wait(&env->work, &env->mutex);
+            kv_cond_wait(work, &env->mutex);
         else
-            kv_cond_wait_for(&env->work, &env->mutex, next);
+            kv_cond_wait_for(work, &env->mutex, next);
     }
     if (env->stopping)
         return NULL;
@@ -95,17 +98,26 @@ static void env_put_back(struct kv_env *env, struct kv_env_job *job, bool more)
     kv_cond_broadcast(&env->idle);
 }
 
-static void env_worker(void *ctx)
+static void env_run(struct kv_env *env, bool idle)
 {
-    struct kv_env *env = ctx;
     kv_mutex_lock(&env->mutex);
-    for (struct kv_env_job *job; (job = env_take(env));) {
+    for (struct kv_env_job *job; (job = env_take(env, idle));) {
         kv_mutex_unlock(&env->mutex);
         bool more = job->run(job->ctx);
         kv_mutex_lock(&env->mutex);
         env_put_back(env, job, more);
     }
     kv_mutex_unlock(&env->mutex);
+}
+
+static void env_worker(void *ctx)
+{
+    env_run(ctx, false);
+}
+
+static void env_maintainer(void *ctx)
+{
+    env_run(ctx, true);
 }
 
 void kv_env_job_init(struct kv_env_job *job, bool slow, int width, bool (*run)(void *ctx), void *ctx)
@@ -133,9 +145,20 @@ void kv_env_job_at(struct kv_env *env, struct kv_env_job *job, uint64_t mono_ns)
     if (mono_ns && !job->stopped) {
         job->due_ns = mono_ns;
         kv_list_push_back(&env->timed, &job->timed);
-        kv_cond_signal(&env->work); /* an idle worker waits for it from now on */
+        kv_cond_signal(job->idle ? &env->idle_work
+                                 : &env->work); /* an idle thread waits for it from now on */
     }
     kv_mutex_unlock(&env->mutex);
+}
+
+kv_status kv_env_maintain(struct kv_env *env, struct kv_err *err)
+{
+    kv_status rc = KV_OK;
+    kv_mutex_lock(&env->mutex);
+    if (env->n_threads > 0 && !env->maintenance.started)
+        rc = kv_thread_start(&env->maintenance, "kv-maint", 0, env_maintainer, env);
+    kv_mutex_unlock(&env->mutex);
+    return rc < 0 ? kv_fail(err, rc, 0, "starting the maintenance thread failed") : KV_OK;
 }
 
 void kv_env_job_stop(struct kv_env *env, struct kv_env_job *job)
@@ -220,8 +243,10 @@ kv_status kv_env_open(const struct kv_env_options *options, struct kv_env **out,
     kv_mutex_init(&env->mutex);
     kv_cond_init(&env->work);
     kv_cond_init(&env->idle);
+    kv_cond_init(&env->idle_work);
     kv_list_init(&env->urgent);
     kv_list_init(&env->slow);
+    kv_list_init(&env->idle_jobs);
     kv_list_init(&env->timed);
     kv_mutex_init(&env->pace.mutex);
     env->pace.bytes_per_s = asked->background_bytes_per_s;
@@ -262,7 +287,9 @@ void kv_env_close(struct kv_env *env)
     KV_ASSERT(kv_list_empty(&env->urgent) && kv_list_empty(&env->slow)); /* every database is closed */
     env->stopping = true;
     kv_cond_broadcast(&env->work);
+    kv_cond_broadcast(&env->idle_work);
     kv_mutex_unlock(&env->mutex);
+    kv_thread_join(&env->maintenance);
     for (int i = 0; i < env->n_threads; i++)
         kv_thread_join(&env->threads[i]);
     if (env->cache)
@@ -271,6 +298,7 @@ void kv_env_close(struct kv_env *env)
     kv_vfs_mem_free(env->in_memory);
     kv_cond_release(&env->work);
     kv_cond_release(&env->idle);
+    kv_cond_release(&env->idle_work);
     kv_mutex_release(&env->pace.mutex);
     kv_mutex_release(&env->mutex);
     kv_free(env);

@@ -5,7 +5,8 @@
  * A job is one kind of a database's background work. Kicking it queues it; a worker then runs it, one piece
  * after another, until it says that nothing is left. At most `width` workers run a job at once; different jobs
  * run side by side. Urgent jobs (flushes) go first, and with two workers or more one is always left to them:
- * slow ones (merges) never take the last. A job can also be kicked at a time to come (kv_env_job_at).
+ * slow ones (merges) never take the last. A job can also be kicked at a time to come (kv_env_job_at). Idle jobs
+ * (maintenance) run one after another on a thread of their own, so that they may take their time.
  *
  * The pace (kv_env_pace_*) is a bucket of bytes that background writes draw from: it fills at
  * background_bytes_per_s and holds at most a quarter of a second of it. Urgent work takes without waiting, if
@@ -31,6 +32,7 @@ struct kv_env_job {
     bool (*run)(void *ctx); /* does one piece; true: there may be more */
     void *ctx;
     bool slow;
+    bool idle; /* run by the maintenance thread (kv_env_maintain); set after init */
     int width, running;
     bool queued, again, stopped;
     struct kv_list timed; /* in env->timed while due_ns is set */
@@ -52,10 +54,12 @@ struct kv_env {
     struct kv_memory memory;
     int n_threads; /* 0: none */
     kv_thread threads[KV_ENV_THREADS_MAX];
+    kv_thread maintenance; /* started when a database asks for it */
     kv_mutex mutex;
-    kv_cond work, idle;          /* something was queued or the end has come; a job was left */
-    struct kv_list urgent, slow; /* queues */
-    struct kv_list timed;        /* jobs that are kicked at a time to come */
+    kv_cond work, idle;                     /* something was queued or the end has come; a job was left */
+    kv_cond idle_work;                      /* the same, of idle jobs */
+    struct kv_list urgent, slow, idle_jobs; /* queues */
+    struct kv_list timed;                   /* jobs that are kicked at a time to come */
     int slow_running, slow_max;
     bool stopping;
     struct kv_env_pace pace;
@@ -66,6 +70,8 @@ void kv_env_job_init(struct kv_env_job *job, bool slow, int width, bool (*run)(v
 void kv_env_job_kick(struct kv_env *env, struct kv_env_job *job);
 /* Kicks it at that time of the environment's monotonic clock; takes the place of an earlier call. 0: never. */
 void kv_env_job_at(struct kv_env *env, struct kv_env_job *job, uint64_t mono_ns);
+/* Starts the thread that idle jobs run on, unless it runs; without threads there is none. KV_NO_MEMORY, KV_LIMIT. */
+KV_MUST kv_status kv_env_maintain(struct kv_env *env, struct kv_err *err);
 /* Waits for the pieces under way; the job never runs again. */
 void kv_env_job_stop(struct kv_env *env, struct kv_env_job *job);
 

@@ -92,6 +92,7 @@ static void report_pressure(struct kv_db *db, struct kv_health_report *out)
 {
     struct kv_view *view = kv_view_pin(db, &out->version);
     out->memtables_waiting = view->n_mem - 1;
+    (void)kv_version_damaged(view->version, &out->damaged_files);
     for (uint32_t i = 0; i < view->version->n_spaces; i++) {
         struct kv_pick_levels levels = {0};
         if (db->spaces[i].style != KV_STYLE_LEVELLED)
@@ -146,8 +147,8 @@ void kv_health_report(struct kv_db *db, struct kv_health_report *out)
     for (int i = 0; i < KV_JOBS; i++)
         failing = failing || out->jobs[i].error < 0;
     out->sound = (out->writable == KV_OK || !db->committer) && out->damage_seen == 0 &&
-                 !out->merges_stopped && out->clock_step_ms == 0 && out->pressure != KV_PRESSURE_STALLED &&
-                 !failing;
+                 out->damaged_files == 0 && !out->merges_stopped && out->clock_step_ms == 0 &&
+                 out->pressure != KV_PRESSURE_STALLED && !failing;
 }
 
 const char *kv_job_name(enum kv_job job)
@@ -199,7 +200,8 @@ kv_status kv_health_text(const struct kv_health_report *r, struct kv_buf *out)
     KV_TRY(kv_buf_printf(out,
                          "transactions live=%" PRIu64 " oldest_version=%" PRIu64 " expires_ms=%" PRIu64 "\n",
                          r->txns, r->txn_oldest_version, r->txn_expires_ms));
-    KV_TRY(kv_buf_printf(out, "damage seen=%" PRIu64 "\n", r->damage_seen));
+    KV_TRY(
+        kv_buf_printf(out, "damage files=%" PRIu64 " seen=%" PRIu64 "\n", r->damaged_files, r->damage_seen));
     KV_TRY(kv_buf_printf(out, "clock retention_ms=%" PRId64 " wall_ms=%" PRId64 " step_ms=%" PRId64 "\n",
                          r->retention_ms, r->wall_ms, r->clock_step_ms));
     for (int i = 0; i < KV_JOBS; i++) {

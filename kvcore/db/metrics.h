@@ -32,6 +32,9 @@
     X(early_flushes, "kv_early_flushes_total",                                                               \
       "memtables flushed before they were full, for the memory budget")                                      \
     X(memory_stalls, "kv_memory_stalls_total", "commit groups that waited for the memory budget")            \
+    X(checks, "kv_checks_total", "scheduled checks of all tables that came to their end")                    \
+    X(check_bytes, "kv_check_bytes_total", "bytes they read")                                                \
+    X(check_findings, "kv_check_findings_total", "damaged tables they found")                                \
     X(obsolete_removed, "kv_obsolete_files_removed_total", "files removed because nothing refers to them")   \
     X(checkpoints, "kv_checkpoints_total", "checkpoints made")                                               \
     X(txns, "kv_txns_total", "transactions begun")                                                           \

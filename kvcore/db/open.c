@@ -458,6 +458,7 @@ static struct kv_db *db_new(struct kv_env *env, const char *path, const struct k
     kv_cond_init(&db->claims_changed);
     kv_list_init(&db->watches);
     kv_list_init(&db->views_left);
+    kv_schedule_init(db);
     kv_mutex_init(&db->jobs.mutex);
     kv_watermark_init(&db->watermark);
     kv_env_job_init(&db->flush_job, false, 1, kv_db_flush_job, db);
@@ -486,6 +487,7 @@ static void db_free(struct kv_db *db)
     kv_mutex_release(&db->merge_mutex);
     kv_mutex_release(&db->flush_mutex);
     kv_mutex_release(&db->jobs.mutex);
+    kv_schedule_release(db);
     kv_free(db->obsolete);
     kv_free(db->path);
     kv_free(db);
@@ -520,6 +522,7 @@ kv_status kv_close(struct kv_db *db, struct kv_err *err)
     db->closing = true; /* merges stop early; a commit that waits for room makes it itself */
     kv_cond_broadcast(&db->view_changed);
     kv_mutex_unlock(&db->view_mutex);
+    kv_schedule_stop(db);
     kv_memory_leave(&db->env->memory, &db->tenant);
     kv_env_job_stop(db->env, &db->flush_job);
     kv_env_job_stop(db->env, &db->merge_job);

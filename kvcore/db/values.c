@@ -140,16 +140,14 @@ kv_status kv_values_verify(const struct kv_values *values, kv_slice bytes, struc
 {
     struct kv_pointer pointer;
     struct kv_segment *segment;
-    struct kv_block *block = NULL;
     struct kv_large *large = NULL;
     kv_status rc = values_locate(values, bytes, &pointer, &segment, err);
     if (rc < 0)
         return rc;
     if (!pointer.value_len)
-        rc = kv_segment_read(segment, &pointer, false, &block, err);
+        rc = kv_segment_verify(segment, &pointer, err);
     else if ((rc = kv_large_open(segment, &pointer, &large, err)) == KV_OK)
         rc = kv_large_verify(large, err);
-    kv_block_unref(block);
     kv_large_close(large);
     return rc;
 }

@@ -207,6 +207,15 @@ kv_status kv_segment_read(struct kv_segment *segment, const struct kv_pointer *p
     return rc;
 }
 
+kv_status kv_segment_verify(struct kv_segment *segment, const struct kv_pointer *pointer, struct kv_err *err)
+{
+    struct kv_block *block = NULL;
+    kv_status rc = segment_read_file(segment, pointer, &block, err);
+    if (rc == KV_OK)
+        kv_block_unref(block);
+    return rc;
+}
+
 /* ---- writing */
 
 struct kv_segment_build {

@@ -65,6 +65,9 @@ void kv_segment_set_log_seq(struct kv_segment *segment, uint64_t seq);
 /* The value, as the bytes of a block. fill: it goes into the cache. */
 KV_MUST kv_status kv_segment_read(struct kv_segment *segment, const struct kv_pointer *pointer, bool fill,
                                   struct kv_block **out, struct kv_err *err);
+/* Verifies it as it lies in the file, whatever the cache holds. */
+KV_MUST kv_status kv_segment_verify(struct kv_segment *segment, const struct kv_pointer *pointer,
+                                    struct kv_err *err);
 /* Tells the log, and answers rc with file and offset. */
 kv_status kv_segment_damaged(const struct kv_segment *segment, kv_status rc, uint64_t offset,
                              const char *what, struct kv_err *err);

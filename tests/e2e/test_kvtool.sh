@@ -124,6 +124,8 @@ says 0 "" dump vlog "$db"
 has 0 "z put 9" dump log "$(ls "$db"/*.log | tail -1)"
 has 2 "tables is none of log, table, manifest, tree, vlog" dump tables "$db"
 has 0 "bytes of a key: n=5 mean=10.4" histogram "$db" $s
+has 0 "sound=yes" health "$db"
+has 0 "job name=backup runs=0" health "$db"
 has 0 "versions of a key: n=5 mean=1.0 max=1" histogram "$db" $s
 has 0 "sound" check "$db"
 
@@ -165,7 +167,7 @@ has 2 "may be read by others" --key-file "$work/key2" info "$work/sealed"
 has 2 "cannot read the key file" --key-file "$work/no" info "$work/sealed"
 
 # ---- what is no database, or not now
-for command in "info DIR" "check DIR" "scan DIR s" "get DIR s k" "put DIR s k v" "del DIR s k" "histogram DIR s" "dump tree DIR" \
+for command in "info DIR" "check DIR" "scan DIR s" "get DIR s k" "put DIR s k v" "del DIR s k" "histogram DIR s" "health DIR" "dump tree DIR" \
     "compact --plain-space DIR s" "stream DIR s" "bank verify DIR"; do
     # shellcheck disable=SC2046
     has 2 "$work/none" $(echo "$command" | sed "s,DIR,$work/none,")
