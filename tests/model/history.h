@@ -23,7 +23,8 @@ enum { ITER_SLOTS = 3, TXN_SLOTS = 3, SNAP_SLOTS = 4, LOAD_SLOTS = 2 };
     F(space) F(key) F(lower) F(upper) F(slot) F(snap) F(n) F(len) F(ttl) F(meta) F(since) F(how)
 /* O(name, what): a batch is filled by put, delete, delete_range, operand, and then committed. */
 #define HISTORY_OPS(O)                                                                                       \
-    O(put, "into the batch; ttl: seconds + 1 from now; how 1: ends history, 2: with attributes")             \
+    O(put,                                                                                                   \
+      "into the batch; ttl: seconds + 1 from now; how 1: ends history, 2: with attributes, 4: in parts")     \
     O(delete, "into the batch")                                                                              \
     O(delete_range, "into the batch")                                                                        \
     O(operand, "into the batch")                                                                             \

@@ -128,6 +128,8 @@ static void add_write(struct maker *m)
         pick_value(m, &op);
     if (op.kind == OP_put || op.kind == OP_operand)
         op.n = ++m->n;
+    if (op.kind == OP_put && op.n % 4 == 0)
+        op.how |= 4; /* in parts */
     emit(m, &op);
 }
 

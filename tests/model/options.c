@@ -83,6 +83,7 @@ void option_set_make(uint32_t set, uint32_t made_under, struct option_set *out)
     for (uint32_t at = 0; at < MODEL_SPACES; at++)
         if (!out->spaces[at].hook && kv_prng_below(&shape, 2))
             out->spaces[at].value_separate_bytes = 64u << kv_prng_below(&shape, 4);
+    out->options.large_value_bytes = 256u << kv_prng_below(&shape, 5);
     out->options.memtable_bytes = kv_prng_below(&prng, 5) ? 2048u << kv_prng_below(&prng, 6) : 4u << 20;
     out->options.log_file_bytes = 1024u << kv_prng_below(&prng, 7);
     out->options.log_bytes_max = 8192u << kv_prng_below(&prng, 6);

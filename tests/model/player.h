@@ -82,6 +82,7 @@ struct player {
     size_t n_marks, marks_capacity;
 
     struct kv_batch *batch;
+    bool holds_large; /* values written in parts: the batch goes before the database does */
     struct pending *pending;
     size_t n_pending, pending_capacity;
     bool record_expected;

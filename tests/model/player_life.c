@@ -75,6 +75,11 @@ void player_open(struct player *p, bool read_only)
 
 void player_let_go(struct player *p)
 {
+    if (p->holds_large) {
+        kv_batch_clear(p->batch);
+        p->n_pending = 0;
+        p->holds_large = false;
+    }
     for (size_t i = 0; i < ITER_SLOTS; i++) {
         kv_iter_close(p->iters[i].it);
         p->iters[i].it = NULL;

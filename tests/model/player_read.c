@@ -43,6 +43,26 @@ static const struct kv_snapshot *read_at(struct player *p, const struct op *op, 
     return slot ? slot->snapshot : NULL;
 }
 
+/* The same in parts. */
+static void read_parts(struct player *p, const struct kv_snapshot *snapshot, uint32_t space, uint32_t key,
+                       const struct model_found *expected)
+{
+    struct kv_value_reader *reader = NULL;
+    struct kv_value_info info = {0};
+    uint8_t bytes[MODEL_VALUE_MAX];
+    size_t len = 0, got = 0;
+    kv_status rc = kv_value_open(p->db, snapshot, space, model_key(key), &reader, &p->err);
+    if (rc == KV_OK)
+        info = *kv_value_info(reader);
+    for (got = 1; rc == KV_OK && got > 0; len += got)
+        rc = kv_value_read_at(reader, len, len < 700 ? 99 : sizeof bytes - len, bytes + len, &got, &p->err);
+    kv_value_close(reader);
+    player_compare(p, "a get in parts", rc, expected, kv_slice_of(bytes, len), info.version,
+                   info.expires_at_s, info.meta);
+    if (rc == KV_OK && info.bytes != len)
+        player_fail(p, "a value of %zu bytes is said to have %" PRIu64, len, info.bytes);
+}
+
 static void get_at(struct player *p, const struct kv_snapshot *snapshot, uint64_t stamp, uint32_t space,
                    uint32_t key)
 {
@@ -52,6 +72,7 @@ static void get_at(struct player *p, const struct kv_snapshot *snapshot, uint64_
     kv_status rc = kv_get(p->db, snapshot, space, model_key(key), &got, &p->err);
     player_compare(p, "get", rc, has ? &expected : NULL, got.value, got.version, got.expires_at_s, got.meta);
     kv_pinned_release(&got);
+    read_parts(p, snapshot, space, key, has ? &expected : NULL);
 }
 
 void player_get(struct player *p, const struct op *op)

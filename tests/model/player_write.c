@@ -12,18 +12,41 @@ static void remember(struct player *p, const struct op *op, uint64_t expires_at_
     p->pending[p->n_pending++] = (struct pending){*op, expires_at_s};
 }
 
+/* Written in parts; where it is long for the options, it gets a segment of its own. */
+static kv_status batch_put_large(struct player *p, const struct op *op, kv_slice key, kv_slice value,
+                                 const struct kv_put_options *options)
+{
+    struct kv_value_writer *writer = NULL;
+    size_t first = value.len / 3;
+    kv_status rc = kv_value_writer_open(p->db, op->space, &writer, &p->err);
+    if (rc == KV_OK)
+        rc = kv_value_writer_append(writer, kv_slice_of(value.data, first), &p->err);
+    if (rc == KV_OK)
+        rc = kv_value_writer_append(writer, kv_slice_from(value, first), &p->err);
+    if (rc == KV_OK)
+        rc = kv_value_writer_finish(writer, &p->err);
+    if (rc == KV_OK)
+        rc = kv_batch_put_value(p->batch, op->space, key, writer, options);
+    kv_value_writer_free(writer);
+    p->holds_large = true;
+    return rc;
+}
+
 static kv_status batch_put(struct player *p, struct op *op, kv_slice key, uint64_t *expires)
 {
     uint8_t bytes[MODEL_VALUE_MAX];
     kv_slice value = model_value(op->n, op->len, bytes);
+    bool large = (op->how & 4) && op->space != SPACE_HOOK && !space_merges(op->space);
     if (op->space == SPACE_HOOK || !(op->how & 2)) {
         op->how = op->meta = 0;
-        return kv_batch_put(p->batch, op->space, key, value);
+        return large ? batch_put_large(p, op, key, value, NULL)
+                     : kv_batch_put(p->batch, op->space, key, value);
     }
     *expires = op->ttl ? player_now_s(p) + op->ttl - 1 : 0;
     op->meta &= 0xff;
     struct kv_put_options options = {*expires, (uint8_t)op->meta, op->how & 1};
-    return kv_batch_put_with(p->batch, op->space, key, value, &options);
+    return large ? batch_put_large(p, op, key, value, &options)
+                 : kv_batch_put_with(p->batch, op->space, key, value, &options);
 }
 
 void player_batch(struct player *p, const struct op *asked)
@@ -79,11 +102,16 @@ void player_told(void *ctx, kv_status rc, uint64_t version)
 
 void player_wait(struct player *p, struct answer *answer)
 {
-    while (!atomic_load(&answer->there))
-        if (p->threads > 0)
+    while (!atomic_load(&answer->there)) {
+        if (p->threads > 0) {
             kv_clock_sleep_ns(kv_clock_system(), 10000);
-        else
-            player_must(p, "kv_work of a commit that is not waited for", kv_work(p->db, &p->err), KV_OK);
+            continue;
+        }
+        kv_status rc = kv_work(p->db, &p->err);
+        if (rc < 0 || (rc == KV_END && !atomic_load(&answer->there))) /* a sync that is due makes it, too */
+            player_fail(p, "kv_work of a commit that is not waited for: %s: %s", kv_status_name(rc),
+                        p->err.text);
+    }
 }
 
 /* Waited for, or not. */
@@ -91,7 +119,7 @@ static kv_status commit(struct player *p, const struct op *op, const struct kv_c
                         uint64_t *seq)
 {
     struct answer answer = {0};
-    if (!(op->how & 2))
+    if (!(op->how & 2) || p->holds_large) /* those are waited for */
         return kv_commit(p->db, p->batch, options, seq, &p->err);
     kv_status rc = kv_commit_async(p->db, p->batch, options, player_told, &answer, &p->err);
     if (rc < 0)
@@ -124,6 +152,7 @@ void player_commit(struct player *p, const struct op *op)
     }
     apply_pending(p);
     kv_batch_clear(p->batch);
+    p->holds_large = false;
     player_note(p, seq);
 }
 
