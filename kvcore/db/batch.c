@@ -125,7 +125,7 @@ static kv_status entry_take(kv_slice *rest, struct kv_batch_entry *entry)
 static kv_status pointer_check(kv_slice value)
 {
     struct kv_attrs attrs;
-    struct kv_pointer pointer;
+    struct kv_pointer pointer = {0};
     kv_status rc = kv_attrs_take(&value, &attrs);
     if (rc == KV_OK)
         rc = kv_pointer_take(&value, &pointer);

@@ -250,7 +250,7 @@ bool kv_value_committed(const struct kv_value_writer *writer)
 kv_status kv_large_logged(struct kv_db *db, kv_slice value, uint64_t seq, struct kv_err *err)
 {
     struct kv_attrs attrs;
-    struct kv_pointer pointer;
+    struct kv_pointer pointer = {0};
     uint64_t visible;
     kv_status rc = kv_attrs_take(&value, &attrs);
     if (rc == KV_OK)

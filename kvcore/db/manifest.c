@@ -224,7 +224,8 @@ kv_status kv_manifest_read_published(struct kv_manifest *manifest, struct kv_err
             rc = kv_fail(err, KV_CORRUPT, 0, "the published manifest name is %zu bytes long", value.len);
             goto out;
         }
-        memcpy(manifest->name, value.data, value.len);
+        if (value.len)
+            memcpy(manifest->name, value.data, value.len);
         manifest->name[value.len] = 0;
         if (!kv_file_name_parse(manifest->name, &number, &kind) || kind != KV_NAME_MANIFEST)
             rc = kv_fail(err, KV_CORRUPT, 0, "the published manifest name is no manifest's");

@@ -439,7 +439,7 @@ kv_status kv_repair(struct kv_env *env, const char *path, const struct kv_repair
                     struct kv_repair_report *report, struct kv_err *err)
 {
     static const struct kv_repair_options plain;
-    struct kv_repair_report unseen;
+    struct kv_repair_report unseen = {0};
     struct kv_repair r = {.env = env,
                           .path = path,
                           .options = options ? options : &plain,

@@ -285,7 +285,7 @@ static kv_status get_from(const struct kv_tree_item *item, kv_slice key, uint64_
                           const struct kv_reads *reads, struct kv_found *found, bool *have,
                           struct kv_err *err)
 {
-    struct kv_found here, *into = *have ? &here : found;
+    struct kv_found here = {0}, *into = *have ? &here : found;
     kv_status rc = kv_table_get(item->table, key, version, into, err);
     struct kv_reads_stripe *mine = kv_reads_mine(reads);
     struct kv_reads_level *counts = kv_reads_level_at(mine, item->reads_at);
