@@ -40,6 +40,16 @@ uint8_t *kv_buf_extend(struct kv_buf *buf, size_t n)
     return at;
 }
 
+kv_status kv_buf_append_growing(struct kv_buf *buf, kv_slice bytes)
+{
+    kv_status rc = kv_buf_reserve(buf, bytes.len);
+    if (rc == KV_OK && bytes.len) {
+        memcpy(buf->data + buf->len, bytes.data, bytes.len);
+        buf->len += bytes.len;
+    }
+    return rc;
+}
+
 kv_status kv_buf_append_byte(struct kv_buf *buf, uint8_t byte)
 {
     return kv_buf_append(buf, kv_slice_of(&byte, 1));

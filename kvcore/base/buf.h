@@ -49,15 +49,13 @@ KV_API KV_MUST kv_status kv_buf_reserve(struct kv_buf *buf, size_t extra);
 /* Makes room for n bytes, counts them in len and returns where they begin (uninitialised); NULL on failure.
  */
 KV_API KV_MUST uint8_t *kv_buf_extend(struct kv_buf *buf, size_t n);
+KV_API KV_MUST kv_status kv_buf_append_growing(struct kv_buf *buf, kv_slice bytes); /* private */
 static inline KV_MUST kv_status kv_buf_append(struct kv_buf *buf, kv_slice bytes)
 {
     if (bytes.len == 0)
         return KV_OK;
-    if (bytes.len > buf->capacity - buf->len) {
-        kv_status rc = kv_buf_reserve(buf, bytes.len);
-        if (rc < 0)
-            return rc;
-    }
+    if (bytes.len > buf->capacity - buf->len)
+        return kv_buf_append_growing(buf, bytes);
     memcpy(buf->data + buf->len, bytes.data, bytes.len);
     buf->len += bytes.len;
     return KV_OK;

@@ -204,6 +204,7 @@ kv_status kv_committer_commit_async(struct kv_committer *c, struct kv_batch *bat
     kv_status rc = async_new(done, done_ctx, options, &async, err);
     if (rc < 0)
         return rc;
+    KV_ASSERT(async != NULL);
     rc = kv_commit_enter(c, err);
     if (rc == KV_OK)
         rc = async_admit(c, bytes, err);
@@ -230,6 +231,7 @@ kv_status kv_committer_call_async(struct kv_committer *c, kv_committed_fn done, 
     kv_status rc = async_new(done, done_ctx, NULL, &async, err);
     if (rc < 0)
         return rc;
+    KV_ASSERT(async != NULL);
     rc = kv_commit_enter(c, err);
     if (rc == KV_OK)
         rc = async_admit(c, sizeof *async, err);

@@ -335,6 +335,7 @@ out:
         kv_free(reader);
         return rc;
     }
+    KV_ASSERT(reader != NULL);
     reader->db = db;
     reader->pinned = pinned;
     atomic_fetch_add_explicit(&db->pins, 1, memory_order_relaxed);

@@ -126,8 +126,8 @@ static kv_status values_locate(const struct kv_values *values, kv_slice bytes, s
 kv_status kv_values_fetch(const struct kv_values *values, kv_slice bytes, bool fill, struct kv_block **out,
                           struct kv_err *err)
 {
-    struct kv_pointer pointer;
-    struct kv_segment *segment;
+    struct kv_pointer pointer = {0};
+    struct kv_segment *segment = NULL;
     *out = NULL;
     kv_status rc = values_locate(values, bytes, &pointer, &segment, err);
     if (rc < 0)
@@ -138,8 +138,8 @@ kv_status kv_values_fetch(const struct kv_values *values, kv_slice bytes, bool f
 
 kv_status kv_values_verify(const struct kv_values *values, kv_slice bytes, struct kv_err *err)
 {
-    struct kv_pointer pointer;
-    struct kv_segment *segment;
+    struct kv_pointer pointer = {0};
+    struct kv_segment *segment = NULL;
     struct kv_large *large = NULL;
     kv_status rc = values_locate(values, bytes, &pointer, &segment, err);
     if (rc < 0)

@@ -351,13 +351,11 @@ kv_status kv_block_open_bytes(uint8_t *stored, size_t len, uint32_t uid_sum, str
         rc = bytes ? kv_inflate(trailer.codec, trailer.payload, bytes, trailer.inflated_len) : KV_NO_MEMORY;
         kv_free(stored);
     }
-    if (rc == KV_OK) {
+    if (rc == KV_OK)
         block = block_new(0, 0);
-        rc = block ? KV_OK : KV_NO_MEMORY;
-    }
-    if (rc < 0) {
+    if (!block) {
         kv_free(bytes);
-        return rc;
+        return rc < 0 ? rc : KV_NO_MEMORY;
     }
     block->apart = bytes;
     block->bytes = kv_slice_of(bytes, trailer.inflated_len);

@@ -92,7 +92,8 @@ kv_status kv_cache_new(uint64_t bytes_max, struct kv_cache **out)
     cache->n_shards = shards;
     cache->n_sets = sets;
     cache->sets_per_shard = sets / shards;
-    cache->bytes_most = cache->bytes_max = bytes_max;
+    cache->bytes_most = bytes_max;
+    cache->bytes_max = bytes_max;
     for (size_t i = 0; i < shards; i++)
         kv_mutex_init(&cache->shards[i].mutex);
     *out = cache;

@@ -30,7 +30,7 @@ static uint64_t now_s(struct kv_txn *txn)
 static kv_status fold_stored(struct kv_txn *txn, uint32_t space, kv_slice key, struct kv_fold *fold,
                              struct kv_err *err)
 {
-    struct kv_pinned stored;
+    struct kv_pinned stored = {0};
     kv_status rc = get_stored(txn, space, key, &stored, err);
     if (rc == KV_OK) {
         struct kv_attrs attrs = {.expires_at_s = stored.expires_at_s, .meta = stored.meta};

@@ -189,6 +189,7 @@ static kv_status large_hold(struct kv_large *large, size_t i, struct kv_err *err
     kv_status rc = kv_segment_read(large->segment, &at, false, &large->held, err);
     if (rc < 0)
         return rc;
+    KV_ASSERT(large->held != NULL);
     large->at = i;
     if (large->held->bytes.len == (left < large->block_bytes ? left : large->block_bytes))
         return KV_OK;
@@ -206,6 +207,7 @@ kv_status kv_large_read(struct kv_large *large, uint64_t offset, size_t len, uin
         kv_status rc = large_hold(large, (size_t)(offset / large->block_bytes), err);
         if (rc < 0)
             return rc;
+        KV_ASSERT(large->held != NULL);
         size_t n = large->held->bytes.len - from;
         n = n < len ? n : len;
         memcpy(into, large->held->bytes.data + from, n);
@@ -235,6 +237,7 @@ kv_status kv_large_read_whole(struct kv_segment *segment, const struct kv_pointe
     kv_status rc = kv_large_open(segment, pointer, &large, err);
     if (rc < 0)
         return rc;
+    KV_ASSERT(large != NULL);
     size_t len = (size_t)pointer->value_len;
     uint8_t *bytes = kv_alloc(len);
     if (!bytes)
