@@ -54,7 +54,7 @@ static inline KV_MUST kv_status kv_buf_append(struct kv_buf *buf, kv_slice bytes
 {
     if (bytes.len == 0)
         return KV_OK;
-    if (bytes.len > buf->capacity - buf->len)
+    if (!buf->data || bytes.len > buf->capacity - buf->len)
         return kv_buf_append_growing(buf, bytes);
     memcpy(buf->data + buf->len, bytes.data, bytes.len);
     buf->len += bytes.len;

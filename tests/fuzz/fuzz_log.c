@@ -22,9 +22,9 @@ static kv_status new_file(void *ctx, uint64_t *number, uint64_t *edit, struct kv
 }
 
 static kv_status seal(void *ctx, const struct kv_log_seal *seals, size_t n, uint64_t current,
-                      struct kv_err *err)
+                      const uint8_t current_uid[KV_FILE_UID_LEN], struct kv_err *err)
 {
-    (void)ctx, (void)seals, (void)n, (void)current, (void)err;
+    (void)ctx, (void)seals, (void)n, (void)current, (void)current_uid, (void)err;
     return KV_OK;
 }
 
