@@ -47,11 +47,6 @@ kv_status kv_bans_load(struct kv_bans *bans, kv_slice list)
 
 /* ---- asking */
 
-static bool begins_with(kv_slice key, kv_slice prefix)
-{
-    return key.len >= prefix.len && kv_slice_equal(kv_slice_of(key.data, prefix.len), prefix);
-}
-
 /* With the lock. */
 static kv_status check_locked(struct kv_db *db, uint32_t space, kv_slice key, struct kv_err *err)
 {
@@ -59,7 +54,7 @@ static kv_status check_locked(struct kv_db *db, uint32_t space, kv_slice key, st
     uint32_t of;
     while (kv_bans_next(&rest, &of, &prefix) == KV_OK) {
         char shown[100];
-        if (of == space && begins_with(key, prefix))
+        if (of == space && kv_slice_has_prefix(key, prefix))
             return kv_fail(err, KV_READ_ONLY, 0,
                            "space %s: keys that begin with %s are banned (kv_ban_prefix): nothing is written "
                            "there until kv_unban_prefix",
@@ -92,12 +87,6 @@ kv_status kv_bans_check_batch(void *ctx, kv_slice batch, struct kv_err *err)
 }
 
 /* ---- changing: one at a time, by bans.changing */
-
-static kv_status nothing(void *ctx, uint64_t seq, struct kv_err *err)
-{
-    (void)ctx, (void)seq, (void)err;
-    return KV_OK;
-}
 
 static kv_status list_add(struct kv_buf *list, uint32_t space, kv_slice prefix)
 {
@@ -163,7 +152,7 @@ static kv_status bans_change(struct kv_db *db, uint32_t declared, kv_slice prefi
     if (rc == KV_NO_MEMORY)
         kv_fail(err, rc, 0, "out of memory changing the banned prefixes");
     if (rc == KV_OK && ban) /* what was queued before is visible when this is answered */
-        rc = kv_committer_exclusive(db->committer, false, nothing, NULL, err);
+        rc = kv_committer_exclusive(db->committer, false, NULL, NULL, err);
     return rc == KV_OK && !ban && !had ? KV_NOT_FOUND : rc;
 }
 

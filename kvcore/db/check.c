@@ -286,14 +286,7 @@ static kv_status check_log(struct check *c, struct kv_err *err)
                                      .clock = c->env->clock,
                                      .log = &c->env->log,
                                      .keys = c->manifest.keys};
-    struct kv_log_known known = {.seals = state->seals,
-                                 .n_seals = state->n_seals,
-                                 .current = state->log_current,
-                                 .current_uid = kv_manifest_log_uid(state),
-                                 .edit = state->edit,
-                                 .last_seq = state->last_seq,
-                                 .puts_from = state->log_floor,
-                                 .records_from = state->app_floor};
+    struct kv_log_known known = kv_manifest_log_known(state);
     struct kv_log_replay replay = {c, check_commit};
     struct kv_log *log = NULL;
     struct kv_err local = {0};

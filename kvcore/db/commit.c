@@ -292,7 +292,7 @@ static kv_status group_run(struct kv_committer *c, struct group *group, struct k
         rc = first->kind == WAITER_EXCLUSIVE && !first->seq ? KV_OK : group_log(c, group, err);
     if (rc == KV_OK)
         rc = group_apply(c, group, err);
-    if (rc == KV_OK && first->kind == WAITER_EXCLUSIVE)
+    if (rc == KV_OK && first->kind == WAITER_EXCLUSIVE && first->run)
         first->rc = first->run(first->run_ctx, first->seq, &first->err);
     if (rc == KV_OK && group->last_seq)
         group_publish(c, group);

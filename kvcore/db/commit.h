@@ -137,7 +137,8 @@ KV_MUST kv_status kv_committer_sync(struct kv_committer *committer, struct kv_er
  * before anything later is logged. burn: an empty commit is logged and synced first, and its sequence is
  * handed to run (else 0): what run installs has that version, and it becomes visible when run has answered
  * (whatever it answered: the sequence is used up). run's answer is returned. Without burn it works on a
- * read-only database too. For: the version of a bulk load, switching memtables, rolling the log.
+ * read-only database too. For: the version of a bulk load, switching memtables, rolling the log;
+ * with run NULL only to wait until what was enqueued before is published.
  */
 KV_MUST kv_status kv_committer_exclusive(struct kv_committer *committer, bool burn,
                                          kv_status (*run)(void *ctx, uint64_t seq, struct kv_err *err),

@@ -122,27 +122,6 @@ kv_status kv_db_open_segment_or_damaged(struct kv_db *db, const struct kv_segmen
     return rc;
 }
 
-/* Every value that the table points at. */
-static kv_status verify_values(const struct kv_version *version, const struct kv_tree_item *item,
-                               struct kv_err *err)
-{
-    struct kv_table_iter_options all = {.no_fill = true, .err = err};
-    struct kv_entry_iter *it = NULL;
-    kv_status rc = item->properties->value_refs.len ? kv_table_iter_open(item->table, &all, &it) : KV_END;
-    if (rc == KV_OK)
-        rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX);
-    while (rc == KV_OK) {
-        struct kv_attrs attrs;
-        kv_slice pointer = it->value;
-        if (it->kind == KV_KIND_POINTER && (rc = kv_attrs_take(&pointer, &attrs)) == KV_OK)
-            rc = kv_values_verify(&version->values, pointer, err);
-        if (rc == KV_OK)
-            rc = kv_entry_iter_next(it);
-    }
-    kv_entry_iter_close(it);
-    return rc == KV_END ? KV_OK : rc;
-}
-
 static kv_status aside_add(struct kv_db *db, const struct kv_tree_item *item, const char *why,
                            struct kv_edit *edit, struct kv_buf *moves)
 {
@@ -166,7 +145,7 @@ kv_status kv_db_put_aside(struct kv_db *db, struct kv_view *view, const struct k
             struct kv_err why = {0};
             rc = kv_table_verify(item->table, &why);
             if (rc == KV_OK)
-                rc = verify_values(view->version, item, &why);
+                rc = kv_values_verify_table(&view->version->values, item->table, NULL, &why);
             if (rc == KV_CORRUPT)
                 rc = aside_add(db, item, why.text, &edit, &moves);
             else if (rc < 0 && err)

@@ -105,6 +105,19 @@ static inline const uint8_t *kv_manifest_log_uid(const struct kv_manifest_state 
     return state->log_current && state->log_uid_of == state->log_current ? state->log_uid : NULL;
 }
 
+/* What the log is opened with. Good while the state is. */
+static inline struct kv_log_known kv_manifest_log_known(const struct kv_manifest_state *state)
+{
+    return (struct kv_log_known){.seals = state->seals,
+                                 .n_seals = state->n_seals,
+                                 .current = state->log_current,
+                                 .current_uid = kv_manifest_log_uid(state),
+                                 .edit = state->edit,
+                                 .last_seq = state->last_seq,
+                                 .puts_from = state->log_floor,
+                                 .records_from = state->app_floor};
+}
+
 /* An edit under construction. {0} is empty; building cannot fail, the first failure is answered by the
  * commit. */
 struct kv_edit {

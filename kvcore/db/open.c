@@ -327,14 +327,7 @@ static kv_status open_log(struct kv_db *db, struct kv_err *err)
                                      .forget_unsynced = db->options.durability == KV_DURABILITY_OS,
                                      .hooks = {db, hook_new_file, hook_seal}};
     memcpy(options.uuid, db->uuid, KV_UUID_LEN);
-    struct kv_log_known known = {.seals = state->seals,
-                                 .n_seals = state->n_seals,
-                                 .current = state->log_current,
-                                 .current_uid = kv_manifest_log_uid(state),
-                                 .edit = state->edit,
-                                 .last_seq = state->last_seq,
-                                 .puts_from = state->log_floor,
-                                 .records_from = state->app_floor};
+    struct kv_log_known known = kv_manifest_log_known(state);
     struct kv_log_replay replay = {db, replay_commit};
     db->recovering = true;
     kv_status rc = kv_log_open(&options, &known, &replay, &db->log, err);

@@ -359,14 +359,7 @@ static kv_status log_opens(struct kv_repair *r, struct kv_err *why)
     const struct kv_manifest_state *state = &r->manifest.state;
     struct kv_log_options options = {
         .dir = r->dir, .path = r->path, .clock = r->env->clock, .keys = r->manifest.keys};
-    struct kv_log_known known = {.seals = state->seals,
-                                 .n_seals = state->n_seals,
-                                 .current = state->log_current,
-                                 .current_uid = kv_manifest_log_uid(state),
-                                 .edit = state->edit,
-                                 .last_seq = state->last_seq,
-                                 .puts_from = state->log_floor,
-                                 .records_from = state->app_floor};
+    struct kv_log_known known = kv_manifest_log_known(state);
     struct kv_log_replay replay = {NULL, nothing};
     memcpy(options.uuid, state->uuid, KV_UUID_LEN);
     rc = kv_log_open(&options, &known, &replay, &log, why);

@@ -246,26 +246,6 @@ static kv_status item_keep(struct kv_repair *r, const struct kv_table_properties
     return item_add(r, &meta, r->exact && place);
 }
 
-/* KV_CORRUPT: one of them cannot be read. */
-static kv_status check_values(struct kv_repair *r, struct kv_table *table, struct kv_err *err)
-{
-    struct kv_table_iter_options all = {.no_fill = true, .err = err};
-    struct kv_entry_iter *it = NULL;
-    kv_status rc = kv_table_properties(table)->value_refs.len ? kv_table_iter_open(table, &all, &it) : KV_END;
-    if (rc == KV_OK)
-        rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX);
-    while (rc == KV_OK) {
-        struct kv_attrs attrs;
-        kv_slice pointer = it->value;
-        if (it->kind == KV_KIND_POINTER && (rc = kv_attrs_take(&pointer, &attrs)) == KV_OK)
-            rc = kv_values_verify(&r->values, pointer, err);
-        if (rc == KV_OK)
-            rc = kv_entry_iter_next(it);
-    }
-    kv_entry_iter_close(it);
-    return rc == KV_END ? KV_OK : rc;
-}
-
 /* The version of a load whose manifest entry is lost: the one behind everything that was visible when it was written, which
  * is right if nothing else was committed while it was. */
 static uint64_t bulk_version_of(const struct kv_table_properties *p)
@@ -472,7 +452,7 @@ static kv_status table_take(struct kv_repair *r, uint64_t number, const struct k
     if (rc == KV_OK)
         rc = kv_table_verify(table, &why);
     if (rc == KV_OK)
-        rc = check_values(r, table, &why);
+        rc = kv_values_verify_table(&r->values, table, NULL, &why);
     if (rc == KV_OK && p->entries > 0) {
         r->report->tables_kept++;
         r->changed = r->changed || !known;

@@ -98,18 +98,11 @@ static kv_status salvage_log(struct salvage *s, struct kv_env *env, const char *
                                      .owner_epoch = state->owner_epoch + 1,
                                      .keys = s->manifest.keys,
                                      .hooks = {s, salvage_new_file, salvage_seal}};
-    struct kv_log_known known = {.seals = state->seals,
-                                 .n_seals = state->n_seals,
-                                 .current = state->log_current,
-                                 .current_uid = kv_manifest_log_uid(state),
-                                 .edit = state->edit,
-                                 .last_seq = state->last_seq,
-                                 .puts_from = state->log_floor,
-                                 .records_from = state->app_floor,
-                                 .salvage = true};
+    struct kv_log_known known = kv_manifest_log_known(state);
     struct kv_log_replay replay = {s, count_commit};
     struct kv_log_stats stats;
     kv_status rc;
+    known.salvage = true;
     memcpy(options.uuid, state->uuid, KV_UUID_LEN);
     KV_TRY(kv_log_open(&options, &known, &replay, &log, err));
     kv_log_stats(log, &stats);

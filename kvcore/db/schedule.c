@@ -112,33 +112,6 @@ static const struct kv_tree_item *check_next_table(const struct kv_version *vers
     return next;
 }
 
-/* The values it points at, as they lie in their segments. */
-static kv_status check_values(const struct kv_version *version, const struct kv_tree_item *item,
-                              uint64_t *bytes, struct kv_err *err)
-{
-    const struct kv_table_iter_options all = {.no_fill = true, .uncounted = true, .err = err};
-    struct kv_entry_iter *it = NULL;
-    kv_status rc;
-    if (item->properties->value_refs.len == 0)
-        return KV_OK;
-    KV_TRY(kv_table_iter_open(item->table, &all, &it));
-    for (rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX); rc == KV_OK;
-         rc = kv_entry_iter_next(it)) {
-        struct kv_attrs attrs;
-        kv_slice at = it->value;
-        if (it->kind != KV_KIND_POINTER)
-            continue;
-        KV_TRY(kv_attrs_take(&at, &attrs));
-        KV_TRY(kv_values_verify(&version->values, at, err));
-        struct kv_pointer pointer = {0};
-        KV_TRY(kv_pointer_take(&at, &pointer));
-        *bytes += pointer.len;
-    }
-out:
-    kv_entry_iter_close(it);
-    return rc == KV_END ? KV_OK : rc;
-}
-
 static void check_begin(struct kv_db *db)
 {
     struct kv_schedule *s = &db->schedule;
@@ -191,7 +164,7 @@ static kv_status check_piece(struct kv_db *db, struct kv_err *err)
         bytes = item->properties->file_bytes;
         rc = kv_table_verify(item->table, &found);
         if (rc == KV_OK)
-            rc = check_values(view->version, item, &bytes, &found);
+            rc = kv_values_verify_table(&view->version->values, item->table, &bytes, &found);
     }
     if (rc == KV_CORRUPT || rc == KV_TOO_NEW) {
         check_finding(db, item->number, &found);

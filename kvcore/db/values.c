@@ -151,3 +151,30 @@ kv_status kv_values_verify(const struct kv_values *values, kv_slice bytes, struc
     kv_large_close(large);
     return rc;
 }
+
+kv_status kv_values_verify_table(const struct kv_values *values, struct kv_table *table, uint64_t *bytes,
+                                 struct kv_err *err)
+{
+    const struct kv_table_iter_options all = {.no_fill = true, .uncounted = true, .err = err};
+    struct kv_entry_iter *it = NULL;
+    kv_status rc;
+    if (kv_table_properties(table)->value_refs.len == 0)
+        return KV_OK;
+    KV_TRY(kv_table_iter_open(table, &all, &it));
+    for (rc = kv_entry_iter_seek(it, (kv_slice){0}, KV_VERSION_MAX); rc == KV_OK;
+         rc = kv_entry_iter_next(it)) {
+        struct kv_attrs attrs;
+        struct kv_pointer pointer = {0};
+        kv_slice at = it->value;
+        if (it->kind != KV_KIND_POINTER)
+            continue;
+        KV_TRY(kv_attrs_take(&at, &attrs));
+        KV_TRY(kv_values_verify(values, at, err));
+        KV_TRY(kv_pointer_take(&at, &pointer));
+        if (bytes)
+            *bytes += pointer.len;
+    }
+out:
+    kv_entry_iter_close(it);
+    return rc == KV_END ? KV_OK : rc;
+}

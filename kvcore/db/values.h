@@ -16,6 +16,7 @@
 #define KV_VALUES_H
 
 #include "kvcore/base/file_header.h"
+#include "kvcore/sst/table.h"
 #include "kvcore/vlog/segment.h"
 
 struct kv_version;
@@ -49,5 +50,8 @@ KV_MUST kv_status kv_values_fetch(const struct kv_values *values, kv_slice point
                                   struct kv_block **out, struct kv_err *err);
 /* Reads it, in parts if it is large, and forgets it. */
 KV_MUST kv_status kv_values_verify(const struct kv_values *values, kv_slice pointer, struct kv_err *err);
+/* Every value that the table points at; their stored bytes are added to *bytes (may be NULL). Ends at the first that cannot be read. */
+KV_MUST kv_status kv_values_verify_table(const struct kv_values *values, struct kv_table *table,
+                                         uint64_t *bytes, struct kv_err *err);
 
 #endif

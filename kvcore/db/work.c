@@ -154,12 +154,6 @@ kv_status kv_merge_one(struct kv_db *db, struct kv_err *err)
 
 /* ---- on demand */
 
-static kv_status nothing(void *ctx, uint64_t seq, struct kv_err *err)
-{
-    (void)ctx, (void)seq, (void)err;
-    return KV_OK;
-}
-
 struct range_merge {
     struct kv_db *db;
     uint32_t space;
@@ -252,7 +246,7 @@ static kv_status range_run(struct range_merge *r)
     for (int tries = 0; rc == KV_OK;) {
         rc = range_step(r);
         if (rc == KV_CONFLICT && ++tries < RANGE_TRIES) { /* whatever was on its way is visible after this */
-            rc = kv_committer_exclusive(r->db->committer, false, nothing, NULL, r->err);
+            rc = kv_committer_exclusive(r->db->committer, false, NULL, NULL, r->err);
             continue;
         }
         tries = 0;

@@ -2,6 +2,7 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/db/db.h"
 #include "kvcore/vlog/large.h"
+#include "tests/support/file_kit.h"
 #include "tests/support/kv_kit.h"
 #include "tests/support/malloc_fault.h"
 #include "tests/support/sweep.h"
@@ -675,28 +676,6 @@ Test(large_value, a_subscriber_hears_its_length)
 
 /* ---- damage */
 
-/* Flips a bit at offset of the only segment. */
-static void damage(struct kv_kit *kit, const char *name, uint64_t offset)
-{
-    struct kv_dir *dir = NULL;
-    struct kv_file *file = NULL;
-    uint64_t size = 0;
-    cr_assert_eq(kv_vfs_dir_open(kit->vfs, kit->path, false, &dir, NULL), KV_OK);
-    cr_assert_eq(kv_dir_open_file(dir, name, &file, NULL), KV_OK);
-    cr_assert_eq(kv_file_size(file, &size, NULL), KV_OK);
-    uint8_t *bytes = kv_alloc((size_t)size);
-    cr_assert_eq(kv_file_read_exact(file, 0, (size_t)size, bytes, NULL), KV_OK);
-    kv_file_close(file);
-    bytes[offset] ^= 1;
-    cr_assert_eq(kv_dir_remove(dir, name, NULL), KV_OK);
-    cr_assert_eq(kv_dir_create(dir, name, &file, NULL), KV_OK);
-    cr_assert_eq(kv_file_append(file, 0, kv_slice_of(bytes, (size_t)size), NULL), KV_OK);
-    cr_assert_eq(kv_file_sync(file, NULL), KV_OK);
-    kv_file_close(file);
-    kv_free(bytes);
-    kv_dir_close(dir);
-}
-
 Test(large_value, damage_in_the_middle_costs_its_block_alone)
 {
     for (int flushed = 0; flushed < 2; flushed++) {
@@ -714,8 +693,8 @@ Test(large_value, damage_in_the_middle_costs_its_block_alone)
         kv_file_name(name, kv_segment_number(segment), KV_NAME_SEGMENT);
         uint64_t end = kv_segment_bytes(segment);
         cr_assert_eq(kv_kit_close(&kit), KV_OK);
-        damage(&kit, name,
-               KV_FILE_HEADER_LEN + 4 * LIMIT + LIMIT / 2); /* nothing of it compresses: block 4 */
+        file_kit_flip(kit.vfs, kit.path, name,
+                      KV_FILE_HEADER_LEN + 4 * LIMIT + LIMIT / 2); /* nothing of it compresses: block 4 */
         check_closed(&kit, KV_CORRUPT);
         kv_kit_must_open(&kit);
         cr_assert_eq(kv_value_open(kit.db, NULL, 0, KV_STR("k"), &reader, &kit.err), KV_OK);
@@ -731,7 +710,8 @@ Test(large_value, damage_in_the_middle_costs_its_block_alone)
         cr_assert_eq(kv_get(kit.db, NULL, 0, KV_STR("k"), &pinned, &kit.err), KV_CORRUPT);
         cr_assert_eq(kv_kit_close(&kit), KV_OK);
 
-        damage(&kit, name, end - 10); /* the index: nothing of the value can be found without it */
+        file_kit_flip(kit.vfs, kit.path, name,
+                      end - 10); /* the index: nothing of the value can be found without it */
         kv_kit_must_open(&kit);
         cr_assert_eq(kv_value_open(kit.db, NULL, 0, KV_STR("k"), &reader, &kit.err), KV_CORRUPT);
         cr_assert(strstr(kit.err.text, name), "%s", kit.err.text);

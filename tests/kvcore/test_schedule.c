@@ -2,6 +2,7 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/db/db.h"
 #include "tests/support/backup_kit.h"
+#include "tests/support/file_kit.h"
 #include "tests/support/vfs_fault.h"
 
 #include <criterion/criterion.h>
@@ -100,23 +101,8 @@ Test(schedule, a_period_goes_on_over_a_restart)
 
 static void flip_byte(struct kv_kit *kit, const char *name, double where)
 {
-    struct kv_dir *dir = NULL;
-    struct kv_file *file = NULL;
-    uint64_t size = 0;
-    cr_assert_eq(kv_vfs_dir_open(kit->vfs, kit->path, false, &dir, NULL), KV_OK);
-    cr_assert_eq(kv_dir_open_file(dir, name, &file, NULL), KV_OK);
-    cr_assert_eq(kv_file_size(file, &size, NULL), KV_OK);
-    uint8_t *bytes = kv_alloc((size_t)size);
-    cr_assert_eq(kv_file_read_exact(file, 0, (size_t)size, bytes, NULL), KV_OK);
-    kv_file_close(file);
-    bytes[(size_t)((double)size * where)] ^= 1;
-    cr_assert_eq(kv_dir_remove(dir, name, NULL), KV_OK);
-    cr_assert_eq(kv_dir_create(dir, name, &file, NULL), KV_OK);
-    cr_assert_eq(kv_file_append(file, 0, kv_slice_of(bytes, (size_t)size), NULL), KV_OK);
-    cr_assert_eq(kv_file_sync(file, NULL), KV_OK);
-    kv_file_close(file);
-    kv_free(bytes);
-    kv_dir_close(dir);
+    uint64_t size = file_kit_size(kit->vfs, kit->path, name);
+    file_kit_flip(kit->vfs, kit->path, name, (uint64_t)((double)size * where));
 }
 
 Test(schedule, a_check_reads_every_table_at_its_pace_and_tells_what_is_damaged)

@@ -107,3 +107,22 @@ size_t file_kit_list(struct kv_vfs *vfs, const char *path, const char *suffix, s
     }
     return list.n;
 }
+
+void file_kit_flip(struct kv_vfs *vfs, const char *path, const char *name, uint64_t offset)
+{
+    struct kv_buf bytes = {0};
+    file_kit_read(vfs, path, name, &bytes);
+    KV_ASSERT(offset < bytes.len);
+    bytes.data[offset] ^= 1;
+    file_kit_write(vfs, path, name, kv_buf_slice(&bytes));
+    kv_buf_release(&bytes);
+}
+
+uint64_t file_kit_size(struct kv_vfs *vfs, const char *path, const char *name)
+{
+    struct kv_buf bytes = {0};
+    file_kit_read(vfs, path, name, &bytes);
+    uint64_t size = bytes.len;
+    kv_buf_release(&bytes);
+    return size;
+}
