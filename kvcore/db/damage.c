@@ -14,39 +14,15 @@
 
 #include <inttypes.h>
 
-/* Printable, short, for a line of text. */
-static void key_text(kv_slice key, char out[64])
-{
-    size_t at = 0;
-    for (size_t i = 0; i < key.len && at < 56; i++) {
-        uint8_t c = key.data[i];
-        if (c > 0x20 && c < 0x7f && c != '\\' && c != '"' && c != '=') {
-            out[at++] = (char)c;
-        } else {
-            static const char digits[] = "0123456789abcdef";
-            out[at++] = '\\';
-            out[at++] = 'x';
-            out[at++] = digits[c >> 4];
-            out[at++] = digits[c & 15];
-        }
-        if (at >= 56 && i + 1 < key.len) {
-            memcpy(out + at, "..", 2);
-            at += 2;
-        }
-    }
-    out[at] = 0;
-}
-
 static void tell_table(struct kv_db *db, const char *space, kv_slice smallest, kv_slice largest,
                        uint64_t number, const char *why)
 {
     char from[64], to[64];
-    key_text(smallest, from);
-    key_text(largest, to);
     kv_logf(
         &db->env->log, KV_LOG_ERROR, "table_put_aside",
         "path=%s file=%06" PRIu64 ".tbl space=%s smallest=%s largest=%s what=%s help=%s", KV_LOGQ(db->path),
-        number, space, KV_LOGQ(from), KV_LOGQ(to), KV_LOGQ(why),
+        number, space, kv_log_quote(smallest, from, sizeof from), kv_log_quote(largest, to, sizeof to),
+        KV_LOGQ(why),
         "\"reads of these keys fail; put the file back from a backup and open again, or run kvtool repair\"");
 }
 

@@ -14,18 +14,6 @@ static bool ends_repair(kv_status rc)
     return rc < 0 && rc != KV_CORRUPT && rc != KV_MISSING;
 }
 
-/* Printable, short. */
-static const char *key_text(kv_slice key, char out[48])
-{
-    size_t at = 0;
-    for (size_t i = 0; i < key.len && at < 40; i++) {
-        bool plain = key.data[i] > 0x20 && key.data[i] < 0x7f && key.data[i] != '\\';
-        at += (size_t)snprintf(out + at, 48 - at, plain ? "%c" : "\\x%02x", key.data[i]);
-    }
-    snprintf(out + at, 48 - at, "%s", key.len && at >= 40 ? ".." : "");
-    return out;
-}
-
 /* ---- what lies there */
 
 static kv_status look_header(struct kv_repair *r, const char *name, uint64_t number,
@@ -302,7 +290,7 @@ static kv_status rewrite_entry(void *ctx, const struct kv_entry *entry)
             rc = kv_values_verify(&r->values, pointer, r->err);
         if (rc == KV_CORRUPT) {
             kv_repair_say(r, rc, "%s: the value of key %s, version %" PRIu64 ", is lost", w->name,
-                          key_text(entry->key, key), put.version);
+                          kv_log_quote(entry->key, key, sizeof key), put.version);
             w->values_lost++;
             put.kind = KV_KIND_DELETE;
             put.value = (kv_slice){0};
@@ -327,8 +315,8 @@ static void rewrite_lost(void *ctx, uint64_t offset, uint64_t bytes, kv_slice af
                   "%s: %" PRIu64 " bytes at offset %" PRIu64
                   " cannot be read: keys between %s and %s may be lost, or "
                   "be as they were before",
-                  w->name, bytes, offset, after.len ? key_text(after, from) : "the first",
-                  before.len ? key_text(before, to) : "the last");
+                  w->name, bytes, offset, after.len ? kv_log_quote(after, from, sizeof from) : "the first",
+                  before.len ? kv_log_quote(before, to, sizeof to) : "the last");
 }
 
 /* The space of a table that no manifest knows: what it says itself, or the only one there is. */
@@ -402,8 +390,9 @@ static kv_status table_rewrite(struct kv_repair *r, uint64_t number, const struc
         r->report->tables_lost++;
         r->report->entries_lost += known ? known->entries : 0;
         kv_repair_say(r, KV_CORRUPT, "%s: nothing of it can be read%s%.200s; keys between %s and %s are lost",
-                      name, why.text[0] ? ": " : "", why.text, known ? key_text(known->smallest, from) : "?",
-                      known ? key_text(known->largest, to) : "?");
+                      name, why.text[0] ? ": " : "", why.text,
+                      known ? kv_log_quote(known->smallest, from, sizeof from) : "?",
+                      known ? kv_log_quote(known->largest, to, sizeof to) : "?");
         return KV_OK;
     }
     r->report->tables_rewritten++;
@@ -485,7 +474,8 @@ static void table_gone(struct kv_repair *r, const struct kv_table_meta *known)
     kv_repair_say(r, KV_CORRUPT,
                   "%06" PRIu64 ".tbl: is missing: %" PRIu64 " entries of space %s between %s and %s are lost",
                   known->number, known->entries, r->manifest.state.spaces[known->space].name,
-                  key_text(known->smallest, from), key_text(known->largest, to));
+                  kv_log_quote(known->smallest, from, sizeof from),
+                  kv_log_quote(known->largest, to, sizeof to));
 }
 
 kv_status kv_repair_names(struct kv_repair *r)
