@@ -301,8 +301,14 @@ kv_status kv_txn_run(struct kv_db *db, const struct kv_txn_options *options, uin
         tries = KV_TXN_TRIES_DEFAULT;
     for (uint32_t i = 0; i < tries && rc == KV_CONFLICT; i++) {
         struct kv_txn *txn = NULL;
-        if (i > 0)
+        if (i > 0) {
+            /* What it conflicted with may still be under way: another try before that is visible would meet it again.
+             * If waiting fails, so does the try. */
+            kv_status waited =
+                db->committer ? kv_committer_exclusive(db->committer, false, NULL, NULL, NULL) : KV_OK;
+            (void)waited;
             run_back_off(db, i - 1);
+        }
         rc = kv_txn_begin(db, options, &txn, err);
         if (rc < 0)
             return rc;
