@@ -55,14 +55,10 @@ static struct window *window_make(struct ts_activity *a, int32_t window)
     size_t at = window_place(a, window);
     if (at < a->n && a->windows[at].window == window)
         return &a->windows[at];
-    if (a->n == a->capacity) {
-        size_t capacity = a->capacity ? a->capacity * 2 : 4;
-        struct window *grown = kv_realloc(a->windows, capacity * sizeof *grown);
-        if (!grown)
-            return NULL;
-        a->windows = grown;
-        a->capacity = capacity;
-    }
+    struct window *grown = kv_grow(a->windows, &a->capacity, a->n + 1, sizeof *grown);
+    if (!grown)
+        return NULL;
+    a->windows = grown;
     memmove(a->windows + at + 1, a->windows + at, (a->n - at) * sizeof *a->windows);
     a->n++;
     a->windows[at] = (struct window){.window = window};

@@ -118,14 +118,10 @@ static kv_status list_add(struct erase_list *list, const struct ts_tombstone *t)
 {
     if (list->n == TS_TOMBSTONES_MAX)
         return KV_LIMIT;
-    if (list->n == list->capacity) {
-        size_t capacity = list->capacity ? 2 * list->capacity : 64;
-        struct ts_tombstone *items = kv_realloc(list->items, capacity * sizeof *items);
-        if (!items)
-            return KV_NO_MEMORY;
-        list->items = items;
-        list->capacity = capacity;
-    }
+    struct ts_tombstone *items = kv_grow(list->items, &list->capacity, list->n + 1, sizeof *items);
+    if (!items)
+        return KV_NO_MEMORY;
+    list->items = items;
     list->items[list->n++] = *t;
     return KV_OK;
 }

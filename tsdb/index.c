@@ -53,14 +53,10 @@ static kv_status metrics_add(void *ctx, kv_slice name, uint32_t metric, uint32_t
     struct metrics *m = &s->metrics;
     if (!name_accepted(s->select, name))
         return KV_OK;
-    if (m->n == m->capacity) {
-        size_t capacity = m->capacity ? m->capacity * 2 : 16;
-        struct metric *at = kv_realloc(m->at, capacity * sizeof *at);
-        if (!at)
-            return KV_NO_MEMORY;
-        m->at = at;
-        m->capacity = capacity;
-    }
+    struct metric *at = kv_grow(m->at, &m->capacity, m->n + 1, sizeof *at);
+    if (!at)
+        return KV_NO_MEMORY;
+    m->at = at;
     m->at[m->n++] = (struct metric){metric, next};
     return KV_OK;
 }

@@ -31,14 +31,10 @@ kv_status ts_merge_set_piece(struct ts_merge_set *set, size_t start, uint64_t se
         set_erase(set, start, seq, tombs, n_tombs);
     if (set->samples.n == start)
         return KV_OK;
-    if (set->n_pieces == set->capacity) {
-        size_t capacity = set->capacity ? 2 * set->capacity : 64;
-        struct ts_piece *pieces = kv_realloc(set->pieces, capacity * sizeof *pieces);
-        if (!pieces)
-            return KV_NO_MEMORY;
-        set->pieces = pieces;
-        set->capacity = capacity;
-    }
+    struct ts_piece *pieces = kv_grow(set->pieces, &set->capacity, set->n_pieces + 1, sizeof *pieces);
+    if (!pieces)
+        return KV_NO_MEMORY;
+    set->pieces = pieces;
     const int64_t *times = set->samples.times_ms;
     if (start > 0 && times[start] <= times[start - 1] && (!set->overlap || times[start] < set->overlap_ms)) {
         set->overlap = true;

@@ -78,14 +78,11 @@ static kv_status meta_room(struct ts_meta *meta)
 {
     if (meta->n == TS_META_FAMILIES_MAX)
         return KV_LIMIT;
-    if (meta->n < meta->capacity)
-        return KV_OK;
-    size_t capacity = meta->capacity ? meta->capacity * 2 : 256;
-    struct meta_entry **entries = kv_realloc(meta->entries, capacity * sizeof(struct meta_entry *));
+    struct meta_entry **entries =
+        kv_grow(meta->entries, &meta->capacity, meta->n + 1, sizeof(struct meta_entry *));
     if (!entries)
         return KV_NO_MEMORY;
     meta->entries = entries;
-    meta->capacity = capacity;
     return KV_OK;
 }
 

@@ -40,14 +40,10 @@ static struct ts_window *windows_find(struct ts_windows *w, int32_t window)
 
 static kv_status windows_reserve(struct ts_windows *w, size_t extra)
 {
-    if (w->n + extra <= w->capacity)
-        return KV_OK;
-    size_t capacity = 2 * w->capacity + extra + 16;
-    struct ts_window *items = kv_realloc(w->items, capacity * sizeof *items);
+    struct ts_window *items = kv_grow(w->items, &w->capacity, w->n + extra, sizeof *items);
     if (!items)
         return KV_NO_MEMORY;
     w->items = items;
-    w->capacity = capacity;
     return KV_OK;
 }
 

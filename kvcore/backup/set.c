@@ -49,14 +49,10 @@ void kv_set_release(struct kv_backup_set *set)
 
 kv_status kv_set_add(struct kv_backup_set *set, const struct kv_backup_file *file)
 {
-    if (set->n_files == set->files_capacity) {
-        size_t capacity = set->files_capacity ? 2 * set->files_capacity : 32;
-        struct kv_backup_file *grown = kv_realloc(set->files, capacity * sizeof *grown);
-        if (!grown)
-            return KV_NO_MEMORY;
-        set->files = grown;
-        set->files_capacity = capacity;
-    }
+    struct kv_backup_file *grown = kv_grow(set->files, &set->files_capacity, set->n_files + 1, sizeof *grown);
+    if (!grown)
+        return KV_NO_MEMORY;
+    set->files = grown;
     set->files[set->n_files++] = *file;
     return KV_OK;
 }
@@ -280,14 +276,11 @@ void kv_catalog_release(struct kv_catalog *catalog)
 
 kv_status kv_catalog_add(struct kv_catalog *catalog, const struct kv_catalog_entry *entry)
 {
-    if (catalog->n == catalog->capacity) {
-        size_t capacity = catalog->capacity ? 2 * catalog->capacity : 16;
-        struct kv_catalog_entry *grown = kv_realloc(catalog->entries, capacity * sizeof *grown);
-        if (!grown)
-            return KV_NO_MEMORY;
-        catalog->entries = grown;
-        catalog->capacity = capacity;
-    }
+    struct kv_catalog_entry *grown =
+        kv_grow(catalog->entries, &catalog->capacity, catalog->n + 1, sizeof *grown);
+    if (!grown)
+        return KV_NO_MEMORY;
+    catalog->entries = grown;
     catalog->entries[catalog->n++] = *entry;
     return KV_OK;
 }

@@ -46,14 +46,10 @@ static void stream_failed(struct stream *s, kv_status rc, const struct kv_err *e
 static kv_status filling_add(struct filling *f, const struct kv_iter *it)
 {
     kv_status rc;
-    if (f->n == f->capacity) {
-        size_t capacity = f->capacity ? 2 * f->capacity : 256;
-        struct kv_stream_entry *grown = kv_realloc(f->entries, capacity * sizeof *grown);
-        if (!grown)
-            return KV_NO_MEMORY;
-        f->entries = grown;
-        f->capacity = capacity;
-    }
+    struct kv_stream_entry *grown = kv_grow(f->entries, &f->capacity, f->n + 1, sizeof *grown);
+    if (!grown)
+        return KV_NO_MEMORY;
+    f->entries = grown;
     KV_TRY(kv_buf_append(&f->bytes, it->key));
     KV_TRY(kv_buf_append(&f->bytes, it->value));
     f->entries[f->n++] = (struct kv_stream_entry){.key.len = it->key.len,

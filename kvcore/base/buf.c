@@ -23,6 +23,8 @@ kv_status kv_buf_reserve(struct kv_buf *buf, size_t extra)
         capacity *= 2;
     if (capacity > max)
         capacity = max;
+    if (kv_mem_exact)
+        capacity = need;
     uint8_t *data = kv_realloc(buf->data, capacity);
     if (!data)
         return KV_NO_MEMORY;

@@ -3,7 +3,10 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+enum { GROW_FIRST = 8 };
+
 bool (*kv_mem_should_fail)(size_t size);
+bool kv_mem_exact;
 
 static bool mem_refused(size_t size)
 {
@@ -26,6 +29,19 @@ void *kv_zalloc(size_t count, size_t size)
 void *kv_realloc(void *memory, size_t size)
 {
     return mem_refused(size) ? NULL : realloc(memory, size ? size : 1);
+}
+
+void *kv_grow(void *items, size_t *capacity, size_t need, size_t size)
+{
+    size_t more = kv_mem_exact ? need : *capacity ? 2 * *capacity : GROW_FIRST, bytes;
+    if (need <= *capacity && items)
+        return items;
+    if (more < need)
+        more = need;
+    void *grown = __builtin_mul_overflow(more, size, &bytes) ? NULL : kv_realloc(items, bytes);
+    if (grown)
+        *capacity = more;
+    return grown;
 }
 
 void *kv_alloc_aligned(size_t alignment, size_t size)

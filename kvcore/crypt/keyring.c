@@ -163,25 +163,17 @@ static kv_status unwrap(const struct kv_keyring *keys, const struct kv_data_key 
 
 static kv_status entry_insert(struct kv_keyring *keys, struct entry *entry)
 {
-    kv_status rc = KV_OK;
     kv_mutex_lock(&keys->mutex);
-    if (keys->n == keys->capacity) {
-        size_t capacity = keys->capacity ? 2 * keys->capacity : 8;
-        struct entry **grown = kv_realloc(keys->entries, capacity * sizeof(struct entry *));
-        if (grown) {
-            keys->entries = grown;
-            keys->capacity = capacity;
-        }
-        rc = grown ? KV_OK : KV_NO_MEMORY;
-    }
-    if (rc == KV_OK) {
+    struct entry **grown = kv_grow(keys->entries, &keys->capacity, keys->n + 1, sizeof(struct entry *));
+    if (grown) {
+        keys->entries = grown;
         size_t at = keys->n++;
         for (; at > 0 && keys->entries[at - 1]->id > entry->id; at--)
             keys->entries[at] = keys->entries[at - 1];
         keys->entries[at] = entry;
     }
     kv_mutex_unlock(&keys->mutex);
-    return rc;
+    return grown ? KV_OK : KV_NO_MEMORY;
 }
 
 static struct entry *entry_new(const struct kv_data_key *key)

@@ -312,14 +312,11 @@ kv_status kv_batch_find(struct kv_batch *batch, uint32_t space, kv_slice key, st
 
 static kv_status values_reserve(struct kv_batch *batch)
 {
-    if (batch->n_values < batch->values_capacity)
-        return KV_OK;
-    size_t capacity = batch->values_capacity ? 2 * batch->values_capacity : 4;
-    struct kv_value_writer **grown = kv_realloc(batch->values, capacity * sizeof(struct kv_value_writer *));
+    struct kv_value_writer **grown = kv_grow(batch->values, &batch->values_capacity, batch->n_values + 1,
+                                             sizeof(struct kv_value_writer *));
     if (!grown)
         return KV_NO_MEMORY;
     batch->values = grown;
-    batch->values_capacity = capacity;
     return KV_OK;
 }
 

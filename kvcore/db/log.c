@@ -39,27 +39,19 @@ bool kv_log_name_parse(const char *name, uint64_t *number)
 
 kv_status kv_log_files_reserve(struct kv_log *log)
 {
-    if (log->n_files < log->files_capacity)
-        return KV_OK;
-    size_t capacity = log->files_capacity ? log->files_capacity * 2 : 16;
-    struct log_file *files = kv_realloc(log->files, capacity * sizeof *files);
+    struct log_file *files = kv_grow(log->files, &log->files_capacity, log->n_files + 1, sizeof *files);
     if (!files)
         return KV_NO_MEMORY;
     log->files = files;
-    log->files_capacity = capacity;
     return KV_OK;
 }
 
 kv_status kv_log_doom(struct kv_log *log, uint64_t number)
 {
-    if (log->n_doomed == log->doomed_capacity) {
-        size_t capacity = log->doomed_capacity ? log->doomed_capacity * 2 : 16;
-        uint64_t *doomed = kv_realloc(log->doomed, capacity * sizeof *doomed);
-        if (!doomed)
-            return KV_NO_MEMORY;
-        log->doomed = doomed;
-        log->doomed_capacity = capacity;
-    }
+    uint64_t *doomed = kv_grow(log->doomed, &log->doomed_capacity, log->n_doomed + 1, sizeof *doomed);
+    if (!doomed)
+        return KV_NO_MEMORY;
+    log->doomed = doomed;
     log->doomed[log->n_doomed++] = number;
     return KV_OK;
 }

@@ -64,14 +64,10 @@ static kv_status collect_number(void *ctx, const char *name, uint64_t bytes)
     (void)bytes;
     if (!kv_log_name_parse(name, &number))
         return KV_OK;
-    if (r->n_numbers == r->numbers_capacity) {
-        size_t capacity = r->numbers_capacity ? r->numbers_capacity * 2 : 64;
-        uint64_t *numbers = kv_realloc(r->numbers, capacity * sizeof *numbers);
-        if (!numbers)
-            return KV_NO_MEMORY;
-        r->numbers = numbers;
-        r->numbers_capacity = capacity;
-    }
+    uint64_t *numbers = kv_grow(r->numbers, &r->numbers_capacity, r->n_numbers + 1, sizeof *numbers);
+    if (!numbers)
+        return KV_NO_MEMORY;
+    r->numbers = numbers;
     r->numbers[r->n_numbers++] = number;
     return KV_OK;
 }

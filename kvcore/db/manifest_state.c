@@ -567,14 +567,11 @@ struct kv_manifest_change {
 
 static kv_status apply_collect_table(struct kv_manifest_change *change, const struct kv_table_meta *meta)
 {
-    if (change->n_adds == change->adds_capacity) {
-        size_t capacity = change->adds_capacity ? 2 * change->adds_capacity : 16;
-        struct kv_table_meta **adds = kv_realloc(change->adds, capacity * sizeof(struct kv_table_meta *));
-        if (!adds)
-            return KV_NO_MEMORY;
-        change->adds = adds;
-        change->adds_capacity = capacity;
-    }
+    struct kv_table_meta **adds =
+        kv_grow(change->adds, &change->adds_capacity, change->n_adds + 1, sizeof(struct kv_table_meta *));
+    if (!adds)
+        return KV_NO_MEMORY;
+    change->adds = adds;
     struct kv_table_meta *copy = table_meta_copy(meta);
     if (!copy)
         return KV_NO_MEMORY;
@@ -584,14 +581,11 @@ static kv_status apply_collect_table(struct kv_manifest_change *change, const st
 
 static kv_status apply_collect_range(struct kv_manifest_change *change, const struct kv_range_meta *range)
 {
-    if (change->n_ranges == change->ranges_capacity) {
-        size_t capacity = change->ranges_capacity ? 2 * change->ranges_capacity : 16;
-        struct kv_range_meta **ranges = kv_realloc(change->ranges, capacity * sizeof(struct kv_range_meta *));
-        if (!ranges)
-            return KV_NO_MEMORY;
-        change->ranges = ranges;
-        change->ranges_capacity = capacity;
-    }
+    struct kv_range_meta **ranges = kv_grow(change->ranges, &change->ranges_capacity, change->n_ranges + 1,
+                                            sizeof(struct kv_range_meta *));
+    if (!ranges)
+        return KV_NO_MEMORY;
+    change->ranges = ranges;
     struct kv_range_meta *copy = range_meta_copy(range);
     if (!copy)
         return KV_NO_MEMORY;
@@ -781,46 +775,31 @@ static kv_status apply_check(struct kv_manifest_change *change, const struct kv_
 static kv_status apply_reserve(struct kv_manifest_state *state, size_t tables, size_t seals, size_t keys,
                                size_t ranges, size_t segments)
 {
-    if (state->n_keys + keys > state->keys_capacity) {
-        size_t capacity = state->n_keys + keys + 4;
-        struct kv_data_key *grown = kv_realloc(state->keys, capacity * sizeof *grown);
-        if (!grown)
-            return KV_NO_MEMORY;
-        state->keys = grown;
-        state->keys_capacity = capacity;
-    }
-    if (state->n_segments + segments > state->segments_capacity) {
-        size_t capacity = state->n_segments + segments + 8;
-        struct kv_segment_meta *grown = kv_realloc(state->segments, capacity * sizeof *grown);
-        if (!grown)
-            return KV_NO_MEMORY;
-        state->segments = grown;
-        state->segments_capacity = capacity;
-    }
-    if (state->n_ranges + ranges > state->ranges_capacity) {
-        size_t capacity = state->n_ranges + ranges + state->ranges_capacity / 2;
-        struct kv_range_meta **grown = kv_realloc(state->ranges, capacity * sizeof(struct kv_range_meta *));
-        if (!grown)
-            return KV_NO_MEMORY;
-        state->ranges = grown;
-        state->ranges_capacity = capacity;
-    }
-    if (state->n_tables + tables > state->tables_capacity) {
-        size_t capacity = state->n_tables + tables + state->tables_capacity / 2;
-        struct kv_table_meta **grown = kv_realloc(state->tables, capacity * sizeof(struct kv_table_meta *));
-        if (!grown)
-            return KV_NO_MEMORY;
-        state->tables = grown;
-        state->tables_capacity = capacity;
-    }
-    if (state->n_seals + seals > state->seals_capacity) {
-        size_t capacity = state->n_seals + seals + 8;
-        struct kv_log_seal *grown = kv_realloc(state->seals, capacity * sizeof *grown);
-        if (!grown)
-            return KV_NO_MEMORY;
-        state->seals = grown;
-        state->seals_capacity = capacity;
-    }
+    struct kv_data_key *all_keys =
+        kv_grow(state->keys, &state->keys_capacity, state->n_keys + keys, sizeof *all_keys);
+    if (!all_keys)
+        return KV_NO_MEMORY;
+    state->keys = all_keys;
+    struct kv_segment_meta *all_segments = kv_grow(state->segments, &state->segments_capacity,
+                                                   state->n_segments + segments, sizeof *all_segments);
+    if (!all_segments)
+        return KV_NO_MEMORY;
+    state->segments = all_segments;
+    struct kv_range_meta **all_ranges = kv_grow(state->ranges, &state->ranges_capacity,
+                                                state->n_ranges + ranges, sizeof(struct kv_range_meta *));
+    if (!all_ranges)
+        return KV_NO_MEMORY;
+    state->ranges = all_ranges;
+    struct kv_table_meta **all_tables = kv_grow(state->tables, &state->tables_capacity,
+                                                state->n_tables + tables, sizeof(struct kv_table_meta *));
+    if (!all_tables)
+        return KV_NO_MEMORY;
+    state->tables = all_tables;
+    struct kv_log_seal *all_seals =
+        kv_grow(state->seals, &state->seals_capacity, state->n_seals + seals, sizeof *all_seals);
+    if (!all_seals)
+        return KV_NO_MEMORY;
+    state->seals = all_seals;
     return KV_OK;
 }
 

@@ -8,23 +8,15 @@
 
 kv_status kv_obsolete_reserve(struct kv_db *db, size_t n)
 {
-    kv_status rc = KV_OK;
     kv_mutex_lock(&db->obsolete_mutex);
     size_t need = db->n_obsolete + db->obsolete_reserved + n;
-    if (need > db->obsolete_capacity) {
-        size_t capacity = 2 * need;
-        uint64_t *grown = kv_realloc(db->obsolete, capacity * sizeof *grown);
-        if (grown) {
-            db->obsolete = grown;
-            db->obsolete_capacity = capacity;
-        } else {
-            rc = KV_NO_MEMORY;
-        }
-    }
-    if (rc == KV_OK)
+    uint64_t *grown = kv_grow(db->obsolete, &db->obsolete_capacity, need, sizeof *grown);
+    if (grown) {
+        db->obsolete = grown;
         db->obsolete_reserved += n;
+    }
     kv_mutex_unlock(&db->obsolete_mutex);
-    return rc;
+    return grown ? KV_OK : KV_NO_MEMORY;
 }
 
 void kv_obsolete_unreserve(struct kv_db *db, size_t n)

@@ -45,14 +45,11 @@ static kv_status output_end(struct kv_output *output, struct kv_err *err)
     kv_status rc;
     if (!output->build)
         return KV_OK;
-    if (output->n_adds == output->adds_capacity) {
-        size_t capacity = output->adds_capacity ? 2 * output->adds_capacity : 8;
-        struct kv_tree_add *grown = kv_realloc(output->adds, capacity * sizeof *grown);
-        if (!grown)
-            return kv_fail(err, KV_NO_MEMORY, 0, "out of memory writing a table");
-        output->adds = grown;
-        output->adds_capacity = capacity;
-    }
+    struct kv_tree_add *grown =
+        kv_grow(output->adds, &output->adds_capacity, output->n_adds + 1, sizeof *grown);
+    if (!grown)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory writing a table");
+    output->adds = grown;
     KV_TRY(kv_table_build_finish(output->build, &p, err));
     struct kv_table_meta meta = {.number = output->number, .space = output->space, .bytes = p.file_bytes};
     memcpy(meta.uid, p.uid, sizeof meta.uid);
@@ -111,14 +108,11 @@ static kv_status segment_end(struct kv_output *output, struct kv_err *err)
     kv_status rc;
     if (!output->values)
         return KV_OK;
-    if (output->n_segments == output->segments_capacity) {
-        size_t capacity = output->segments_capacity ? 2 * output->segments_capacity : 4;
-        struct kv_segment **grown = kv_realloc(output->segments, capacity * sizeof(struct kv_segment *));
-        if (!grown)
-            return kv_fail(err, KV_NO_MEMORY, 0, "out of memory writing the value log");
-        output->segments = grown;
-        output->segments_capacity = capacity;
-    }
+    struct kv_segment **grown = kv_grow(output->segments, &output->segments_capacity, output->n_segments + 1,
+                                        sizeof(struct kv_segment *));
+    if (!grown)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory writing the value log");
+    output->segments = grown;
     meta.bytes = kv_segment_build_bytes(output->values);
     KV_TRY(kv_segment_build_finish(output->values, meta.uid, err));
     KV_TRY(kv_db_open_segment(output->db, &meta, &output->segments[output->n_segments], err));
@@ -248,16 +242,15 @@ kv_status kv_output_finish(struct kv_output *output, struct kv_err *err)
 static kv_status join_room(struct kv_output *into, const struct kv_output *from)
 {
     size_t n = into->n_adds + from->n_adds, segments = into->n_segments + from->n_segments;
-    struct kv_tree_add *adds = kv_realloc(into->adds, (n + 1) * sizeof *adds);
+    struct kv_tree_add *adds = kv_grow(into->adds, &into->adds_capacity, n, sizeof *adds);
     if (!adds)
         return KV_NO_MEMORY;
     into->adds = adds;
-    into->adds_capacity = n + 1;
-    struct kv_segment **values = kv_realloc(into->segments, (segments + 1) * sizeof(struct kv_segment *));
+    struct kv_segment **values =
+        kv_grow(into->segments, &into->segments_capacity, segments, sizeof(struct kv_segment *));
     if (!values)
         return KV_NO_MEMORY;
     into->segments = values;
-    into->segments_capacity = segments + 1;
     return KV_OK;
 }
 

@@ -187,14 +187,10 @@ kv_status kv_repair_segments(struct kv_repair *r)
 
 static kv_status item_add(struct kv_repair *r, const struct kv_table_meta *meta, bool placed)
 {
-    if (r->n_items == r->items_capacity) {
-        size_t capacity = r->items_capacity ? 2 * r->items_capacity : 64;
-        struct kv_repair_table *grown = kv_realloc(r->items, capacity * sizeof *grown);
-        if (!grown)
-            return KV_NO_MEMORY;
-        r->items = grown;
-        r->items_capacity = capacity;
-    }
+    struct kv_repair_table *grown = kv_grow(r->items, &r->items_capacity, r->n_items + 1, sizeof *grown);
+    if (!grown)
+        return KV_NO_MEMORY;
+    r->items = grown;
     struct kv_repair_table *item = &r->items[r->n_items];
     *item = (struct kv_repair_table){.meta = *meta, .placed = placed};
     item->keys = kv_alloc(meta->smallest.len + meta->largest.len);

@@ -26,14 +26,10 @@ struct kv_table_sums {
 
 static kv_status parts_add(struct kv_table_sums *sums, uint64_t offset, uint64_t len)
 {
-    if (sums->n == sums->capacity) {
-        size_t capacity = sums->capacity ? 2 * sums->capacity : 256;
-        struct kv_block_handle *grown = kv_realloc(sums->parts, capacity * sizeof *grown);
-        if (!grown)
-            return KV_NO_MEMORY;
-        sums->parts = grown;
-        sums->capacity = capacity;
-    }
+    struct kv_block_handle *grown = kv_grow(sums->parts, &sums->capacity, sums->n + 1, sizeof *grown);
+    if (!grown)
+        return KV_NO_MEMORY;
+    sums->parts = grown;
     sums->parts[sums->n++] = (struct kv_block_handle){offset, len};
     return KV_OK;
 }

@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-enum { SLOTS_MIN = 16, RANGES_MIN = 8, RANGES_SORT_MIN = 64 };
+enum { SLOTS_MIN = 16, RANGES_SORT_MIN = 64 };
 
 void kv_read_set_init(struct kv_read_set *set, size_t bytes_max)
 {
@@ -119,14 +119,11 @@ static kv_status ranges_reserve(struct kv_read_set *set)
 {
     if (set->n_ranges >= RANGES_SORT_MIN && set->n_ranges >= 2 * set->n_sorted)
         kv_read_set_seal(set); /* the same places read again and again stay few ranges */
-    if (set->n_ranges < set->ranges_capacity)
-        return KV_OK;
-    size_t capacity = set->ranges_capacity ? set->ranges_capacity * 2 : RANGES_MIN;
-    struct kv_read_range *ranges = kv_realloc(set->ranges, capacity * sizeof *ranges);
+    struct kv_read_range *ranges =
+        kv_grow(set->ranges, &set->ranges_capacity, set->n_ranges + 1, sizeof *ranges);
     if (!ranges)
         return KV_NO_MEMORY;
     set->ranges = ranges;
-    set->ranges_capacity = capacity;
     return KV_OK;
 }
 
