@@ -45,7 +45,7 @@ uint8_t *kv_buf_extend(struct kv_buf *buf, size_t n)
 kv_status kv_buf_append_growing(struct kv_buf *buf, kv_slice bytes)
 {
     kv_status rc = kv_buf_reserve(buf, bytes.len);
-    if (rc == KV_OK && bytes.len) {
+    if (rc == KV_OK) {
         memcpy(buf->data + buf->len, bytes.data, bytes.len);
         buf->len += bytes.len;
     }

@@ -90,7 +90,7 @@ static inline size_t kv_varint_len(uint64_t v)
 static inline KV_MUST kv_status kv_take_varint(kv_slice *in, uint64_t *v)
 {
     uint64_t value = 0;
-    for (size_t i = 0; i < in->len && i < KV_VARINT_LEN_MAX; i++) {
+    for (size_t i = 0; i < in->len; i++) { /* the last byte of KV_VARINT_LEN_MAX ends it in any case */
         uint64_t byte = in->data[i];
         if (i == KV_VARINT_LEN_MAX - 1 && byte > 1)
             return KV_CORRUPT;
@@ -140,9 +140,10 @@ static inline KV_MUST kv_status kv_take_lp(kv_slice *in, kv_slice *bytes)
 {
     kv_slice at = *in;
     uint64_t n;
-    if (kv_take_varint(&at, &n) < 0 || n > at.len || kv_take_bytes(&at, (size_t)n, bytes) < 0)
+    if (kv_take_varint(&at, &n) < 0 || n > at.len)
         return KV_CORRUPT;
-    *in = at;
+    *bytes = (kv_slice){at.data, (size_t)n};
+    *in = kv_slice_from(at, (size_t)n);
     return KV_OK;
 }
 

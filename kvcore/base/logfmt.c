@@ -60,5 +60,6 @@ void kv_logf(const struct kv_logger *logger, enum kv_log_level level, const char
     for (int i = 0; i < n; i++)
         if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
             line[i] = '?';
+    line[n] = 0; /* also where the format could not be written */
     logger->sink(logger->ctx, level, line, (size_t)n);
 }

@@ -54,10 +54,8 @@ static kv_status gcm_run(EVP_CIPHER_CTX *evp, bool seal, const struct piece *pie
     n = 0;
     if (piece->in.len && EVP_CipherUpdate(evp, piece->out, &n, piece->in.data, (int)piece->in.len) != 1)
         return KV_NO_MEMORY;
-    uint8_t none[1] = {0}; /* GCM holds nothing back, so final writes nothing */
-    if (EVP_CipherFinal_ex(evp, piece->out ? piece->out + n : none, &rest) != 1) {
-        if (piece->out)
-            memset(piece->out, 0, piece->in.len);
+    if (EVP_CipherFinal_ex(evp, piece->out + n, &rest) != 1) { /* GCM holds nothing back: it writes nothing */
+        memset(piece->out, 0, piece->in.len);
         return KV_CORRUPT;
     }
     if (seal && EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_GET_TAG, KV_CIPHER_TAG_LEN, piece->tag) != 1)

@@ -41,7 +41,8 @@ kv_status kv_master_key_id(const uint8_t master[KV_CIPHER_KEY_LEN], uint64_t *id
                            KV_STR(INFO_MASTER_ID), bytes, sizeof bytes);
     if (rc < 0)
         return rc;
-    *id = kv_get_fixed64(bytes) ? kv_get_fixed64(bytes) : 1;
+    uint64_t named = kv_get_fixed64(bytes);
+    *id = named + (named == 0); /* never 0 */
     return KV_OK;
 }
 

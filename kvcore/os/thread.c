@@ -153,9 +153,8 @@ kv_status kv_thread_start(kv_thread *thread, const char *name, size_t stack_byte
     size_t bytes = stack_bytes ? stack_bytes : THREAD_STACK_DEFAULT;
     if (bytes < (size_t)PTHREAD_STACK_MIN)
         bytes = (size_t)PTHREAD_STACK_MIN;
-    int rc = pthread_attr_setstacksize(&attr, bytes);
-    if (rc == 0)
-        rc = thread_create(&thread->t, &attr, start);
+    KV_ASSERT(pthread_attr_setstacksize(&attr, bytes) == 0);
+    int rc = thread_create(&thread->t, &attr, start);
     pthread_attr_destroy(&attr);
     if (rc != 0) {
         kv_free(start);

@@ -7,9 +7,12 @@
 #include "kvcore/base/logfmt.h"
 #include "kvcore/base/mem.h"
 #include "kvcore/base/prng.h"
+#include "kvcore/base/sha256.h"
 #include "tests/support/malloc_fault.h"
+#include "tests/support/sys_fault.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 
 /* ---- coding */
 
@@ -84,6 +87,12 @@ Test(coding, takers_stop_at_the_end)
                 "abcd");
     cr_assert_eq(kv_take_lp(&in, &got), KV_CORRUPT);
     cr_assert_eq(in.len, 5);
+    cr_assert_eq(kv_take_bytes(&in, 6, &got), KV_CORRUPT);
+    cr_assert_eq(kv_take_fixed32(&in, &v32), KV_OK);
+    cr_assert(v32 == 0x63626105 && in.len == 1);
+    in = KV_STR("\x80");
+    cr_assert_eq(kv_take_lp(&in, &got), KV_CORRUPT, "no whole length");
+    cr_assert_eq(in.len, 1);
 }
 
 /* ---- buf */
@@ -111,6 +120,27 @@ Test(buf, a_failed_allocation_leaves_it_unchanged)
     cr_assert_eq(kv_buf_reserve(&buf, 1 << 20), KV_NO_MEMORY);
     cr_assert(malloc_fault_disarm());
     cr_assert(kv_slice_equal(kv_buf_slice(&buf), KV_STR("abc")));
+    kv_buf_release(&buf);
+}
+
+Test(buf, what_cannot_be_appended_leaves_it_unchanged)
+{
+    struct kv_buf buf = {0};
+    struct kv_arena arena = {0};
+    uint8_t byte = 0;
+    cr_assert_eq(kv_buf_append(&buf, KV_STR("abc")), KV_OK);
+    cr_assert_eq(kv_buf_append_lp(&buf, kv_slice_of(&byte, SIZE_MAX)), KV_LIMIT,
+                 "with its length no size at all");
+    static const wchar_t no_character[] = {(wchar_t)0x7fffffff, 0};
+    cr_assert_eq(kv_buf_printf(&buf, "%ls", no_character), KV_INVALID);
+    cr_assert_null(kv_arena_printf(&arena, "%ls", no_character));
+    cr_assert_null(kv_arena_alloc(&arena, SIZE_MAX));
+    malloc_fault_arm(1, true);
+    cr_assert_null(kv_arena_printf(&arena, "%d", 1));
+    cr_assert_null(kv_arena_zalloc(&arena, 1, 1));
+    cr_assert(malloc_fault_disarm());
+    cr_assert(kv_slice_equal(kv_buf_slice(&buf), KV_STR("abc")));
+    kv_arena_release(&arena);
     kv_buf_release(&buf);
 }
 
@@ -149,6 +179,20 @@ Test(arena, gives_aligned_memory_up_to_its_maximum)
     uint64_t *zeros = kv_arena_zalloc(&arena, 10, 8);
     cr_assert(zeros && zeros[0] == 0 && zeros[9] == 0);
     cr_assert_null(kv_arena_zalloc(&arena, SIZE_MAX / 4, 8), "the product overflows");
+    cr_assert_not_null(kv_arena_zalloc(&arena, 0, 8));
+    kv_arena_release(&arena);
+}
+
+/* A block that would be too large is made as small as what is asked for, as long as that fits. */
+Test(arena, the_last_block_is_as_large_as_what_is_left)
+{
+    struct kv_arena arena;
+    kv_arena_init(&arena, 6000);
+    cr_assert_not_null(kv_arena_alloc(&arena, 3000));
+    cr_assert_not_null(kv_arena_alloc(&arena, 1600));
+    cr_assert_leq(arena.used, 6000);
+    cr_assert_null(kv_arena_alloc(&arena, 4000), "more than is left");
+    cr_assert_null(kv_arena_alloc(&arena, 7000), "more than there ever was");
     kv_arena_release(&arena);
 }
 
@@ -244,9 +288,14 @@ Test(list, keeps_order)
 
 Test(status, every_code_has_a_name_and_a_text)
 {
-    cr_assert_str_eq(kv_status_name(KV_NO_SPACE), "KV_NO_SPACE");
-    cr_assert_str_eq(kv_status_text(KV_NO_SPACE), "the disk is full");
+#define X(name, code, text)                                                                                  \
+    cr_assert_eq(name, code);                                                                                \
+    cr_assert_str_eq(kv_status_name(name), #name);                                                           \
+    cr_assert_str_eq(kv_status_text(name), text);
+    KV_STATUS_LIST(X)
+#undef X
     cr_assert_str_eq(kv_status_text((kv_status)-99), "unknown status");
+    cr_assert_str_eq(kv_status_name((kv_status)-99), "unknown");
 }
 
 Test(status, failure_texts_are_cut_and_clean)
@@ -256,9 +305,10 @@ Test(status, failure_texts_are_cut_and_clean)
     memset(long_text, 'x', sizeof long_text);
     long_text[399] = 0;
     long_text[3] = '\n';
+    long_text[4] = 0x7f;
     cr_assert_eq(kv_fail(&err, KV_IO, 5, "%s", long_text), KV_IO);
     cr_assert(err.code == KV_IO && err.sys == 5 && strlen(err.text) == sizeof err.text - 1 &&
-              err.text[3] == '?');
+              err.text[3] == '?' && err.text[4] == '?' && err.text[5] == 'x');
     cr_assert_eq(kv_fail(NULL, KV_LIMIT, 0, "nobody listens"), KV_LIMIT);
 }
 
@@ -298,6 +348,37 @@ Test(logfmt, foreign_bytes_cannot_forge_a_line)
     cr_assert_eq(strlen(line), 2047);
     cr_assert_str_eq(KV_LOGQ("plain"), "plain");
     cr_assert_str_eq(KV_LOGQ(""), "\"\"");
+    kv_logf(&log, KV_LOG_INFO, "x", "raw=%s",
+            "a\x7f"
+            "b");
+    cr_assert_str_eq(line, "level=info event=x raw=a?b");
+    const char *nothing = "";
+    kv_logf(&log, KV_LOG_INFO, "bare", nothing);
+    cr_assert_str_eq(line, "level=info event=bare");
+    static const wchar_t no_character[] = {(wchar_t)0x7fffffff, 0};
+    kv_logf(&log, KV_LOG_INFO, "odd", "v=%ls", no_character);
+    cr_assert(strncmp(line, "level=info event=odd", 20) == 0, "what cannot be written is left out: %s", line);
+    kv_logf(&(struct kv_logger){.sink = NULL}, KV_LOG_ERROR, "x", "%s", "");
+}
+
+Test(logfmt, what_is_not_plain_is_quoted_and_a_long_text_is_cut)
+{
+    static const struct {
+        const char *text, *quoted;
+    } cases[] = {{"a b", "\"a b\""},
+                 {"a=b", "\"a=b\""},
+                 {"a\"b", "\"a\\\"b\""},
+                 {"a\\b", "\"a\\\\b\""},
+                 {"a\x7f"
+                  "b",
+                  "\"a\\x7fb\""},
+                 {"a\tb", "\"a\\x09b\""},
+                 {"\xc3\xa4", "\xc3\xa4"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        cr_assert_str_eq(KV_LOGQ(cases[i].text), cases[i].quoted);
+    char out[16];
+    cr_assert_str_eq(kv_log_quote(KV_STR("0123456789abcdef"), out, sizeof out), "0123456789");
+    cr_assert_str_eq(kv_log_quote(KV_STR("0 23456789abcdef"), out, sizeof out), "\"0 2345678\"");
 }
 
 Test(mem, overflowing_arrays_fail)
@@ -307,4 +388,49 @@ Test(mem, overflowing_arrays_fail)
     cr_assert_eq((uintptr_t)p % 64, 0);
     kv_free(p);
     kv_free(kv_alloc(0));
+}
+
+Test(mem, nothing_is_a_piece_of_its_own_and_refusals_are_null)
+{
+    void *a = kv_zalloc(0, 8), *b = kv_realloc(NULL, 0), *c = kv_alloc_aligned(64, 0);
+    cr_assert(a && b && c && a != b && b != c);
+    kv_free(a);
+    kv_free(b);
+    kv_free(c);
+    kv_free(NULL);
+    sys_fault_arm("posix_memalign", 1, ENOMEM);
+    cr_assert_null(kv_alloc_large(KV_LARGE_PAGE));
+    cr_assert(sys_fault_disarm());
+    void *odd = kv_alloc_large(KV_LARGE_PAGE + 64);
+    cr_assert(odd && (uintptr_t)odd % KV_LARGE_PAGE == 0);
+    kv_free(odd);
+    malloc_fault_arm(1, true);
+    cr_assert_null(kv_alloc_large(KV_LARGE_PAGE));
+    cr_assert_null(kv_realloc(NULL, 1));
+    cr_assert_null(kv_dup_str("x"));
+    cr_assert(malloc_fault_disarm());
+}
+
+Test(sha256, gives_the_known_answer_and_says_when_memory_is_out)
+{
+    static const uint8_t abc[] = {0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea};
+    uint8_t out[KV_SHA256_LEN];
+    struct kv_sha256 *sum = NULL;
+    cr_assert_eq(kv_sha256_new(&sum), KV_OK);
+    kv_sha256_add(sum, KV_STR("a"));
+    kv_sha256_add(sum, KV_STR(""));
+    kv_sha256_add(sum, KV_STR("bc"));
+    kv_sha256_take(sum, out);
+    cr_assert(memcmp(out, abc, sizeof abc) == 0, "FIPS 180-2");
+    kv_sha256_free(sum);
+    kv_sha256_free(NULL);
+    static const char *const calls[] = {"EVP_MD_CTX_new", "EVP_DigestInit_ex"};
+    for (int i = 0; i < 2; i++) {
+        sys_fault_arm(calls[i], 1, 0);
+        cr_assert_eq(kv_sha256_new(&sum), KV_NO_MEMORY);
+        cr_assert(sys_fault_disarm());
+    }
+    malloc_fault_arm(1, true);
+    cr_assert_eq(kv_sha256_new(&sum), KV_NO_MEMORY);
+    cr_assert(malloc_fault_disarm());
 }

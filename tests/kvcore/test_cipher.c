@@ -1,6 +1,7 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/crypt/cipher.h"
 #include "tests/support/sst_kit.h"
+#include "tests/support/sys_fault.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -199,4 +200,65 @@ Test(cipher, memory_that_runs_out_is_said)
         if (!failed)
             break;
     }
+}
+
+Test(cipher, what_is_too_long_or_too_short_is_refused)
+{
+    struct world w;
+    struct kv_cipher *cipher = NULL;
+    uint8_t byte[KV_CIPHER_TAG_LEN] = {0}, nonce[KV_CIPHER_NONCE_LEN] = {0};
+    kv_slice too_long = kv_slice_of(byte, (size_t)KV_CIPHER_PLAIN_MAX + 1);
+    kv_slice too_short = kv_slice_of(byte, KV_CIPHER_TAG_LEN - 1);
+    world_init(&w);
+    cr_assert_eq(kv_cipher_new(w.pool, key_1, 1, uid_1, NULL, &cipher), KV_OK);
+    cr_assert_eq(kv_cipher_seal(cipher, 0, KV_STR(""), too_long, byte), KV_LIMIT);
+    cr_assert_eq(kv_gcm_seal(key_1, nonce, KV_STR(""), too_long, byte), KV_LIMIT);
+    cr_assert_eq(kv_cipher_open(cipher, 0, KV_STR(""), too_short, byte), KV_CORRUPT);
+    cr_assert_eq(kv_gcm_open(key_1, nonce, KV_STR(""), too_short, byte), KV_CORRUPT);
+    kv_cipher_free(cipher);
+    kv_cipher_free(NULL);
+    world_release(&w);
+    kv_cipher_pool_free(NULL);
+}
+
+static kv_status every_call(void)
+{
+    struct kv_cipher_pool *pool = NULL;
+    struct kv_cipher *cipher = NULL;
+    uint8_t out[4 + KV_CIPHER_TAG_LEN] = {0}, back[4], nonce[KV_CIPHER_NONCE_LEN] = {0}, key[KV_CIPHER_KEY_LEN];
+    kv_slice sealed = kv_slice_of(out, sizeof out);
+    kv_status rc;
+    KV_TRY(kv_cipher_pool_new(&pool));
+    KV_TRY(kv_cipher_new(pool, key_1, 1, uid_1, NULL, &cipher));
+    KV_TRY(kv_cipher_seal(cipher, 0, KV_STR("also"), KV_STR("text"), out));
+    KV_TRY(kv_cipher_open(cipher, 0, KV_STR("also"), sealed, back));
+    cr_assert(memcmp(back, "text", 4) == 0);
+    KV_TRY(kv_hkdf(KV_STR("key"), KV_STR("salt"), KV_STR("info"), key, sizeof key));
+    KV_TRY(kv_gcm_seal(key, nonce, KV_STR(""), KV_STR("text"), out));
+    KV_TRY(kv_gcm_open(key, nonce, KV_STR(""), sealed, back));
+    cr_assert(memcmp(back, "text", 4) == 0);
+out:
+    kv_cipher_free(cipher);
+    kv_cipher_pool_free(pool);
+    return rc;
+}
+
+/* OpenSSL allocates inside: whatever of it fails is memory that ran out, and the next call works. */
+Test(cipher, any_call_of_openssl_may_fail)
+{
+    static const char *const calls[] = {"EVP_CIPHER_fetch", "EVP_CIPHER_CTX_new",  "EVP_CipherInit_ex",
+                                        "EVP_CipherUpdate", "EVP_CIPHER_CTX_ctrl", "EVP_KDF_fetch",
+                                        "EVP_KDF_CTX_new"};
+    int failed = 0;
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+        for (uint64_t nth = 1;; nth++) {
+            sys_fault_arm(calls[i], nth, 0);
+            kv_status rc = every_call();
+            bool fired = sys_fault_disarm();
+            cr_assert_eq(rc, fired ? KV_NO_MEMORY : KV_OK, "%s %d", calls[i], (int)nth);
+            failed += fired;
+            if (!fired)
+                break;
+        }
+    cr_assert_geq(failed, 20);
 }

@@ -71,6 +71,26 @@ Test(file_header, every_fault_has_its_own_answer)
     cr_assert_eq(check(raw, sizeof raw, KV_FILE_TABLE, 3, our_uuid, &err), KV_CORRUPT);
 }
 
+Test(file_header, a_file_of_another_kind_is_called_what_it_is)
+{
+    static const struct {
+        uint16_t kind;
+        const char *said;
+    } kinds[] = {{KV_FILE_LOG, "is a log file"},        {KV_FILE_MANIFEST, "is a manifest file"},
+                 {KV_FILE_VLOG, "is a value log file"}, {KV_FILE_KEYS, "is a key registry file"},
+                 {KV_FILE_BACKUP, "is a backup file"},  {99, "is a unknown file (kind 99)"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        uint8_t raw[KV_FILE_HEADER_LEN];
+        struct kv_file_header h = sample();
+        struct kv_err err;
+        h.kind = kinds[i].kind;
+        kv_file_header_encode(&h, raw);
+        cr_assert_eq(check(raw, sizeof raw, KV_FILE_TABLE, 3, our_uuid, &err), KV_CORRUPT);
+        cr_assert(strstr(err.text, kinds[i].said) && strstr(err.text, "where a table is expected"), "%s",
+                  err.text);
+    }
+}
+
 Test(file_header, any_flipped_bit_is_seen)
 {
     uint8_t raw[KV_FILE_HEADER_LEN];

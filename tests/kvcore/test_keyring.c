@@ -1,6 +1,7 @@
 #include "kvcore/crypt/keyring.h"
 #include "tests/support/clock_manual.h"
 #include "tests/support/sst_kit.h"
+#include "tests/support/sys_fault.h"
 
 #include <criterion/criterion.h>
 
@@ -245,17 +246,87 @@ Test(keyring, memory_that_runs_out_is_said)
         struct kv_cipher *cipher = NULL;
         sst_malloc_fail_nth(nth);
         kv_status rc = kv_keyring_new(master_1, uuid_1, &keys);
+        struct kv_data_key next;
         if (rc == KV_OK)
             rc = kv_keyring_add(keys, &key, &made.err);
         if (rc == KV_OK)
+            rc = kv_keyring_make(keys, &made.clock.base, &next);
+        if (rc == KV_OK)
             rc = cipher_of(keys, &header, &cipher, &made.err);
+        kv_cipher_free(cipher);
+        kv_keyring_free(keys);
+        keys = NULL;
+        if (rc == KV_OK)
+            rc = kv_keyring_new(master_1, uuid_1, &keys);
+        if (rc == KV_OK)
+            rc = kv_keyring_make(keys, &made.clock.base, &next);
         bool failed = sst_malloc_failed();
         sst_malloc_fail_nth(0);
         cr_assert_eq(rc, failed ? KV_NO_MEMORY : KV_OK);
-        kv_cipher_free(cipher);
         kv_keyring_free(keys);
         if (!failed)
             break;
     }
+    world_release(&made);
+}
+
+Test(keyring, keys_found_in_any_order_are_the_same_ring)
+{
+    struct world made;
+    struct kv_keyring *keys = NULL;
+    struct kv_data_key key[12];
+    world_init(&made);
+    cr_assert_eq(kv_keyring_sealed(made.keys), 0, "no key has sealed anything");
+    cr_assert_eq(kv_keyring_current(made.keys), 0);
+    for (int i = 0; i < 12; i++)
+        key[i] = must_make(&made);
+    cr_assert_eq(kv_keyring_new(master_1, uuid_1, &keys), KV_OK);
+    for (int i = 0; i < 12; i++) {
+        cr_assert_eq(kv_keyring_add(keys, &key[(i * 5 + 7) % 12], &made.err), KV_OK, "%s", made.err.text);
+        struct kv_file_header header = header_of(&made, KV_FILE_TABLE);
+        struct kv_cipher *cipher = NULL;
+        header.key_id = key[(i * 5 + 7) % 12].id;
+        cr_assert_eq(cipher_of(keys, &header, &cipher, &made.err), KV_OK, "%s", made.err.text);
+        kv_cipher_free(cipher);
+    }
+    cr_assert_eq(kv_keyring_current(keys), key[11].id, "the newest, whenever it was found");
+    kv_keyring_plain_below(keys, 3);
+    cr_assert(kv_keyring_may_be_plain(NULL, 9) && kv_keyring_may_be_plain(keys, 0) &&
+              kv_keyring_may_be_plain(keys, 2));
+    cr_assert_not(kv_keyring_may_be_plain(keys, 3));
+    kv_keyring_free(keys);
+    world_release(&made);
+}
+
+/* Deriving, wrapping and unwrapping go through OpenSSL, which allocates. */
+Test(keyring, any_call_of_openssl_may_fail)
+{
+    static const char *const calls[] = {"EVP_KDF_fetch", "EVP_KDF_CTX_new", "EVP_CIPHER_CTX_new",
+                                        "EVP_CIPHER_fetch"};
+    struct world made;
+    world_init(&made);
+    struct kv_data_key key = must_make(&made);
+    struct kv_file_header header = header_of(&made, KV_FILE_TABLE);
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+        for (uint64_t nth = 1;; nth++) {
+            struct kv_keyring *keys = NULL;
+            struct kv_cipher *cipher = NULL;
+            struct kv_data_key again = key, next;
+            sys_fault_arm(calls[i], nth, 0);
+            kv_status rc;
+            KV_TRY(kv_keyring_new(master_1, uuid_1, &keys));
+            KV_TRY(kv_keyring_add(keys, &key, &made.err));
+            KV_TRY(kv_keyring_wrap(keys, &made.clock.base, &again));
+            KV_TRY(kv_keyring_make(keys, &made.clock.base, &next));
+            KV_TRY(kv_keyring_next_master(keys, master_2));
+            rc = cipher_of(keys, &header, &cipher, &made.err);
+        out:;
+            bool fired = sys_fault_disarm();
+            cr_assert_eq(rc, fired ? KV_NO_MEMORY : KV_OK, "%s %d", calls[i], (int)nth);
+            kv_cipher_free(cipher);
+            kv_keyring_free(keys);
+            if (!fired)
+                break;
+        }
     world_release(&made);
 }

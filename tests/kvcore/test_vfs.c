@@ -144,9 +144,9 @@ static void case_many_pieces(struct place *place)
 static void case_names(struct place *place)
 {
     static const char *const bad[] = {
-        "",        ".",        "..",
-        ".hidden", "a/b",      "a b",
-        "a\nb",    "\xc3\xa4", "0123456789012345678901234567890123456789012345678901234567890123x"};
+        "",    ".",    "..",       ".hidden",
+        "a/b", "a b",  "a{b",      "a[b",
+        "a:b", "a\nb", "\xc3\xa4", "0123456789012345678901234567890123456789012345678901234567890123x"};
     struct kv_dir *dir = dir_open(place);
     struct kv_file *file;
     struct kv_err err;
