@@ -4,15 +4,10 @@
  */
 #include "kvcore/db/salvage.h"
 #include "tests/support/backup_kit.h"
-#include "tests/support/damage_kit.h"
-#include "tests/support/malloc_fault.h"
-#include "tests/support/sweep.h"
-#include "tests/support/vfs_fault.h"
+#include "tests/support/failing_kit.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
-
-enum { TEXT = 8192 };
 
 static struct damage_world world;
 
@@ -189,77 +184,26 @@ static kv_status do_salvage(struct kv_kit *kit)
     return closed_for(kit, run_salvage);
 }
 
-static const struct deed {
-    const char *name;
-    kv_status (*run)(struct kv_kit *kit);
-} deeds[] = {
-    {"get", do_get},         {"scans", do_scans},   {"measure", do_measure}, {"records", do_records},
-    {"stream", do_stream},   {"export", do_export}, {"archive", do_archive}, {"checkpoint", do_checkpoint},
-    {"flush", do_flush},     {"merge", do_merge},   {"reopen", do_reopen},   {"check", do_check},
-    {"salvage", do_salvage},
+static const struct failing_deed deeds[] = {
+    {"get", do_get, false},         {"scans", do_scans, false},           {"measure", do_measure, false},
+    {"records", do_records, false}, {"stream", do_stream, false},         {"export", do_export, false},
+    {"archive", do_archive, false}, {"checkpoint", do_checkpoint, false}, {"flush", do_flush, false},
+    {"merge", do_merge, false},     {"reopen", do_reopen, false},         {"check", do_check, false},
+    {"salvage", do_salvage, false},
 };
 
 /* ---- failing */
 
-static void content(struct kv_kit *kit, char *out)
+static void kit_of_world(struct kv_kit *kit, struct kv_vfs *vfs)
 {
-    for (uint32_t space = 0; space < DAMAGE_SPACES; space++)
-        kv_kit_scan(kit, NULL, space, "", "", out + strlen(out), TEXT - strlen(out));
-}
-
-/* One deed with its nth allocation (operation of the disk) failing. */
-static bool one(const struct deed *deed, uint64_t nth, bool memory, const char *expect)
-{
-    struct kv_kit kit;
-    char found[TEXT] = "";
-    struct kv_vfs *vfs = kv_vfs_mem_new();
-    struct vfs_fault *fault = vfs_fault_new(vfs);
-    damage_dir_store(&world.now, vfs, "db");
-    damage_world_kit(&world, &kit, vfs_fault_as_vfs(fault));
-    kv_kit_must_open(&kit);
-    if (memory)
-        malloc_fault_arm(nth, false);
-    else
-        vfs_fault_plan(fault, &(struct vfs_fault_plan){.nth = nth, .kind = VFS_FAULT_SHORT_EIO});
-    kv_status rc = deed->run(&kit);
-    bool fired = memory ? malloc_fault_disarm() : vfs_fault_fired(fault);
-    vfs_fault_plan(fault, NULL);
-    cr_assert(rc == KV_OK || fired, "%s failed by itself: %s", deed->name, kit.err.text);
-    cr_assert(rc == KV_OK || rc == KV_IO || rc == KV_UNKNOWN_OUTCOME ||
-                  (memory && (rc == KV_NO_MEMORY || rc == KV_NO_SPACE)),
-              "%s, %s %d: %s: %s", deed->name, memory ? "allocation" : "operation", (int)nth,
-              kv_status_name(rc), kit.err.text);
-    if (!kit.db)
-        kv_kit_must_open(&kit);
-    content(&kit, found);
-    cr_assert_str_eq(found, expect, "%s, %s %d", deed->name, memory ? "allocation" : "operation", (int)nth);
-    kv_kit_reopen(&kit);
-    found[0] = 0;
-    content(&kit, found);
-    cr_assert_str_eq(found, expect, "%s, %s %d, opened again", deed->name,
-                     memory ? "allocation" : "operation", (int)nth);
-    kv_kit_close(&kit);
-    vfs_fault_free(fault);
-    kv_kit_release(&kit);
-    kv_vfs_mem_free(vfs);
-    return fired;
+    damage_world_kit(&world, kit, vfs);
 }
 
 static void sweep(bool encrypted, bool memory)
 {
-    struct kv_kit kit;
-    char expect[TEXT] = "";
+    struct failing_world start = {.files = &world.now, .kit = kit_of_world};
     damage_world_make(&world, encrypted, true);
-    damage_world_kit(&world, &kit, NULL);
-    damage_dir_store(&world.now, kit.vfs, "db");
-    kv_kit_must_open(&kit);
-    content(&kit, expect);
-    kv_kit_release(&kit);
-    for (size_t i = 0; i < sizeof deeds / sizeof *deeds; i++) {
-        uint64_t nth = 1;
-        for (; one(&deeds[i], nth, memory, expect); nth += sweep_stride(nth < 30 ? 1 : nth < 200 ? 7 : 37))
-            cr_assert_lt(nth, 100000);
-    }
+    failing_sweep(&start, deeds, sizeof deeds / sizeof *deeds, memory);
     damage_world_release(&world);
 }
 

@@ -16,6 +16,9 @@
 #include <stdint.h>
 
 void malloc_fault_arm(uint64_t nth, bool sticky); /* sticky: it and every later one */
-bool malloc_fault_disarm(void);                   /* did it fire? */
+/* The first allocation of a place that has not failed yet; of one thread only. */
+struct fault_sites;
+void malloc_fault_arm_sites(struct fault_sites *sites);
+bool malloc_fault_disarm(void); /* did it fire? */
 
 #endif

@@ -1,5 +1,6 @@
 #include "tests/support/vfs_fault.h"
 #include "kvcore/os/thread.h"
+#include "tests/support/fault_sites.h"
 
 #include <fnmatch.h>
 #include <stdio.h>
@@ -57,10 +58,12 @@ static bool fault_hits(struct vfs_fault *fault, enum vfs_op op, const char *name
     fault->counts[__builtin_ctz((unsigned)op)]++;
     struct vfs_fault_plan *plan = &fault->plan;
     bool hit = false;
-    if (plan->nth && (plan->ops & (uint32_t)op) &&
+    if ((plan->nth || plan->sites) && (plan->ops & (uint32_t)op) &&
         (!plan->glob || (name && fnmatch(plan->glob, name, 0) == 0))) {
         fault->matched++;
-        hit = plan->sticky ? fault->matched >= plan->nth : fault->matched == plan->nth;
+        hit = plan->sites    ? !fault->fired && fault_sites_meet(plan->sites)
+              : plan->sticky ? fault->matched >= plan->nth
+                             : fault->matched == plan->nth;
         fault->fired |= hit;
     }
     kv_mutex_unlock(&fault->lock);

@@ -50,6 +50,8 @@ struct vfs_fault_plan {
         *glob; /* fnmatch over file names; NULL: any, also operations without a file. Must outlive the plan */
     enum vfs_fault_kind kind;
     bool sticky; /* every matching one from the n-th on */
+    /* Not NULL: instead of the n-th, the first matching one of a place that has not failed yet; of one thread only */
+    struct fault_sites *sites;
 };
 
 struct vfs_fault;
