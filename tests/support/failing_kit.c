@@ -68,6 +68,8 @@ static void expect(struct failing *f)
     kv_status rc = f->deed->run(&stage.kit);
     cr_assert_eq(rc, KV_OK, "%s failed by itself: %s: %s", f->deed->name, kv_status_name(rc),
                  stage.kit.err.text);
+    if (!stage.kit.db)
+        kv_kit_must_open(&stage.kit);
     content(&stage.kit, f->after);
     stage_end(&stage);
 }
