@@ -120,7 +120,8 @@ static inline KV_MUST kv_status kv_pointer_take(kv_slice *value, struct kv_point
     if (value->len == 0)
         return KV_OK;
     if (kv_take_varint(value, &pointer->value_len) < 0 || kv_take_varint(value, &pointer->index_len) < 0 ||
-        pointer->value_len == 0 || pointer->index_len == 0 || pointer->index_len > pointer->len)
+        value->len > 0 || pointer->value_len == 0 || pointer->index_len == 0 ||
+        pointer->index_len > pointer->len)
         return KV_CORRUPT;
     return KV_OK;
 }

@@ -5,6 +5,8 @@
 #include "kvcore/sst/filter.h"
 #include "kvcore/sst/table_private.h"
 
+#include <stddef.h>
+
 enum { TABLE_ALIGN = 64 }; /* of bytes read, so that a filter's line is one line of memory */
 
 /* ---- blocks */
@@ -123,32 +125,38 @@ struct table_field {
     bool present;
 };
 
+#define TAG_BIT(tag) (UINT64_C(1) << (tag))
+_Static_assert(KV_TAG_MAX < 64, "a set of tags is a number");
+
+/* The numbers, each a varint; the others are bytes. */
+static const struct table_number {
+    enum kv_table_tag tag;
+    bool required;
+    size_t at; /* in kv_table_properties */
+} table_numbers[] = {
+    {KV_TAG_VERSION_MIN, true, offsetof(struct kv_table_properties, version_min)},
+    {KV_TAG_VERSION_MAX, true, offsetof(struct kv_table_properties, version_max)},
+    {KV_TAG_ENTRIES, true, offsetof(struct kv_table_properties, entries)},
+    {KV_TAG_DELETES, true, offsetof(struct kv_table_properties, deletes)},
+    {KV_TAG_KEYS, true, offsetof(struct kv_table_properties, keys)},
+    {KV_TAG_RAW_KEY_BYTES, true, offsetof(struct kv_table_properties, raw_key_bytes)},
+    {KV_TAG_RAW_VALUE_BYTES, true, offsetof(struct kv_table_properties, raw_value_bytes)},
+    {KV_TAG_DATA_BLOCKS, true, offsetof(struct kv_table_properties, data_blocks)},
+    {KV_TAG_DATA_BYTES, true, offsetof(struct kv_table_properties, data_bytes)},
+    {KV_TAG_RICH, false, offsetof(struct kv_table_properties, rich)},
+    {KV_TAG_RANGES_APPLIED, false, offsetof(struct kv_table_properties, ranges_applied)},
+    {KV_TAG_DELETES_SINCE, false, offsetof(struct kv_table_properties, deletes_since_s)},
+    {KV_TAG_WRITTEN_AFTER, false, offsetof(struct kv_table_properties, written_after)},
+};
+
 static bool table_tag_known(uint64_t tag)
 {
-    switch ((enum kv_table_tag)tag) {
-    case KV_TAG_SPACE:
-    case KV_TAG_SPACE_NAME:
-    case KV_TAG_SMALLEST:
-    case KV_TAG_LARGEST:
-    case KV_TAG_CUT_LEN:
-    case KV_TAG_VERSION_MIN:
-    case KV_TAG_VERSION_MAX:
-    case KV_TAG_ENTRIES:
-    case KV_TAG_DELETES:
-    case KV_TAG_KEYS:
-    case KV_TAG_RAW_KEY_BYTES:
-    case KV_TAG_RAW_VALUE_BYTES:
-    case KV_TAG_DATA_BLOCKS:
-    case KV_TAG_DATA_BYTES:
-    case KV_TAG_RICH:
-    case KV_TAG_RANGES_APPLIED:
-    case KV_TAG_DELETES_SINCE:
-    case KV_TAG_WRITTEN_AFTER:
-    case KV_TAG_VALUE_REFS:
-    case KV_TAG_EXPIRY:
-        return true;
-    }
-    return false;
+    uint64_t known = TAG_BIT(KV_TAG_SPACE) | TAG_BIT(KV_TAG_SPACE_NAME) | TAG_BIT(KV_TAG_SMALLEST) |
+                     TAG_BIT(KV_TAG_LARGEST) | TAG_BIT(KV_TAG_CUT_LEN) | TAG_BIT(KV_TAG_VALUE_REFS) |
+                     TAG_BIT(KV_TAG_EXPIRY);
+    for (size_t i = 0; i < sizeof table_numbers / sizeof *table_numbers; i++)
+        known |= TAG_BIT(table_numbers[i].tag);
+    return tag <= KV_TAG_MAX && (known & TAG_BIT(tag));
 }
 
 static kv_status table_take_fields(kv_slice in, struct table_field fields[KV_TAG_MAX + 1])
@@ -160,7 +168,7 @@ static kv_status table_take_fields(kv_slice in, struct table_field fields[KV_TAG
         if (kv_take_varint(&in, &tag) < 0 || kv_take_lp(&in, &bytes) < 0 || tag <= last)
             return KV_CORRUPT;
         last = tag;
-        bool known = tag <= KV_TAG_MAX && table_tag_known(tag);
+        bool known = table_tag_known(tag);
         if (!known && tag % 2 == 0)
             return KV_TOO_NEW;
         if (known)
@@ -175,6 +183,32 @@ static bool table_number(const struct table_field *field, uint64_t *v)
     return field->present && kv_take_varint(&bytes, v) == KV_OK && bytes.len == 0;
 }
 
+static bool table_take_numbers(const struct table_field fields[KV_TAG_MAX + 1], struct kv_table_properties *p)
+{
+    for (size_t i = 0; i < sizeof table_numbers / sizeof *table_numbers; i++) {
+        const struct table_number *number = &table_numbers[i];
+        const struct table_field *field = &fields[number->tag];
+        uint64_t v = 0;
+        if ((number->required || field->present) && !table_number(field, &v))
+            return false;
+        memcpy((uint8_t *)p + number->at, &v, sizeof v);
+    }
+    return true;
+}
+
+/* Entries that expire, if there are any. */
+static bool table_take_expiry(const struct table_field *field, struct kv_table_properties *p)
+{
+    kv_slice bytes = field->bytes;
+    p->expiring = p->expiry_min_s = p->expiry_max_s = 0;
+    if (!field->present)
+        return true;
+    return kv_take_varint(&bytes, &p->expiring) == KV_OK &&
+           kv_take_varint(&bytes, &p->expiry_min_s) == KV_OK &&
+           kv_take_varint(&bytes, &p->expiry_max_s) == KV_OK && bytes.len == 0 && p->expiring > 0 &&
+           p->expiring <= p->rich && p->expiry_min_s > 0 && p->expiry_min_s <= p->expiry_max_s;
+}
+
 kv_status kv_table_decode_properties(kv_slice in, struct kv_table_properties *p)
 {
     struct table_field f[KV_TAG_MAX + 1] = {{{NULL, 0}, false}};
@@ -183,30 +217,9 @@ kv_status kv_table_decode_properties(kv_slice in, struct kv_table_properties *p)
     if (rc < 0)
         return rc;
     if (!table_number(&f[KV_TAG_SPACE], &space) || !table_number(&f[KV_TAG_CUT_LEN], &cut_len) ||
-        !table_number(&f[KV_TAG_VERSION_MIN], &p->version_min) ||
-        !table_number(&f[KV_TAG_VERSION_MAX], &p->version_max) ||
-        !table_number(&f[KV_TAG_ENTRIES], &p->entries) || !table_number(&f[KV_TAG_DELETES], &p->deletes) ||
-        !table_number(&f[KV_TAG_KEYS], &p->keys) ||
-        !table_number(&f[KV_TAG_RAW_KEY_BYTES], &p->raw_key_bytes) ||
-        !table_number(&f[KV_TAG_RAW_VALUE_BYTES], &p->raw_value_bytes) ||
-        !table_number(&f[KV_TAG_DATA_BLOCKS], &p->data_blocks) ||
-        !table_number(&f[KV_TAG_DATA_BYTES], &p->data_bytes))
+        !table_take_numbers(f, p) || !table_take_expiry(&f[KV_TAG_EXPIRY], p) ||
+        (f[KV_TAG_RICH].present && !p->rich))
         return KV_CORRUPT;
-    if (f[KV_TAG_RICH].present && (!table_number(&f[KV_TAG_RICH], &p->rich) || !p->rich))
-        return KV_CORRUPT;
-    if (f[KV_TAG_RANGES_APPLIED].present && !table_number(&f[KV_TAG_RANGES_APPLIED], &p->ranges_applied))
-        return KV_CORRUPT;
-    if (f[KV_TAG_DELETES_SINCE].present && !table_number(&f[KV_TAG_DELETES_SINCE], &p->deletes_since_s))
-        return KV_CORRUPT;
-    if (f[KV_TAG_WRITTEN_AFTER].present && !table_number(&f[KV_TAG_WRITTEN_AFTER], &p->written_after))
-        return KV_CORRUPT;
-    if (f[KV_TAG_EXPIRY].present) {
-        kv_slice bytes = f[KV_TAG_EXPIRY].bytes;
-        if (kv_take_varint(&bytes, &p->expiring) < 0 || kv_take_varint(&bytes, &p->expiry_min_s) < 0 ||
-            kv_take_varint(&bytes, &p->expiry_max_s) < 0 || bytes.len || !p->expiring ||
-            p->expiring > p->rich || !p->expiry_min_s || p->expiry_min_s > p->expiry_max_s)
-            return KV_CORRUPT;
-    }
     p->value_refs = f[KV_TAG_VALUE_REFS].bytes;
     p->space = (uint32_t)space;
     p->space_name = f[KV_TAG_SPACE_NAME].bytes;
@@ -472,6 +485,9 @@ kv_status kv_table_get(struct kv_table *table, kv_slice key, uint64_t version, s
         return rc;
     if (table->levels == 2) {
         rc = get_descend(table, table->top, key, version, &partition, err);
+        if (rc == KV_OK && partition->n == 0)
+            rc = kv_table_damaged(table, KV_CORRUPT, table->top_handle.offset,
+                                  "an index partition without entries", err);
         if (rc == KV_OK)
             rc = get_descend(table, partition, key, version, &data, err);
     } else {

@@ -97,9 +97,13 @@ static kv_status iter_load_partition(struct table_iter *iter)
     iter->partition = NULL;
     kv_status rc = kv_table_handle(iter->table, iter->table->top, iter->top_at, &separator, key_buf, &handle,
                                    iter->it.err);
-    return rc < 0 ? rc
-                  : kv_table_block(iter->table, handle, iter->blocks | KV_BLOCK_FILL, &iter->partition,
-                                   iter->it.err);
+    if (rc == KV_OK)
+        rc =
+            kv_table_block(iter->table, handle, iter->blocks | KV_BLOCK_FILL, &iter->partition, iter->it.err);
+    if (rc == KV_OK && iter->partition->n == 0)
+        rc = kv_table_damaged(iter->table, KV_CORRUPT, handle.offset, "an index partition without entries",
+                              iter->it.err);
+    return rc;
 }
 
 /* To the block behind the current one: KV_END when there is none. */
@@ -109,11 +113,8 @@ static kv_status iter_step_block(struct table_iter *iter)
         return KV_OK;
     if (iter->table->levels == 1 || ++iter->top_at >= iter->table->top->n)
         return KV_END;
-    kv_status rc = iter_load_partition(iter);
     iter->partition_at = 0;
-    if (rc == KV_OK && iter->partition->n == 0)
-        return KV_END; /* never written; a block without entries points nowhere */
-    return rc;
+    return iter_load_partition(iter);
 }
 
 static kv_status iter_next(struct kv_entry_iter *it)
@@ -200,8 +201,6 @@ static kv_status iter_step_block_back(struct table_iter *iter)
         return KV_END;
     iter->top_at--;
     kv_status rc = iter_load_partition(iter);
-    if (rc == KV_OK && iter->partition->n == 0)
-        return KV_END; /* never written */
     if (rc == KV_OK)
         iter->partition_at = iter->partition->n - 1;
     return rc;
@@ -248,8 +247,6 @@ static kv_status iter_seek_end(struct table_iter *iter)
         if (rc < 0)
             return rc;
     }
-    if (iter_index(iter)->n == 0)
-        return KV_END; /* never written */
     iter->partition_at = iter_index(iter)->n - 1;
     return KV_OK;
 }

@@ -151,9 +151,8 @@ static kv_status sum_end(struct kv_table_sums *sums, bool footer, struct kv_err 
     kv_status rc = KV_OK;
     if (table->cipher) {
         size_t len = sums->sealed.len - (footer ? FOOTER_TAIL_LEN - CRC_LEN : 0);
-        rc = len < KV_CIPHER_TAG_LEN ? KV_CORRUPT
-                                     : kv_cipher_open(table->cipher, offset, KV_STR(""),
-                                                      kv_slice_of(sums->sealed.data, len), sums->sealed.data);
+        rc = kv_cipher_open(table->cipher, offset, KV_STR(""), kv_slice_of(sums->sealed.data, len),
+                            sums->sealed.data);
     } else if (kv_get_fixed32(sums->tail + sizeof sums->tail - after) != sums->crc) {
         rc = KV_CORRUPT;
     }

@@ -14,7 +14,7 @@ struct verify {
     /* The newest entry and the newest separator met. */
     uint8_t key[KV_KEY_LEN_MAX], separator[KV_KEY_LEN_MAX];
     size_t key_len, separator_len;
-    uint64_t version, separator_version;
+    uint64_t separator_version;
 };
 
 static kv_status verify_fail(struct verify *verify, uint64_t offset, const char *what)
@@ -22,13 +22,12 @@ static kv_status verify_fail(struct verify *verify, uint64_t offset, const char 
     return kv_table_damaged(verify->table, KV_CORRUPT, offset, what, verify->err);
 }
 
+/* In order it is: within its block (that is part of a block's being one), and across blocks by their separators. */
 static kv_status verify_entry(struct verify *verify, const struct kv_entry *entry, uint64_t offset)
 {
     struct kv_table_properties *seen = &verify->seen;
     kv_slice before = kv_slice_of(verify->key, verify->key_len);
     bool new_key = !seen->entries || !kv_slice_equal(before, entry->key);
-    if (seen->entries && kv_entry_compare(before, verify->version, entry->key, entry->version) >= 0)
-        return verify_fail(verify, offset, "entries out of order");
     if (new_key) {
         if (verify->filter.len && !kv_filter_may_hold(verify->filter, entry->key))
             return verify_fail(verify, offset, "a key that the filter does not know");
@@ -40,7 +39,6 @@ static kv_status verify_entry(struct verify *verify, const struct kv_entry *entr
         verify->key_len = entry->key.len;
         seen->keys++;
     }
-    verify->version = entry->version;
     if (kv_table_properties_count(seen, entry) < 0)
         return verify_fail(verify, offset, "an entry with bad attributes");
     return KV_OK;
@@ -101,6 +99,8 @@ static kv_status verify_partitions(struct verify *verify)
         rc = kv_table_handle(verify->table, top, i, &separator, key_buf, &handle, verify->err);
         if (rc == KV_OK)
             rc = kv_table_read_block(verify->table, handle, true, &partition, verify->err);
+        if (rc == KV_OK && partition->n == 0)
+            rc = verify_fail(verify, handle.offset, "an index partition without entries");
         if (rc == KV_OK)
             rc = verify_index(verify, partition);
         kv_block_unref(partition);
@@ -113,21 +113,33 @@ static kv_status verify_partitions(struct verify *verify)
     return rc;
 }
 
+static bool counts_agree(const struct kv_table_properties *said, const struct kv_table_properties *seen)
+{
+    const uint64_t a[] = {said->entries,         said->deletes,      said->keys,        said->raw_key_bytes,
+                          said->raw_value_bytes, said->data_blocks,  said->data_bytes,  said->rich,
+                          said->expiring,        said->expiry_min_s, said->expiry_max_s};
+    const uint64_t b[] = {seen->entries,         seen->deletes,      seen->keys,        seen->raw_key_bytes,
+                          seen->raw_value_bytes, seen->data_blocks,  seen->data_bytes,  seen->rich,
+                          seen->expiring,        seen->expiry_min_s, seen->expiry_max_s};
+    return memcmp(a, b, sizeof a) == 0;
+}
+
+/* Of a bulk-loaded table the manifest says the version, of an empty one nobody. */
+static bool versions_agree(const struct kv_table *table, const struct kv_table_properties *seen)
+{
+    const struct kv_table_properties *said = &table->properties;
+    return table->version || !seen->entries ||
+           (said->version_min == seen->version_min && said->version_max == seen->version_max);
+}
+
 static kv_status verify_totals(struct verify *verify)
 {
     const struct kv_table *table = verify->table;
     const struct kv_table_properties *said = &table->properties, *seen = &verify->seen;
     uint64_t offset = table->properties_handle.offset;
-    bool versions_agree = table->version || !seen->entries ||
-                          (said->version_min == seen->version_min && said->version_max == seen->version_max);
-    if (table->version && seen->entries && (seen->version_max != 0))
+    if (table->version && seen->version_max != 0)
         return verify_fail(verify, offset, "a bulk-loaded table with versions of its own");
-    if (said->entries != seen->entries || said->deletes != seen->deletes || said->keys != seen->keys ||
-        said->raw_key_bytes != seen->raw_key_bytes || said->raw_value_bytes != seen->raw_value_bytes ||
-        said->data_blocks != seen->data_blocks || said->data_bytes != seen->data_bytes ||
-        said->rich != seen->rich || said->expiring != seen->expiring ||
-        said->expiry_min_s != seen->expiry_min_s || said->expiry_max_s != seen->expiry_max_s ||
-        !versions_agree)
+    if (!counts_agree(said, seen) || !versions_agree(table, seen))
         return verify_fail(verify, offset, "properties that do not match the entries");
     if (!kv_slice_equal(said->largest, kv_slice_of(verify->key, verify->key_len)))
         return verify_fail(verify, offset, "the last key is not the largest of the properties");
