@@ -246,7 +246,8 @@ kv_status ts_window_encode(const struct ts_columns *samples, int32_t window, uin
             n = ts_columns_lower(&rest, start + ((rest.times_ms[0] - start) / TS_SLOT_MS + 1) * TS_SLOT_MS);
         }
         kv_buf_clear(scratch);
-        kv_status rc = ts_chunk_encode(rest.times_ms, rest.values, n, scratch, &taken);
+        kv_status rc = ts_chunk_encode(rest.times_ms, rest.values, n,
+                                       joined ? TS_CHUNK_SMALL : TS_CHUNK_QUICK, scratch, &taken);
         if (rc < 0)
             return rc;
         struct ts_chunk_key chunk = {window, ref, rest.times_ms[0], seq};

@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 1; i < n; i++)
         KV_ASSERT(times[i] > times[i - 1]);
     struct kv_buf out = {0};
-    KV_ASSERT(ts_chunk_encode(times, values, n, &out, &taken) == KV_OK);
+    KV_ASSERT(ts_chunk_encode(times, values, n, TS_CHUNK_SMALL, &out, &taken) == KV_OK);
     KV_ASSERT(ts_chunk_decode(kv_buf_slice(&out), INT64_MIN, INT64_MAX, again_times, again_values, &again) ==
               KV_OK);
     KV_ASSERT(again == taken);

@@ -66,7 +66,7 @@ static void plant(struct store_kit *kit, struct ts_chunk_key chunk, const int64_
     struct kv_bulk *bulk;
     struct ts_key key;
     size_t taken;
-    cr_assert_eq(ts_chunk_encode(times, values, n, &value, &taken), KV_OK);
+    cr_assert_eq(ts_chunk_encode(times, values, n, TS_CHUNK_QUICK, &value, &taken), KV_OK);
     ts_key_chunk(&key, &chunk);
     cr_assert_eq(kv_bulk_open(ts_kv(kit->db), TS_SPACE_CHUNKS, &bulk, NULL), KV_OK);
     cr_assert_eq(kv_bulk_add(bulk, ts_key_slice(&key), (kv_slice){value.data, value.len - cut}, NULL), KV_OK);

@@ -1,6 +1,7 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/base/prng.h"
 #include "tsdb/chunk/chunk.h"
+#include "tsdb/chunk/huffman.h"
 #include "tsdb/chunk/pack.h"
 #include "tsdb/ts.h"
 
@@ -8,6 +9,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { N = TS_CHUNK_SAMPLES_MAX };
 static int64_t times[N], got_times[N];
@@ -82,6 +84,11 @@ static void fill(struct kv_prng *prng, unsigned kind, size_t n)
     }
 }
 
+static enum ts_chunk_effort effort_of(unsigned round)
+{
+    return round % 2 ? TS_CHUNK_SMALL : TS_CHUNK_QUICK;
+}
+
 static void assert_same(size_t begin, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -94,16 +101,16 @@ static void assert_same(size_t begin, size_t n)
 
 Test(chunk, every_kind_of_series_comes_back_to_the_bit)
 {
-    static const size_t sizes[] = {1, 2, 3, 127, 128, 129, 255, 256, 257, 1000, 4096};
+    static const size_t sizes[] = {1, 2, 3, 127, 128, 129, 255, 256, 257, 511, 512, 513, 1000, 1025, 4096};
     struct kv_prng prng;
     kv_prng_init(&prng, 1);
-    for (unsigned kind = 0; kind < 40; kind++) {
+    for (unsigned round = 0; round < 80; round++) {
         for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
             struct kv_buf out = {0};
             struct ts_chunk_info info;
             size_t taken, n;
-            fill(&prng, kind, sizes[s]);
-            cr_assert_eq(ts_chunk_encode(times, values, sizes[s], &out, &taken), KV_OK);
+            fill(&prng, round / 2, sizes[s]);
+            cr_assert_eq(ts_chunk_encode(times, values, sizes[s], effort_of(round), &out, &taken), KV_OK);
             cr_assert(taken >= 1 && taken <= sizes[s] && out.len <= TS_CHUNK_BYTES_MAX);
             cr_assert(taken == sizes[s] || out.len > TS_CHUNK_BYTES_MAX / 3, "stopped early for no reason");
             cr_assert_eq(ts_chunk_info(kv_buf_slice(&out), &info), KV_OK);
@@ -123,10 +130,11 @@ Test(chunk, a_range_gives_exactly_its_samples)
     kv_prng_init(&prng, 2);
     for (unsigned round = 0; round < 400; round++) {
         struct kv_buf out = {0};
-        size_t n = 1 + kv_prng_below(&prng, 700), taken, got;
+        size_t n = 1 + kv_prng_below(&prng, 1700), taken, got;
         fill(&prng, (unsigned)kv_prng_below(&prng, 40), n);
-        cr_assert_eq(ts_chunk_encode(times, values, n, &out, &taken), KV_OK);
-        cr_assert_eq(taken, n);
+        cr_assert_eq(ts_chunk_encode(times, values, n, effort_of(round), &out, &taken), KV_OK);
+        cr_assert(taken == n || out.len > TS_CHUNK_BYTES_MAX / 3);
+        n = taken;
         size_t a = kv_prng_below(&prng, n), b = kv_prng_below(&prng, n);
         int64_t from = times[a] + (int64_t)kv_prng_below(&prng, 3) - 1,
                 to = times[b] + (int64_t)kv_prng_below(&prng, 3) - 1;
@@ -146,11 +154,24 @@ Test(chunk, the_codec_suits_the_series)
 {
     static const struct {
         unsigned kind;
+        enum ts_chunk_effort effort;
+        enum ts_time_codec time_codec;
         enum ts_value_codec codec;
         double bytes_max; /* a sample, times included, 4096 samples */
-    } rows[] = {{0, TS_VALUE_CONST, 0.01}, {1, TS_VALUE_INT, 0.40}, {2, TS_VALUE_INT, 1.45},
-                {3, TS_VALUE_INT, 2.4},    {4, TS_VALUE_INT, 2.8},  {8, TS_VALUE_INT, 0.6},
-                {6, TS_VALUE_RAW, 8.1}};
+    } rows[] = {{0, TS_CHUNK_SMALL, TS_TIME_STEP, TS_VALUE_CONST, 0.01},
+                {1, TS_CHUNK_QUICK, TS_TIME_STEP, TS_VALUE_INT, 0.40},
+                {1, TS_CHUNK_SMALL, TS_TIME_STEP, TS_VALUE_HUFFMAN, 0.23}, /* entropy 0.198 */
+                {2, TS_CHUNK_QUICK, TS_TIME_STEP, TS_VALUE_INT, 1.45},
+                {2, TS_CHUNK_SMALL, TS_TIME_STEP, TS_VALUE_HUFFMAN, 1.28}, /* entropy 1.246 */
+                {3, TS_CHUNK_QUICK, TS_TIME_STEP, TS_VALUE_INT, 2.4},
+                {4, TS_CHUNK_QUICK, TS_TIME_STEP, TS_VALUE_INT, 2.8},
+                {8, TS_CHUNK_QUICK, TS_TIME_STEP, TS_VALUE_INT, 0.6},
+                {8, TS_CHUNK_SMALL, TS_TIME_STEP, TS_VALUE_INT, 0.3},
+                {6, TS_CHUNK_SMALL, TS_TIME_STEP, TS_VALUE_RAW, 8.1},
+                {10, TS_CHUNK_QUICK, TS_TIME_DELTA, TS_VALUE_CONST, 0.72},
+                {10, TS_CHUNK_SMALL, TS_TIME_HUFFMAN, TS_VALUE_CONST, 0.6}, /* entropy 0.540 */
+                {30, TS_CHUNK_QUICK, TS_TIME_DELTA, TS_VALUE_CONST, 0.2},
+                {30, TS_CHUNK_SMALL, TS_TIME_DELTA, TS_VALUE_CONST, 0.2}};
     struct kv_prng prng;
     kv_prng_init(&prng, 3);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -158,10 +179,11 @@ Test(chunk, the_codec_suits_the_series)
         struct ts_chunk_info info;
         size_t taken;
         fill(&prng, rows[i].kind, N);
-        cr_assert_eq(ts_chunk_encode(times, values, N, &out, &taken), KV_OK);
+        cr_assert_eq(ts_chunk_encode(times, values, N, rows[i].effort, &out, &taken), KV_OK);
         cr_assert_eq(ts_chunk_info(kv_buf_slice(&out), &info), KV_OK);
-        cr_assert_eq(info.value_codec, rows[i].codec, "kind %u took %s", rows[i].kind,
-                     ts_value_codec_name(info.value_codec));
+        cr_assert(info.value_codec == rows[i].codec && info.time_codec == rows[i].time_codec,
+                  "row %zu took %s, times %d: %.3f bytes a sample", i, ts_value_codec_name(info.value_codec),
+                  info.time_codec, (double)out.len / (double)taken);
         cr_assert((double)out.len / (double)taken <= rows[i].bytes_max, "kind %u: %.3f bytes a sample",
                   rows[i].kind, (double)out.len / (double)taken);
         kv_buf_release(&out);
@@ -172,12 +194,14 @@ Test(chunk, damage_is_an_error_or_bounded_samples_and_never_a_crash)
 {
     struct kv_prng prng;
     kv_prng_init(&prng, 4);
-    for (unsigned kind = 0; kind < 40; kind++) {
+    for (unsigned round = 0; round < 80; round++) {
         struct kv_buf out = {0};
-        size_t taken, n;
-        fill(&prng, kind, 300);
-        cr_assert_eq(ts_chunk_encode(times, values, 300, &out, &taken), KV_OK);
-        for (size_t bit = 0; bit < out.len * 8; bit++) {
+        size_t taken, n, count = round % 2 ? 600 : 200;
+        fill(&prng, round / 2, count);
+        cr_assert_eq(ts_chunk_encode(times, values, count, effort_of(round), &out, &taken), KV_OK);
+        for (size_t bit = 0; bit<out.len * 8; bit += out.len> 400 && bit > 1600
+                                 ? 7
+                                 : 1) { /* every bit of what is not the blocks */
             out.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
             kv_status rc =
                 ts_chunk_decode(kv_buf_slice(&out), INT64_MIN, INT64_MAX, got_times, got_values, &n);
@@ -186,7 +210,7 @@ Test(chunk, damage_is_an_error_or_bounded_samples_and_never_a_crash)
                 cr_assert(got_times[i] > got_times[i - 1], "times out of order after damage");
             out.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
         }
-        for (size_t len = 0; len < out.len; len++) {
+        for (size_t len = 0; len<out.len; len += out.len> 400 && len > 200 ? 5 : 1) {
             uint8_t *cut = kv_alloc(len);
             memcpy(cut, out.data, len);
             cr_assert(
@@ -215,6 +239,40 @@ Test(chunk, a_chunk_of_the_first_version_is_still_read)
     }
 }
 
+Test(chunk, the_golden_one_of_huffman_is_still_written_and_read)
+{
+    const char *path = "tests/golden/chunk-huffman.bin";
+    enum { COUNT = 1300 };
+    for (size_t i = 0; i < COUNT; i++) { /* tests/golden/README.md */
+        times[i] = 1795224000000 + (int64_t)i * 15000 + (int64_t)(i * i % 13);
+        values[i] =
+            i == 700 ? bits_double(TS_STALE_NAN) : (double)(40000 + (int)(i * i % 23) - (int)(i % 7)) / 100;
+    }
+    struct kv_buf out = {0};
+    struct ts_chunk_info info;
+    size_t taken, n;
+    cr_assert_eq(ts_chunk_encode(times, values, COUNT, TS_CHUNK_SMALL, &out, &taken), KV_OK);
+    cr_assert_eq(taken, COUNT);
+    cr_assert_eq(ts_chunk_info(kv_buf_slice(&out), &info), KV_OK);
+    cr_assert(info.time_codec == TS_TIME_HUFFMAN && info.value_codec == TS_VALUE_HUFFMAN);
+    FILE *f;
+    if (getenv("TIDEMARK_WRITE_GOLDEN")) {
+        cr_assert((f = fopen(path, "wb")) != NULL);
+        fwrite(out.data, 1, out.len, f);
+        fclose(f);
+    }
+    cr_assert((f = fopen(path, "rb")) != NULL);
+    uint8_t bytes[4096];
+    size_t len = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    cr_assert(len == out.len && memcmp(bytes, out.data, len) == 0);
+    cr_assert_eq(ts_chunk_decode(kv_slice_of(bytes, len), INT64_MIN, INT64_MAX, got_times, got_values, &n),
+                 KV_OK);
+    cr_assert_eq(n, COUNT);
+    assert_same(0, n);
+    kv_buf_release(&out);
+}
+
 Test(chunk, packing_keeps_every_number_and_its_own_length)
 {
     struct kv_prng prng;
@@ -233,5 +291,105 @@ Test(chunk, packing_keeps_every_number_and_its_own_length)
         cr_assert_eq(in.len, 0);
         cr_assert(n == 0 || memcmp(numbers, back, n * sizeof numbers[0]) == 0);
         kv_buf_release(&out);
+    }
+}
+
+/* ---- huffman */
+
+static uint64_t number_like(struct kv_prng *prng, unsigned kind)
+{
+    switch (kind % 6) {
+    case 0:
+        return 7;
+    case 1:
+        return kv_prng_below(prng, 16);
+    case 2:
+        return (uint64_t)__builtin_ctzll(kv_prng_next(prng) |
+                                         1ull << 40); /* each half as often as the one before */
+    case 3:
+        return kv_prng_next(prng) >> kv_prng_below(prng, 64);
+    case 4:
+        return (uint64_t)1 << 40;
+    default:
+        return kv_prng_below(prng, 300) ? kv_prng_below(prng, 3) : kv_prng_next(prng);
+    }
+}
+
+Test(huffman, every_number_comes_back_and_as_many_bytes_as_were_said)
+{
+    struct kv_prng prng;
+    kv_prng_init(&prng, 6);
+    for (unsigned round = 0; round < 3000; round++) {
+        uint64_t numbers[TS_HUFFMAN_NUMBERS_MAX], back[TS_HUFFMAN_NUMBERS_MAX];
+        size_t n = 1 + kv_prng_below(&prng, round % 3 ? 40 : TS_HUFFMAN_NUMBERS_MAX);
+        struct ts_huffman_counts counts = {.low_bits = 0};
+        struct ts_huffman_code code;
+        struct ts_huffman_table table;
+        struct kv_buf out = {0};
+        for (size_t i = 0; i < n; i++)
+            numbers[i] = number_like(&prng, round);
+        ts_huffman_count(&counts, numbers, n);
+        size_t said = ts_huffman_make(&counts, &code);
+        cr_assert_eq(ts_huffman_put_code(&code, &out), KV_OK);
+        cr_assert_eq(ts_huffman_put(&code, numbers, n, &out), KV_OK);
+        cr_assert_eq(out.len, said);
+        kv_slice in = kv_buf_slice(&out);
+        cr_assert_eq(ts_huffman_take_code(&in, &table), KV_OK);
+        cr_assert_eq(ts_huffman_take(&in, &table, back, n), KV_OK);
+        cr_assert_eq(in.len, 0);
+        cr_assert(memcmp(numbers, back, n * sizeof numbers[0]) == 0, "round %u", round);
+        kv_buf_release(&out);
+    }
+}
+
+Test(huffman, a_code_is_within_a_tenth_of_the_entropy_where_no_symbol_rules)
+{
+    struct kv_prng prng;
+    kv_prng_init(&prng, 7);
+    for (unsigned spread = 3; spread < 4000; spread += spread / 3) {
+        uint64_t numbers[TS_HUFFMAN_NUMBERS_MAX];
+        struct ts_huffman_counts counts = {.low_bits = 0};
+        struct ts_huffman_code code;
+        size_t n = 8192;
+        for (size_t done = 0; done < n; done += TS_HUFFMAN_NUMBERS_MAX) {
+            for (size_t i = 0; i < TS_HUFFMAN_NUMBERS_MAX; i++) /* a triangle */
+                numbers[i] = kv_prng_below(&prng, spread) + kv_prng_below(&prng, spread);
+            ts_huffman_count(&counts, numbers, TS_HUFFMAN_NUMBERS_MAX);
+        }
+        double entropy = 0;
+        for (unsigned v = 0; v < 2 * spread - 1; v++) {
+            double p = (v < spread ? v + 1 : 2 * spread - 1 - v) / ((double)spread * spread);
+            entropy -= p * log2(p);
+        }
+        double bits = 8 * (double)ts_huffman_make(&counts, &code) / (double)n;
+        cr_assert(bits < 1.1 * entropy, "spread %u: %.3f bits, entropy %.3f", spread, bits, entropy);
+    }
+}
+
+Test(huffman, a_code_that_is_none_is_refused)
+{
+    static const struct {
+        const char *what;
+        uint8_t bytes[8];
+        size_t len;
+        kv_status rc;
+    } rows[] = {{"two symbols of one bit", {0, 2, 0x11}, 3, KV_OK},
+                {"a lone symbol", {5, 1}, 2, KV_OK},
+                {"nothing", {0}, 0, KV_CORRUPT},
+                {"no count", {0}, 1, KV_CORRUPT},
+                {"no symbol", {0, 0}, 2, KV_CORRUPT},
+                {"past the last symbol", {135, 2, 0x11}, 3, KV_CORRUPT},
+                {"cut short", {0, 3, 0x21}, 3, KV_CORRUPT},
+                {"codes left over", {0, 2, 0x21}, 3, KV_CORRUPT},
+                {"too many codes", {0, 3, 0x11, 0x01}, 4, KV_CORRUPT},
+                {"ten bits", {0, 2, 0xA1}, 3, KV_CORRUPT},
+                {"the first symbol does not occur", {0, 3, 0x10, 0x01}, 4, KV_CORRUPT},
+                {"the last symbol does not occur", {0, 3, 0x11, 0x00}, 4, KV_CORRUPT},
+                {"bits behind the last length", {0, 3, 0x21, 0x12}, 4, KV_CORRUPT}};
+    struct ts_huffman_table table;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        kv_slice in = kv_slice_of(rows[i].bytes, rows[i].len);
+        cr_assert_eq(ts_huffman_take_code(&in, &table), rows[i].rc, "%s", rows[i].what);
+        cr_assert(rows[i].rc < 0 || in.len == 0, "%s", rows[i].what);
     }
 }

@@ -4,16 +4,25 @@
 #include "kvcore/base/coding.h"
 #include "tsdb/chunk/codec.h"
 #include "tsdb/chunk/pack.h"
+#include "tsdb/chunk/sequence.h"
 
 enum {
+    CHUNK_BLOCK_LONG = TS_HUFFMAN_NUMBERS_MAX, /* where nothing but bits of huffman.h is in a block */
     CHUNK_BLOCKS_MAX = TS_CHUNK_SAMPLES_MAX / TS_CHUNK_BLOCK,
     CHUNK_EXCEPTIONS_MAX = TS_CHUNK_SAMPLES_MAX / 16 + 1
 };
 
 const char *ts_value_codec_name(enum ts_value_codec codec)
 {
-    static const char *const names[] = {"const", "int", "xor", "raw"};
+    static const char *const names[] = {"const", "int", "xor", "raw", "huffman"};
     return (unsigned)codec < sizeof names / sizeof names[0] ? names[codec] : "unknown";
+}
+
+static size_t chunk_block_samples(enum ts_time_codec time_codec, enum ts_value_codec value_codec)
+{
+    return time_codec != TS_TIME_DELTA && (value_codec == TS_VALUE_CONST || value_codec == TS_VALUE_HUFFMAN)
+               ? CHUNK_BLOCK_LONG
+               : TS_CHUNK_BLOCK;
 }
 
 /* ---- encoding */
@@ -21,11 +30,16 @@ const char *ts_value_codec_name(enum ts_value_codec codec)
 struct chunk_plan {
     const int64_t *times_ms;
     const double *values;
-    size_t n;
+    size_t n, block;
+    enum ts_chunk_effort effort;
     enum ts_time_codec time_codec;
     enum ts_value_codec value_codec;
+    int64_t step_ms;                       /* of the time codecs step and huffman */
+    struct ts_sequence times_sequence;     /* of late_ms */
+    int64_t late_ms[TS_CHUNK_SAMPLES_MAX]; /* how far from a fixed step since the first */
     struct ts_int_params params;
     int64_t q[TS_CHUNK_SAMPLES_MAX];
+    struct ts_sequence values_sequence; /* of q */
     uint16_t exceptions[CHUNK_EXCEPTIONS_MAX];
 };
 
@@ -65,6 +79,8 @@ static kv_status chunk_encode_block(const struct chunk_plan *plan, size_t at, si
     kv_status rc = KV_OK;
     if (plan->time_codec == TS_TIME_DELTA)
         KV_TRY(chunk_encode_times(plan->times_ms + at, n, out));
+    if (plan->time_codec == TS_TIME_HUFFMAN)
+        KV_TRY(ts_sequence_put_block(&plan->times_sequence, plan->late_ms + at, n, out));
     switch (plan->value_codec) {
     case TS_VALUE_CONST:
         break;
@@ -81,6 +97,23 @@ static kv_status chunk_encode_block(const struct chunk_plan *plan, size_t at, si
             KV_TRY(kv_buf_append_fixed64(out, bits));
         }
         break;
+    case TS_VALUE_HUFFMAN:
+        KV_TRY(ts_sequence_put_block(&plan->values_sequence, plan->q + at, n, out));
+        break;
+    }
+out:
+    return rc;
+}
+
+static kv_status chunk_encode_int_params(const struct chunk_plan *plan, struct kv_buf *out)
+{
+    kv_status rc = KV_OK;
+    KV_TRY(kv_buf_append_byte(out, plan->params.exponent));
+    KV_TRY(kv_buf_append_varint(out, plan->params.factor));
+    KV_TRY(kv_buf_append_varint(out, plan->params.n_exceptions));
+    for (uint32_t i = 0; i < plan->params.n_exceptions; i++) {
+        KV_TRY(kv_buf_append_varint(out, plan->exceptions[i] - (i ? plan->exceptions[i - 1] : 0u)));
+        KV_TRY(kv_buf_append_fixed64(out, chunk_bits(plan->values[plan->exceptions[i]])));
     }
 out:
     return rc;
@@ -89,22 +122,38 @@ out:
 static kv_status chunk_encode_params(const struct chunk_plan *plan, struct kv_buf *out)
 {
     kv_status rc = KV_OK;
-    uint64_t bits;
     if (plan->time_codec == TS_TIME_STEP && plan->n > 1)
-        KV_TRY(kv_buf_append_varint(out, (uint64_t)(plan->times_ms[1] - plan->times_ms[0])));
-    if (plan->value_codec == TS_VALUE_CONST) {
-        memcpy(&bits, &plan->values[0], sizeof bits);
-        KV_TRY(kv_buf_append_fixed64(out, bits));
-    } else if (plan->value_codec == TS_VALUE_INT) {
-        KV_TRY(kv_buf_append_byte(out, plan->params.exponent));
-        KV_TRY(kv_buf_append_varint(out, plan->params.factor));
-        KV_TRY(kv_buf_append_varint(out, plan->params.n_exceptions));
-        for (uint32_t i = 0; i < plan->params.n_exceptions; i++) {
-            memcpy(&bits, &plan->values[plan->exceptions[i]], sizeof bits);
-            KV_TRY(kv_buf_append_varint(out, plan->exceptions[i] - (i ? plan->exceptions[i - 1] : 0u)));
-            KV_TRY(kv_buf_append_fixed64(out, bits));
-        }
+        KV_TRY(kv_buf_append_varint(out, (uint64_t)plan->step_ms));
+    if (plan->time_codec == TS_TIME_HUFFMAN) {
+        KV_TRY(kv_buf_append_varint(out, (uint64_t)plan->step_ms));
+        KV_TRY(ts_sequence_put(&plan->times_sequence, out));
     }
+    if (plan->value_codec == TS_VALUE_CONST)
+        KV_TRY(kv_buf_append_fixed64(out, chunk_bits(plan->values[0])));
+    if (plan->value_codec == TS_VALUE_INT || plan->value_codec == TS_VALUE_HUFFMAN)
+        KV_TRY(chunk_encode_int_params(plan, out));
+    if (plan->value_codec == TS_VALUE_HUFFMAN) {
+        KV_TRY(ts_sequence_put(&plan->values_sequence, out));
+        if (plan->values_sequence.differences)
+            KV_TRY(kv_buf_append_varint(out, kv_zigzag(plan->q[0])));
+    }
+out:
+    return rc;
+}
+
+/* What is known of the block that begins at sample `at` without reading it, from the one before. */
+static kv_status chunk_encode_directory(const struct chunk_plan *plan, size_t at, size_t len,
+                                        struct kv_buf *out)
+{
+    kv_status rc;
+    int64_t gap_ms = plan->times_ms[at] - plan->times_ms[at - plan->block];
+    KV_TRY(kv_buf_append_varint(out, len));
+    if (plan->time_codec == TS_TIME_DELTA)
+        KV_TRY(kv_buf_append_varint(out, (uint64_t)gap_ms));
+    if (plan->time_codec == TS_TIME_HUFFMAN)
+        KV_TRY(kv_buf_append_varint(out, kv_zigzag(plan->late_ms[at] - plan->late_ms[at - plan->block])));
+    if (plan->value_codec == TS_VALUE_HUFFMAN && plan->values_sequence.differences)
+        KV_TRY(kv_buf_append_varint(out, kv_zigzag(plan->q[at] - plan->q[at - plan->block])));
 out:
     return rc;
 }
@@ -117,14 +166,13 @@ static bool chunk_has_blocks(enum ts_time_codec time_codec, enum ts_value_codec 
 
 static kv_status chunk_encode_plan(const struct chunk_plan *plan, struct kv_buf *out, struct kv_buf *blocks)
 {
-    size_t n_blocks = (plan->n + TS_CHUNK_BLOCK - 1) / TS_CHUNK_BLOCK, lens[CHUNK_BLOCKS_MAX] = {0};
+    size_t n_blocks = (plan->n + plan->block - 1) / plan->block, lens[CHUNK_BLOCKS_MAX] = {0};
     bool has_blocks = chunk_has_blocks(plan->time_codec, plan->value_codec);
     kv_status rc;
     kv_buf_clear(blocks);
     for (size_t b = 0; b < n_blocks && has_blocks; b++) {
-        size_t at = b * TS_CHUNK_BLOCK, before = blocks->len;
-        size_t n = plan->n - at < TS_CHUNK_BLOCK ? plan->n - at : TS_CHUNK_BLOCK;
-        KV_TRY(chunk_encode_block(plan, at, n, blocks));
+        size_t at = b * plan->block, before = blocks->len;
+        KV_TRY(chunk_encode_block(plan, at, plan->n - at < plan->block ? plan->n - at : plan->block, blocks));
         lens[b] = blocks->len - before;
     }
     KV_TRY(kv_buf_append_byte(out, (uint8_t)(plan->time_codec | plan->value_codec << 4)));
@@ -133,16 +181,58 @@ static kv_status chunk_encode_plan(const struct chunk_plan *plan, struct kv_buf 
     KV_TRY(kv_buf_append_varint(out, kv_zigzag(plan->times_ms[0])));
     KV_TRY(kv_buf_append_varint(out, (uint64_t)(plan->times_ms[plan->n - 1] - plan->times_ms[0])));
     KV_TRY(chunk_encode_params(plan, out));
-    for (size_t b = 0; b + 1 < n_blocks && has_blocks; b++) {
-        size_t at = b * TS_CHUNK_BLOCK;
-        KV_TRY(kv_buf_append_varint(out, lens[b]));
-        if (plan->time_codec == TS_TIME_DELTA)
-            KV_TRY(kv_buf_append_varint(
-                out, (uint64_t)(plan->times_ms[at + TS_CHUNK_BLOCK] - plan->times_ms[at])));
-    }
+    for (size_t b = 1; b < n_blocks && has_blocks; b++)
+        KV_TRY(chunk_encode_directory(plan, b * plan->block, lens[b - 1], out));
     KV_TRY(kv_buf_append(out, kv_buf_slice(blocks)));
 out:
     return rc;
+}
+
+/* The plan under one more value codec; *out keeps the smaller of it and what is there, if anything is. */
+static kv_status chunk_try(struct chunk_plan *plan, enum ts_value_codec codec, struct kv_buf *out,
+                           struct kv_buf *other, struct kv_buf *blocks)
+{
+    kv_status rc;
+    plan->value_codec = codec;
+    plan->block = chunk_block_samples(plan->time_codec, codec);
+    if (codec == TS_VALUE_HUFFMAN)
+        (void)ts_sequence_plan(plan->q, plan->n, plan->block, &plan->values_sequence);
+    kv_buf_clear(other);
+    KV_TRY(chunk_encode_plan(plan, other, blocks));
+    size_t worth = codec == TS_VALUE_HUFFMAN ? out->len - out->len / 32 : out->len; /* slower to read */
+    if (out->len == 0 || other->len < worth) {
+        struct kv_buf swap = *out;
+        *out = *other;
+        *other = swap;
+    }
+out:
+    return rc;
+}
+
+/* Chooses how the times are coded. */
+static void chunk_plan_times(struct chunk_plan *plan)
+{
+    const int64_t *times_ms = plan->times_ms;
+    size_t n = plan->n, packed = 0;
+    plan->step_ms = n > 1 ? times_ms[1] - times_ms[0] : 0;
+    plan->time_codec = chunk_fixed_step(times_ms, n) ? TS_TIME_STEP : TS_TIME_DELTA;
+    if (plan->time_codec == TS_TIME_STEP || plan->effort == TS_CHUNK_QUICK)
+        return;
+    int64_t step_ms = (times_ms[n - 1] - times_ms[0] + (int64_t)(n - 1) / 2) / (int64_t)(n - 1);
+    for (size_t i = 0; i < n; i++)
+        plan->late_ms[i] = times_ms[i] - times_ms[0] - (int64_t)i * step_ms;
+    for (size_t at = 0; at < n; at += TS_CHUNK_BLOCK) {
+        uint64_t deltas[TS_CHUNK_BLOCK];
+        size_t count = n - at < TS_CHUNK_BLOCK ? n - at : TS_CHUNK_BLOCK;
+        for (size_t i = 1; i < count; i++)
+            deltas[i - 1] = (uint64_t)(times_ms[at + i] - times_ms[at + i - 1]);
+        packed += ts_pack_len(deltas, count - 1) +
+                  (at ? 1 + kv_varint_len((uint64_t)(times_ms[at] - times_ms[at - TS_CHUNK_BLOCK])) : 0);
+    }
+    if (ts_sequence_plan(plan->late_ms, n, CHUNK_BLOCK_LONG, &plan->times_sequence) < packed) {
+        plan->time_codec = TS_TIME_HUFFMAN;
+        plan->step_ms = step_ms;
+    }
 }
 
 /* Tries what could be smallest and leaves the smallest in *out. A plan that already takes under two bytes a
@@ -151,42 +241,34 @@ static kv_status chunk_encode_best(struct chunk_plan *plan, struct kv_buf *out, 
                                    struct kv_buf *blocks)
 {
     kv_status rc;
-    plan->time_codec = chunk_fixed_step(plan->times_ms, plan->n) ? TS_TIME_STEP : TS_TIME_DELTA;
+    chunk_plan_times(plan);
     kv_buf_clear(out);
-    if (chunk_same_bits(plan->values, plan->n)) {
-        plan->value_codec = TS_VALUE_CONST;
-        return chunk_encode_plan(plan, out, blocks);
-    }
+    if (chunk_same_bits(plan->values, plan->n))
+        return chunk_try(plan, TS_VALUE_CONST, out, other, blocks);
     if (ts_int_analyse(plan->values, plan->n, plan->q, plan->exceptions, &plan->params)) {
-        plan->value_codec = TS_VALUE_INT;
-        KV_TRY(chunk_encode_plan(plan, out, blocks));
+        KV_TRY(chunk_try(plan, TS_VALUE_INT, out, other, blocks));
+        if (plan->effort == TS_CHUNK_SMALL)
+            KV_TRY(chunk_try(plan, TS_VALUE_HUFFMAN, out, other, blocks));
         if (out->len <= 2 * plan->n)
             return KV_OK;
     }
-    static const enum ts_value_codec rest[] = {TS_VALUE_XOR, TS_VALUE_RAW};
-    for (size_t i = 0; i < 2; i++) {
-        if (rest[i] == TS_VALUE_RAW && out->len < 7 * plan->n)
-            continue;
-        plan->value_codec = rest[i];
-        kv_buf_clear(other);
-        KV_TRY(chunk_encode_plan(plan, other, blocks));
-        if (out->len == 0 || other->len < out->len) {
-            struct kv_buf swap = *out;
-            *out = *other;
-            *other = swap;
-        }
-    }
+    KV_TRY(chunk_try(plan, TS_VALUE_XOR, out, other, blocks));
+    if (out->len >= 7 * plan->n)
+        KV_TRY(chunk_try(plan, TS_VALUE_RAW, out, other, blocks));
     rc = KV_OK;
 out:
     return rc;
 }
 
-kv_status ts_chunk_encode(const int64_t *times_ms, const double *values, size_t n, struct kv_buf *out,
-                          size_t *taken)
+kv_status ts_chunk_encode(const int64_t *times_ms, const double *values, size_t n,
+                          enum ts_chunk_effort effort, struct kv_buf *out, size_t *taken)
 {
     KV_ASSERT(n >= 1);
     struct kv_buf best = {0}, other = {0}, blocks = {0};
-    struct chunk_plan plan = {.times_ms = times_ms, .values = values};
+    struct chunk_plan plan;
+    plan.times_ms = times_ms;
+    plan.values = values;
+    plan.effort = effort;
     plan.n = n < TS_CHUNK_SAMPLES_MAX ? n : TS_CHUNK_SAMPLES_MAX;
     kv_status rc;
     KV_TRY(chunk_encode_best(&plan, &best, &other, &blocks));
@@ -210,10 +292,12 @@ struct chunk_reader {
     int64_t step_ms;
     uint64_t const_bits;
     struct ts_int_params params;
-    kv_slice exceptions; /* as stored */
-    size_t n_blocks;
+    kv_slice exceptions;                       /* as stored */
+    struct ts_sequence_reader *times, *values; /* of the huffman codecs */
+    size_t block, n_blocks;
     uint32_t lens[CHUNK_BLOCKS_MAX];
     int64_t first_ms[CHUNK_BLOCKS_MAX];
+    int64_t starts[CHUNK_BLOCKS_MAX]; /* first integers, of value codec huffman by differences */
     kv_slice blocks;
 };
 
@@ -223,7 +307,7 @@ static kv_status chunk_read_head(kv_slice *in, struct ts_chunk_info *info)
     uint64_t count, first, span;
     if (kv_take_byte(in, &codecs) < 0 || kv_take_byte(in, &flags) < 0)
         return KV_CORRUPT;
-    if ((codecs & 15) > TS_TIME_DELTA || codecs >> 4 > TS_VALUE_RAW || flags != 0)
+    if ((codecs & 15) > TS_TIME_HUFFMAN || codecs >> 4 > TS_VALUE_HUFFMAN || flags != 0)
         return KV_TOO_NEW;
     if (kv_take_varint(in, &count) < 0 || kv_take_varint(in, &first) < 0 || kv_take_varint(in, &span) < 0)
         return KV_CORRUPT;
@@ -260,42 +344,106 @@ static kv_status chunk_read_int_params(kv_slice *in, struct chunk_reader *r)
     return KV_OK;
 }
 
-static kv_status chunk_read_params(kv_slice *in, struct chunk_reader *r)
+static kv_status chunk_read_time_params(kv_slice *in, struct chunk_reader *r)
 {
-    uint64_t step = 0;
-    if (r->info.time_codec == TS_TIME_STEP && r->info.count > 1) {
-        uint64_t span = (uint64_t)(r->info.last_ms - r->info.first_ms);
-        if (kv_take_varint(in, &step) < 0 || step == 0 || step > span || step * (r->info.count - 1) != span)
-            return KV_CORRUPT;
-    }
+    uint64_t step = 0, span = (uint64_t)(r->info.last_ms - r->info.first_ms);
+    r->step_ms = 0;
+    if (r->info.time_codec == TS_TIME_DELTA || (r->info.time_codec == TS_TIME_STEP && r->info.count == 1))
+        return KV_OK;
+    if (kv_take_varint(in, &step) < 0 || step == 0 || step > span)
+        return KV_CORRUPT;
     r->step_ms = (int64_t)step;
-    if (r->info.value_codec == TS_VALUE_CONST)
+    if (r->info.time_codec == TS_TIME_STEP)
+        return step * (r->info.count - 1) == span ? KV_OK : KV_CORRUPT;
+    return ts_sequence_take(in, r->times);
+}
+
+static kv_status chunk_read_value_params(kv_slice *in, struct chunk_reader *r)
+{
+    uint64_t start = 0;
+    kv_status rc = KV_OK;
+    switch (r->info.value_codec) {
+    case TS_VALUE_CONST:
         return kv_take_fixed64(in, &r->const_bits);
-    return r->info.value_codec == TS_VALUE_INT ? chunk_read_int_params(in, r) : KV_OK;
+    case TS_VALUE_INT:
+        return chunk_read_int_params(in, r);
+    case TS_VALUE_HUFFMAN:
+        KV_TRY(chunk_read_int_params(in, r));
+        KV_TRY(ts_sequence_take(in, r->values));
+        if (r->values->differences)
+            KV_TRY(kv_take_varint(in, &start));
+        r->starts[0] = kv_unzigzag(start);
+        break;
+    default:
+        break;
+    }
+out:
+    return rc;
+}
+
+/* The gap to the next block's first time, in [1, room]. */
+static kv_status chunk_read_gap(kv_slice *in, const struct chunk_reader *r, uint64_t room, uint64_t *gap)
+{
+    uint64_t number;
+    *gap = (uint64_t)r->step_ms * r->block;
+    if (r->info.time_codec == TS_TIME_STEP)
+        return KV_OK;
+    if (kv_take_varint(in, &number) < 0)
+        return KV_CORRUPT;
+    *gap = r->info.time_codec == TS_TIME_DELTA ? number : *gap + (uint64_t)kv_unzigzag(number);
+    return *gap == 0 || *gap > room ? KV_CORRUPT : KV_OK;
 }
 
 static kv_status chunk_read_directory(kv_slice *in, struct chunk_reader *r)
 {
-    r->n_blocks = (r->info.count + TS_CHUNK_BLOCK - 1) / TS_CHUNK_BLOCK;
+    r->block = chunk_block_samples(r->info.time_codec, r->info.value_codec);
+    r->n_blocks = (r->info.count + r->block - 1) / r->block;
     r->first_ms[0] = r->info.first_ms;
     bool has_blocks = chunk_has_blocks(r->info.time_codec, r->info.value_codec);
+    bool has_starts = r->info.value_codec == TS_VALUE_HUFFMAN && r->values->differences;
     size_t sum = 0;
     for (size_t b = 0; b + 1 < r->n_blocks; b++) {
-        uint64_t len = 0, gap = (uint64_t)r->step_ms * TS_CHUNK_BLOCK;
+        uint64_t len = 0, gap, start = 0;
         if (has_blocks && (kv_take_varint(in, &len) < 0 || len > TS_CHUNK_BYTES_MAX * 2))
             return KV_CORRUPT;
-        if (r->info.time_codec == TS_TIME_DELTA &&
-            (kv_take_varint(in, &gap) < 0 || gap == 0 || gap > (uint64_t)(r->info.last_ms - r->first_ms[b])))
+        if (chunk_read_gap(in, r, (uint64_t)(r->info.last_ms - r->first_ms[b]), &gap) < 0 ||
+            (has_starts && kv_take_varint(in, &start) < 0))
             return KV_CORRUPT;
         r->lens[b] = (uint32_t)len;
         sum += (size_t)len;
         r->first_ms[b + 1] = r->first_ms[b] + (int64_t)gap;
+        if (has_starts)
+            r->starts[b + 1] = (int64_t)((uint64_t)r->starts[b] + (uint64_t)kv_unzigzag(start));
     }
     if (sum > in->len || (!has_blocks && in->len))
         return KV_CORRUPT;
     r->lens[r->n_blocks - 1] = (uint32_t)(in->len - sum);
     r->blocks = *in;
     return KV_OK;
+}
+
+/* Room up to the next block's first time (or the chunk's last, inclusive): every time is checked against it. */
+static uint64_t chunk_room(const struct chunk_reader *r, size_t block)
+{
+    bool last = block + 1 == r->n_blocks;
+    return (uint64_t)((last ? r->info.last_ms : r->first_ms[block + 1] - 1) - r->first_ms[block]);
+}
+
+static kv_status chunk_decode_late_times(const struct chunk_reader *r, size_t block, kv_slice *in,
+                                         int64_t *times_ms, size_t n)
+{
+    int64_t start_ms = r->first_ms[block];
+    uint64_t step = (uint64_t)r->step_ms, room = chunk_room(r, block), before = 0;
+    uint64_t grid = (uint64_t)r->info.first_ms + block * r->block * step;
+    kv_status rc = ts_sequence_take_block(in, r->times, (int64_t)((uint64_t)start_ms - grid), times_ms, n);
+    for (size_t i = 0; rc == KV_OK && i < n; i++) {
+        uint64_t since = grid + i * step + (uint64_t)times_ms[i] - (uint64_t)start_ms;
+        if (i ? since <= before || since > room : since != 0)
+            return KV_CORRUPT;
+        before = since;
+        times_ms[i] = start_ms + (int64_t)since;
+    }
+    return rc == KV_OK && block + 1 == r->n_blocks && before != room ? KV_CORRUPT : rc;
 }
 
 static kv_status chunk_decode_times(const struct chunk_reader *r, size_t block, kv_slice *in,
@@ -307,14 +455,12 @@ static kv_status chunk_decode_times(const struct chunk_reader *r, size_t block, 
             times_ms[i] = at + (int64_t)i * r->step_ms;
         return KV_OK;
     }
-    uint64_t deltas[TS_CHUNK_BLOCK];
+    if (r->info.time_codec == TS_TIME_HUFFMAN)
+        return chunk_decode_late_times(r, block, in, times_ms, n);
+    uint64_t deltas[TS_CHUNK_BLOCK], room = chunk_room(r, block), sum = 0;
     kv_status rc = ts_unpack(in, deltas, n - 1);
     if (rc < 0)
         return rc;
-    /* Room up to the next block's first time (or the chunk's last, inclusive): every time is checked against
-     * it. */
-    bool last = block + 1 == r->n_blocks;
-    uint64_t room = (uint64_t)((last ? r->info.last_ms : r->first_ms[block + 1] - 1) - at), sum = 0;
     times_ms[0] = at;
     for (size_t i = 1; i < n; i++) {
         if (deltas[i - 1] == 0 || deltas[i - 1] > room - sum)
@@ -322,10 +468,11 @@ static kv_status chunk_decode_times(const struct chunk_reader *r, size_t block, 
         sum += deltas[i - 1];
         times_ms[i] = at + (int64_t)sum;
     }
-    return last && sum != room ? KV_CORRUPT : KV_OK;
+    return block + 1 == r->n_blocks && sum != room ? KV_CORRUPT : KV_OK;
 }
 
-static kv_status chunk_decode_values(const struct chunk_reader *r, kv_slice *in, double *values, size_t n)
+static kv_status chunk_decode_values(const struct chunk_reader *r, size_t block, kv_slice *in, double *values,
+                                     size_t n)
 {
     switch (r->info.value_codec) {
     case TS_VALUE_CONST:
@@ -345,6 +492,13 @@ static kv_status chunk_decode_values(const struct chunk_reader *r, kv_slice *in,
             memcpy(&values[i], &bits, sizeof bits);
         }
         return KV_OK;
+    }
+    case TS_VALUE_HUFFMAN: {
+        int64_t q[CHUNK_BLOCK_LONG];
+        kv_status rc = ts_sequence_take_block(in, r->values, r->starts[block], q, n);
+        if (rc == KV_OK)
+            ts_int_values(&r->params, q, values, n);
+        return rc;
     }
     }
     return KV_TOO_NEW;
@@ -400,24 +554,28 @@ kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_
                           size_t *n)
 {
     struct chunk_reader r = {.n_blocks = 0};
+    struct ts_sequence_reader times_sequence, values_sequence; /* large, so set only where they are read */
+    r.times = &times_sequence;
+    r.values = &values_sequence;
     kv_status rc;
     *n = 0;
     KV_TRY(chunk_read_head(&chunk, &r.info));
     if (r.info.first_ms > to_ms || r.info.last_ms < from_ms || from_ms > to_ms)
         return KV_OK;
-    KV_TRY(chunk_read_params(&chunk, &r));
+    KV_TRY(chunk_read_time_params(&chunk, &r));
+    KV_TRY(chunk_read_value_params(&chunk, &r));
     KV_TRY(chunk_read_directory(&chunk, &r));
     size_t done = 0, begin = 0, offset = 0;
     for (size_t b = 0; b < r.n_blocks && r.first_ms[b] <= to_ms; offset += r.lens[b], b++) {
-        size_t at = b * TS_CHUNK_BLOCK;
+        size_t at = b * r.block;
         if (b + 1 < r.n_blocks && r.first_ms[b + 1] <= from_ms) {
-            begin = at + TS_CHUNK_BLOCK;
+            begin = at + r.block;
             continue;
         }
-        size_t count = r.info.count - at < TS_CHUNK_BLOCK ? r.info.count - at : TS_CHUNK_BLOCK;
+        size_t count = r.info.count - at < r.block ? r.info.count - at : r.block;
         kv_slice block = kv_slice_of(r.blocks.data + offset, r.lens[b]);
         KV_TRY(chunk_decode_times(&r, b, &block, times_ms + done, count));
-        KV_TRY(chunk_decode_values(&r, &block, values + done, count));
+        KV_TRY(chunk_decode_values(&r, b, &block, values + done, count));
         if (block.len)
             return KV_CORRUPT;
         done += count;

@@ -3,7 +3,7 @@
  * every double.
  *
  * Bytes: tsdb/docs/chunk.md. A chunk holds 1 to TS_CHUNK_SAMPLES_MAX samples at strictly increasing times in
- * blocks of TS_CHUNK_BLOCK, each decodable by itself, so that a query touches only the blocks it needs. How
+ * blocks of TS_CHUNK_BLOCK (four times that where all is entropy-coded), each decodable by itself, so that a query touches only the blocks it needs. How
  * times and values are encoded is chosen per chunk.
  *
  * Threads    pure functions over the caller's memory; any thread.
@@ -22,8 +22,17 @@
 
 enum { TS_CHUNK_SAMPLES_MAX = 4096, TS_CHUNK_BYTES_MAX = 32 * 1024, TS_CHUNK_BLOCK = 128 };
 
-enum ts_time_codec { TS_TIME_STEP = 0, TS_TIME_DELTA = 1 };
-enum ts_value_codec { TS_VALUE_CONST = 0, TS_VALUE_INT = 1, TS_VALUE_XOR = 2, TS_VALUE_RAW = 3 };
+enum ts_time_codec { TS_TIME_STEP = 0, TS_TIME_DELTA = 1, TS_TIME_HUFFMAN = 2 };
+enum ts_value_codec {
+    TS_VALUE_CONST = 0,
+    TS_VALUE_INT = 1,
+    TS_VALUE_XOR = 2,
+    TS_VALUE_RAW = 3,
+    TS_VALUE_HUFFMAN = 4
+};
+/* How much is tried. SMALL also tries entropy coding, which takes several times as long to write and about twice as long to
+ * read: for what is written once and kept. */
+enum ts_chunk_effort { TS_CHUNK_QUICK, TS_CHUNK_SMALL };
 
 struct ts_chunk_info {
     uint32_t count;
@@ -34,8 +43,8 @@ struct ts_chunk_info {
 
 /* Appends one chunk of the first samples to *out: as many as fit the two maxima, *taken of n (n >= 1).
  * times_ms strictly increase and span less than 2^62 ms. */
-KV_MUST kv_status ts_chunk_encode(const int64_t *times_ms, const double *values, size_t n, struct kv_buf *out,
-                                  size_t *taken);
+KV_MUST kv_status ts_chunk_encode(const int64_t *times_ms, const double *values, size_t n,
+                                  enum ts_chunk_effort effort, struct kv_buf *out, size_t *taken);
 /* Reads the header only: the cost of a few varints. */
 KV_MUST kv_status ts_chunk_info(kv_slice chunk, struct ts_chunk_info *out);
 /* Writes the samples with from_ms <= t <= to_ms to times_ms and values, each with room for
@@ -43,7 +52,7 @@ KV_MUST kv_status ts_chunk_info(kv_slice chunk, struct ts_chunk_info *out);
  * After a failure the arrays hold garbage. */
 KV_MUST kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_t *times_ms,
                                   double *values, size_t *n);
-/* The name of a codec for people: "const", "int", "xor", "raw". Static. */
+/* The name of a codec for people: "const", "int", "xor", "raw", "huffman". Static. */
 const char *ts_value_codec_name(enum ts_value_codec codec);
 
 #endif

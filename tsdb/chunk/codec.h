@@ -25,6 +25,8 @@ bool ts_int_analyse(const double *values, size_t n, int64_t *q, uint16_t *except
 KV_MUST kv_status ts_int_encode_block(const int64_t *q, size_t n, struct kv_buf *out);
 KV_MUST kv_status ts_int_decode_block(kv_slice *in, const struct ts_int_params *params, double *values,
                                       size_t n);
+/* The values of q[n], which is overwritten; n is at most TS_CHUNK_SAMPLES_MAX. */
+void ts_int_values(const struct ts_int_params *params, int64_t *q, double *values, size_t n);
 
 /* ---- xor */
 

@@ -171,6 +171,21 @@ static void int_sum(const uint64_t *numbers, size_t n, unsigned mode, uint64_t s
     }
 }
 
+void ts_int_values(const struct ts_int_params *params, int64_t *q, double *values, size_t n)
+{
+    if (params->factor != 1)
+        for (size_t i = 0; i < n; i++)
+            q[i] = (int64_t)((uint64_t)q[i] * params->factor);
+    if (params->exponent == 0) {
+        for (size_t i = 0; i < n; i++)
+            values[i] = (double)q[i];
+    } else {
+        double power = int_powers[params->exponent];
+        for (size_t i = 0; i < n; i++)
+            values[i] = (double)q[i] / power;
+    }
+}
+
 kv_status ts_int_decode_block(kv_slice *in, const struct ts_int_params *params, double *values, size_t n)
 {
     uint64_t numbers[TS_CHUNK_BLOCK], q[TS_CHUNK_BLOCK], start, slope = 0, base;
@@ -187,16 +202,6 @@ kv_status ts_int_decode_block(kv_slice *in, const struct ts_int_params *params, 
         return rc;
     int_sum(numbers, n, mode, (uint64_t)kv_unzigzag(start), (uint64_t)kv_unzigzag(slope),
             (uint64_t)kv_unzigzag(base), q);
-    if (params->factor != 1)
-        for (size_t i = 0; i < n; i++)
-            q[i] *= params->factor;
-    if (params->exponent == 0) {
-        for (size_t i = 0; i < n; i++)
-            values[i] = (double)(int64_t)q[i];
-    } else {
-        double power = int_powers[params->exponent];
-        for (size_t i = 0; i < n; i++)
-            values[i] = (double)(int64_t)q[i] / power;
-    }
+    ts_int_values(params, (int64_t *)q, values, n);
     return KV_OK;
 }

@@ -1,0 +1,61 @@
+/*
+ * huffman.h - numbers in about as few bits as their frequencies allow: prefix codes over the numbers below 16 and over ranges
+ * of the larger ones.
+ *
+ * A number below 16 is a symbol of its own. A larger one of b bits falls into one of the two ranges of that length; its symbol
+ * names the range, and its low b - 2 bits follow the code as they are. No code is longer than TS_HUFFMAN_BITS, so the reader's
+ * table is small enough to be made for each chunk, and most of its entries give several numbers at once.
+ *
+ *     code    := first:u8 n:u8 lens:byte[ceil(n/2)]     lens only if n > 1: of symbols first to first + n - 1, 4 bits each, the low
+ *                                                        half of a byte first; 0: the symbol does not occur
+ *     numbers := bits                                    codes and low bits one after another, from the low end of each byte
+ *
+ * Codes are canonical: shorter ones first, equal lengths in order of the symbols, counted up from zero; the highest bit of a code
+ * comes first. The lengths of two or more symbols use up every code; a lone symbol has a code of no bits.
+ *
+ * Source     Huffman, "A Method for the Construction of Minimum-Redundancy Codes", 1952; canonical codes as in RFC 1951; several
+ *            symbols for one look into the table as decoders of RFC 1951 do.
+ * Threads    pure functions over the caller's memory; any thread.
+ */
+#ifndef TS_HUFFMAN_H
+#define TS_HUFFMAN_H
+
+#include "kvcore/base/buf.h"
+
+enum {
+    TS_HUFFMAN_BITS = 9,
+    TS_HUFFMAN_SYMBOLS = 136, /* 16, and two for each length from 5 to 64 bits */
+    TS_HUFFMAN_NUMBERS_MAX = 512
+};
+
+/* How often each symbol occurs. {0} is a valid empty count. */
+struct ts_huffman_counts {
+    uint32_t of[TS_HUFFMAN_SYMBOLS];
+    uint64_t low_bits; /* of all numbers of the larger ranges */
+};
+void ts_huffman_count(struct ts_huffman_counts *counts, const uint64_t *numbers, size_t n);
+
+struct ts_huffman_code {
+    uint8_t lens[TS_HUFFMAN_SYMBOLS];
+    uint16_t codes[TS_HUFFMAN_SYMBOLS]; /* as they are written: the first bit lowest */
+    unsigned first, n;
+};
+/* The best code for numbers that occur as counted; at least one does. Returns the bytes that the code and all of them take. */
+size_t ts_huffman_make(const struct ts_huffman_counts *counts, struct ts_huffman_code *code);
+KV_MUST kv_status ts_huffman_put_code(const struct ts_huffman_code *code, struct kv_buf *out);
+/* n: 0 to TS_HUFFMAN_NUMBERS_MAX, all of them counted when the code was made. */
+KV_MUST kv_status ts_huffman_put(const struct ts_huffman_code *code, const uint64_t *numbers, size_t n,
+                                 struct kv_buf *out);
+
+struct ts_huffman_table {
+    unsigned bits; /* of the longest code; entries has 1 << bits */
+    bool ranges;   /* not every symbol is a number */
+    uint8_t lens[TS_HUFFMAN_SYMBOLS];
+    uint64_t entries[1 << TS_HUFFMAN_BITS];
+};
+/* Take a code or n numbers off the front of *in. KV_CORRUPT unless it is well formed; the table is garbage then. */
+KV_MUST kv_status ts_huffman_take_code(kv_slice *in, struct ts_huffman_table *table);
+KV_MUST kv_status ts_huffman_take(kv_slice *in, const struct ts_huffman_table *table, uint64_t *numbers,
+                                  size_t n);
+
+#endif

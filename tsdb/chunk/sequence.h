@@ -1,0 +1,37 @@
+/*
+ * sequence.h - a chunk's integers (times or scaled values), entropy-coded: each, or its difference from the one before, as its distance
+ * from what is usual, by huffman.h. Only one code for a chunk; its blocks are readable one by one.
+ *
+ *     sequence := mode:u8 base:zigzag code           mode: 0 the integers themselves, 1 their differences
+ *     block    := numbers                            mode 0: zigzag(q[i] - base) of all n; mode 1: zigzag(q[i] - q[i-1] - base) of the last n - 1, the
+ *                                                    first integer is known from elsewhere (the chunk's directory)
+ *
+ * All arithmetic is modulo 2^64. Pure functions over the caller's memory; any thread.
+ */
+#ifndef TS_SEQUENCE_H
+#define TS_SEQUENCE_H
+
+#include "tsdb/chunk/huffman.h"
+
+struct ts_sequence {
+    bool differences;
+    int64_t base;
+    struct ts_huffman_code code;
+};
+/* Chooses the mode and makes the code for q[n], n >= 1, in blocks of `block`. Returns about the bytes it will take. */
+size_t ts_sequence_plan(const int64_t *q, size_t n, size_t block, struct ts_sequence *sequence);
+KV_MUST kv_status ts_sequence_put(const struct ts_sequence *sequence, struct kv_buf *out);
+KV_MUST kv_status ts_sequence_put_block(const struct ts_sequence *sequence, const int64_t *q, size_t n,
+                                        struct kv_buf *out);
+
+struct ts_sequence_reader {
+    bool differences;
+    int64_t base;
+    struct ts_huffman_table table;
+};
+KV_MUST kv_status ts_sequence_take(kv_slice *in, struct ts_sequence_reader *reader);
+/* start: the block's first integer, used in mode 1. */
+KV_MUST kv_status ts_sequence_take_block(kv_slice *in, const struct ts_sequence_reader *reader, int64_t start,
+                                         int64_t *q, size_t n);
+
+#endif
