@@ -163,10 +163,12 @@ def main(path):
     const = b.fixed64() if vc == 0 else 0
     exceptions = {}
     if vc in (1, 4):
-        exponent, factor, at = b.u8(), b.varint(), 0
+        exponent, factor = b.u8(), b.varint()
         for _ in range(b.varint()):
-            at += b.varint()
-            exceptions[at] = b.fixed64()
+            bits, at = b.fixed64(), 0
+            for _ in range(b.varint()):
+                at += b.varint()
+                exceptions[at] = bits
     values_sequence = Sequence(b) if vc == 4 else None
     starts = [b.zigzag() if vc == 4 and values_sequence.mode else 0]
     samples = 512 if tc != 1 and vc in (0, 4) else 128

@@ -18,18 +18,19 @@ got=$(python3 tests/golden/decode_backup.py tests/golden/archive-1.kvb | tr '\n'
 got=$(python3 tests/golden/decode_vlog.py tests/golden/vlog-1.vlg 128:9 137:37 174:118 292:509 | tr '\n' ';')
 [ "$got" = "0 0 ;0 28 76616c75652031206f66206120676f6c;1 1680 76616c75652032206f66206120676f6c;0 500 003c5e81b40c5ec68e04a3406c97d63c;" ] || { echo "decode_vlog.py read: $got"; exit 1; }
 # Chunks of samples: the sums of what tests/golden/README.md says is in them.
-for chunk in v1 huffman; do
+for chunk in int huffman; do
     python3 tests/golden/decode_chunk.py tests/golden/chunk-$chunk.bin >"${TMPDIR:-/tmp}/chunk.$$" || exit 1
     python3 - $chunk "${TMPDIR:-/tmp}/chunk.$$" <<'EOF' || exit 1
 import struct, sys
-v1 = sys.argv[1] == "v1"
+ints = sys.argv[1] == "int"
 for i, line in enumerate(open(sys.argv[2])):
-    t = 1795224000000 + 15000 * i + (7 * i % 11 if v1 else i * i % 13)
-    v = (i * i % 997 if v1 else 40000 + i * i % 23 - i % 7) / 100
-    bits = "7ff0000000000002" if i == (150 if v1 else 700) else "%016x" % struct.unpack("<Q", struct.pack("<d", v))
+    t = 1795224000000 + 15000 * i + (7 * i % 11 if ints else i * i % 13)
+    v = (i * i % 997 if ints else 40000 + i * i % 23 - i % 7) / 100
+    v = -0.0 if ints and i % 50 == 20 else v
+    bits = "7ff0000000000002" if i == (150 if ints else 700) else "%016x" % struct.unpack("<Q", struct.pack("<d", v))
     if line.split() != [str(t), bits]:
         sys.exit("decode_chunk.py, %s, sample %d: %s, not %d %s" % (sys.argv[1], i, line.strip(), t, bits))
-if i + 1 != (200 if v1 else 1300):
+if i + 1 != (200 if ints else 1300):
     sys.exit("decode_chunk.py, %s: %d samples" % (sys.argv[1], i + 1))
 EOF
     rm -f "${TMPDIR:-/tmp}/chunk.$$"

@@ -221,56 +221,51 @@ Test(chunk, damage_is_an_error_or_bounded_samples_and_never_a_crash)
     }
 }
 
-Test(chunk, a_chunk_of_the_first_version_is_still_read)
+/* The file holds exactly what the first n of times and values become, and comes back; tests/golden/README.md says what they are. */
+static void assert_golden(const char *path, size_t count, enum ts_chunk_effort effort,
+                          enum ts_time_codec time_codec, enum ts_value_codec value_codec)
 {
-    FILE *f = fopen("tests/golden/chunk-v1.bin", "rb");
-    cr_assert(f != NULL);
-    uint8_t bytes[4096];
-    size_t len = fread(bytes, 1, sizeof bytes, f), n;
-    fclose(f);
-    cr_assert_eq(ts_chunk_decode(kv_slice_of(bytes, len), INT64_MIN, INT64_MAX, got_times, got_values, &n),
-                 KV_OK);
-    cr_assert_eq(n, 200);
-    for (size_t i = 0; i < n; i++) { /* tests/golden/README.md says what it holds */
-        int64_t t = 1795224000000 + (int64_t)i * 15000 + (int64_t)(i * 7 % 11);
-        double v = i == 150 ? bits_double(TS_STALE_NAN) : (double)(i * i % 997) / 100;
-        cr_assert_eq(got_times[i], t);
-        cr_assert_eq(memcmp(&got_values[i], &v, 8), 0, "value %zu", i);
-    }
-}
-
-Test(chunk, the_golden_one_of_huffman_is_still_written_and_read)
-{
-    const char *path = "tests/golden/chunk-huffman.bin";
-    enum { COUNT = 1300 };
-    for (size_t i = 0; i < COUNT; i++) { /* tests/golden/README.md */
-        times[i] = 1795224000000 + (int64_t)i * 15000 + (int64_t)(i * i % 13);
-        values[i] =
-            i == 700 ? bits_double(TS_STALE_NAN) : (double)(40000 + (int)(i * i % 23) - (int)(i % 7)) / 100;
-    }
     struct kv_buf out = {0};
     struct ts_chunk_info info;
     size_t taken, n;
-    cr_assert_eq(ts_chunk_encode(times, values, COUNT, TS_CHUNK_SMALL, &out, &taken), KV_OK);
-    cr_assert_eq(taken, COUNT);
-    cr_assert_eq(ts_chunk_info(kv_buf_slice(&out), &info), KV_OK);
-    cr_assert(info.time_codec == TS_TIME_HUFFMAN && info.value_codec == TS_VALUE_HUFFMAN);
+    uint8_t bytes[4096];
     FILE *f;
+    cr_assert_eq(ts_chunk_encode(times, values, count, effort, &out, &taken), KV_OK);
+    cr_assert_eq(taken, count);
+    cr_assert_eq(ts_chunk_info(kv_buf_slice(&out), &info), KV_OK);
+    cr_assert(info.time_codec == time_codec && info.value_codec == value_codec);
     if (getenv("TIDEMARK_WRITE_GOLDEN")) {
         cr_assert((f = fopen(path, "wb")) != NULL);
         fwrite(out.data, 1, out.len, f);
         fclose(f);
     }
     cr_assert((f = fopen(path, "rb")) != NULL);
-    uint8_t bytes[4096];
     size_t len = fread(bytes, 1, sizeof bytes, f);
     fclose(f);
     cr_assert(len == out.len && memcmp(bytes, out.data, len) == 0);
     cr_assert_eq(ts_chunk_decode(kv_slice_of(bytes, len), INT64_MIN, INT64_MAX, got_times, got_values, &n),
                  KV_OK);
-    cr_assert_eq(n, COUNT);
+    cr_assert_eq(n, count);
     assert_same(0, n);
     kv_buf_release(&out);
+}
+
+Test(chunk, the_golden_one_of_integers_is_still_written_and_read)
+{
+    for (int64_t i = 0; i < 200; i++) {
+        times[i] = 1795224000000 + i * 15000 + i * 7 % 11;
+        values[i] = i % 50 == 20 ? -0.0 : i == 150 ? bits_double(TS_STALE_NAN) : (double)(i * i % 997) / 100;
+    }
+    assert_golden("tests/golden/chunk-int.bin", 200, TS_CHUNK_QUICK, TS_TIME_DELTA, TS_VALUE_INT);
+}
+
+Test(chunk, the_golden_one_of_huffman_is_still_written_and_read)
+{
+    for (int64_t i = 0; i < 1300; i++) {
+        times[i] = 1795224000000 + i * 15000 + i * i % 13;
+        values[i] = i == 700 ? bits_double(TS_STALE_NAN) : (double)(40000 + i * i % 23 - i % 7) / 100;
+    }
+    assert_golden("tests/golden/chunk-huffman.bin", 1300, TS_CHUNK_SMALL, TS_TIME_HUFFMAN, TS_VALUE_HUFFMAN);
 }
 
 Test(chunk, packing_keeps_every_number_and_its_own_length)

@@ -105,16 +105,49 @@ out:
     return rc;
 }
 
-static kv_status chunk_encode_int_params(const struct chunk_plan *plan, struct kv_buf *out)
+/* The distinct bits among the exceptions. */
+static size_t chunk_exception_kinds(const struct chunk_plan *plan, uint64_t *kinds)
 {
-    kv_status rc = KV_OK;
+    size_t n = 0;
+    for (uint32_t i = 0; i < plan->params.n_exceptions; i++) {
+        uint64_t bits = chunk_bits(plan->values[plan->exceptions[i]]);
+        size_t k = 0;
+        while (k < n && kinds[k] != bits)
+            k++;
+        if (k == n)
+            kinds[n++] = bits;
+    }
+    return n;
+}
+
+static kv_status chunk_encode_exceptions(const struct chunk_plan *plan, uint64_t bits, struct kv_buf *out)
+{
+    uint32_t n = 0, before = 0;
+    kv_status rc;
+    for (uint32_t i = 0; i < plan->params.n_exceptions; i++)
+        n += chunk_bits(plan->values[plan->exceptions[i]]) == bits;
+    KV_TRY(kv_buf_append_fixed64(out, bits));
+    KV_TRY(kv_buf_append_varint(out, n));
+    for (uint32_t i = 0; i < plan->params.n_exceptions; i++) {
+        if (chunk_bits(plan->values[plan->exceptions[i]]) != bits)
+            continue;
+        KV_TRY(kv_buf_append_varint(out, plan->exceptions[i] - before));
+        before = plan->exceptions[i];
+    }
+out:
+    return rc;
+}
+
+static kv_status chunk_encode_decimals(const struct chunk_plan *plan, struct kv_buf *out)
+{
+    uint64_t kinds[CHUNK_EXCEPTIONS_MAX];
+    size_t n = chunk_exception_kinds(plan, kinds);
+    kv_status rc;
     KV_TRY(kv_buf_append_byte(out, plan->params.exponent));
     KV_TRY(kv_buf_append_varint(out, plan->params.factor));
-    KV_TRY(kv_buf_append_varint(out, plan->params.n_exceptions));
-    for (uint32_t i = 0; i < plan->params.n_exceptions; i++) {
-        KV_TRY(kv_buf_append_varint(out, plan->exceptions[i] - (i ? plan->exceptions[i - 1] : 0u)));
-        KV_TRY(kv_buf_append_fixed64(out, chunk_bits(plan->values[plan->exceptions[i]])));
-    }
+    KV_TRY(kv_buf_append_varint(out, n));
+    for (size_t k = 0; k < n; k++)
+        KV_TRY(chunk_encode_exceptions(plan, kinds[k], out));
 out:
     return rc;
 }
@@ -131,7 +164,7 @@ static kv_status chunk_encode_params(const struct chunk_plan *plan, struct kv_bu
     if (plan->value_codec == TS_VALUE_CONST)
         KV_TRY(kv_buf_append_fixed64(out, chunk_bits(plan->values[0])));
     if (plan->value_codec == TS_VALUE_INT || plan->value_codec == TS_VALUE_HUFFMAN)
-        KV_TRY(chunk_encode_int_params(plan, out));
+        KV_TRY(chunk_encode_decimals(plan, out));
     if (plan->value_codec == TS_VALUE_HUFFMAN) {
         KV_TRY(ts_sequence_put(&plan->values_sequence, out));
         if (plan->values_sequence.differences)
@@ -325,21 +358,33 @@ kv_status ts_chunk_info(kv_slice chunk, struct ts_chunk_info *out)
     return chunk_read_head(&chunk, out);
 }
 
-static kv_status chunk_read_int_params(kv_slice *in, struct chunk_reader *r)
+/* One kind of exceptions: *bits, and each index to values[index - begin] where it is in [begin, end); values may be NULL. */
+static kv_status chunk_take_exceptions(kv_slice *in, uint64_t count, size_t begin, size_t end, double *values)
+{
+    uint64_t bits, n, at = 0, gap;
+    if (kv_take_fixed64(in, &bits) < 0 || kv_take_varint(in, &n) < 0 || n == 0 || n > count)
+        return KV_CORRUPT;
+    for (uint64_t i = 0; i < n; i++) {
+        if (kv_take_varint(in, &gap) < 0 || (i && gap == 0) || gap >= count - at)
+            return KV_CORRUPT;
+        at += gap;
+        if (values && at >= begin && at < end)
+            memcpy(&values[at - begin], &bits, sizeof bits);
+    }
+    return KV_OK;
+}
+
+static kv_status chunk_read_decimals(kv_slice *in, struct chunk_reader *r)
 {
     uint64_t n;
     if (kv_take_byte(in, &r->params.exponent) < 0 || r->params.exponent > TS_INT_EXPONENT_MAX ||
         kv_take_varint(in, &r->params.factor) < 0 || r->params.factor == 0 || kv_take_varint(in, &n) < 0 ||
         n > r->info.count)
         return KV_CORRUPT;
-    r->params.n_exceptions = (uint32_t)n;
     const uint8_t *start = in->data;
-    for (uint64_t i = 0, at = 0, delta, bits; i < n; i++) {
-        if (kv_take_varint(in, &delta) < 0 || kv_take_fixed64(in, &bits) < 0 || (i && delta == 0))
+    for (uint64_t i = 0; i < n; i++)
+        if (chunk_take_exceptions(in, r->info.count, 0, 0, NULL) < 0)
             return KV_CORRUPT;
-        if (delta >= r->info.count || (at += delta) >= r->info.count)
-            return KV_CORRUPT;
-    }
     r->exceptions = kv_slice_of(start, (size_t)(in->data - start));
     return KV_OK;
 }
@@ -366,9 +411,9 @@ static kv_status chunk_read_value_params(kv_slice *in, struct chunk_reader *r)
     case TS_VALUE_CONST:
         return kv_take_fixed64(in, &r->const_bits);
     case TS_VALUE_INT:
-        return chunk_read_int_params(in, r);
+        return chunk_read_decimals(in, r);
     case TS_VALUE_HUFFMAN:
-        KV_TRY(chunk_read_int_params(in, r));
+        KV_TRY(chunk_read_decimals(in, r));
         KV_TRY(ts_sequence_take(in, r->values));
         if (r->values->differences)
             KV_TRY(kv_take_varint(in, &start));
@@ -509,15 +554,8 @@ static kv_status chunk_decode_values(const struct chunk_reader *r, size_t block,
 static void chunk_patch_exceptions(const struct chunk_reader *r, size_t begin, size_t end, double *values)
 {
     kv_slice in = r->exceptions;
-    size_t at = 0;
-    for (uint32_t i = 0; i < r->params.n_exceptions; i++) {
-        uint64_t delta = 0, bits = 0;
-        if (kv_take_varint(&in, &delta) < 0 || kv_take_fixed64(&in, &bits) < 0)
-            return;
-        at += (size_t)delta;
-        if (at >= begin && at < end)
-            memcpy(&values[at - begin], &bits, sizeof bits);
-    }
+    while (in.len && chunk_take_exceptions(&in, r->info.count, begin, end, values) == KV_OK)
+        ;
 }
 
 static size_t chunk_lower_bound(const int64_t *times_ms, size_t n, int64_t target)
