@@ -626,7 +626,9 @@ static int command_salvage(int argc, char **argv)
         return kvtool_trouble(&err, rc);
     printf("%" PRIu64 " commits of the log kept, %" PRIu64 " lost; the old log files are in %s.damaged\n",
            report.kept, report.lost, argv[0]);
-    return report.lost ? EXIT_FINDINGS : 0;
+    if (report.values_lost)
+        printf("%" PRIu64 " large values are lost: their keys are deleted\n", report.values_lost);
+    return report.lost || report.values_lost ? EXIT_FINDINGS : 0;
 }
 
 /* ---- keys */

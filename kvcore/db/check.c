@@ -287,7 +287,7 @@ static kv_status check_log(struct check *c, struct kv_err *err)
                                      .log = &c->env->log,
                                      .keys = c->manifest.keys};
     struct kv_log_known known = kv_manifest_log_known(state);
-    struct kv_log_replay replay = {c, check_commit};
+    struct kv_log_replay replay = {.ctx = c, .commit = check_commit};
     struct kv_log *log = NULL;
     struct kv_err local = {0};
     memcpy(options.uuid, state->uuid, KV_UUID_LEN);

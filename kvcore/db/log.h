@@ -96,6 +96,9 @@ struct kv_log_replay {
     /* Every commit at or above min(puts_from, records_from), in sequence order, each once. batch: for
      * kv_batch_next; both are valid for the call. A negative answer stops and is returned. */
     kv_status (*commit)(void *ctx, uint64_t seq, kv_slice batch, kv_slice record, struct kv_err *err);
+    /* In a salvage, of every commit at or above puts_from, before it is kept. May be NULL. KV_OK: this, which was appended to
+     * the empty *out, is kept in the place of its batch; KV_NOT_FOUND: it is kept as it is; negative: as above. */
+    kv_status (*mend)(void *ctx, uint64_t seq, kv_slice batch, struct kv_buf *out, struct kv_err *err);
 };
 
 /*

@@ -113,6 +113,28 @@ static kv_status load_item(struct kv_log *log, const struct kv_log_item *item, s
     return rc < 0 ? kv_fail(err, rc, 0, "keeping %zu bytes of the log's tail", item->payload.len) : rc;
 }
 
+/* The same, with what its owner makes of the batch. */
+static kv_status load_mended(struct recovery *r, const struct kv_log_item *item, struct kv_err *err)
+{
+    kv_slice batch = {0}, record = {0};
+    struct kv_buf mended = {0};
+    kv_status rc = KV_NOT_FOUND;
+    if (item->payload.len && r->replay && r->replay->mend && item->seq >= r->known->puts_from) {
+        rc = kv_log_payload_split(item->payload, &batch, &record);
+        if (rc == KV_OK)
+            rc = r->replay->mend(r->replay->ctx, item->seq, batch, &mended, err);
+    }
+    if (rc == KV_NOT_FOUND) {
+        rc = load_item(r->log, item, err);
+    } else if (rc == KV_OK) {
+        rc = kv_log_frame_add(&r->log->buf, item->seq, kv_buf_slice(&mended), record);
+        if (rc < 0)
+            kv_fail(err, rc, 0, "keeping commit %" PRIu64 " of the log", item->seq);
+    }
+    kv_buf_release(&mended);
+    return rc;
+}
+
 /* Salvage: everything that is kept will be written again; commits of nothing stand in for what is lost. */
 static kv_status salvage_keep(struct recovery *r, const struct kv_log_item *item, struct kv_err *err)
 {
@@ -126,7 +148,7 @@ static kv_status salvage_keep(struct recovery *r, const struct kv_log_item *item
             return kv_fail(err, rc, 0, "filling a gap in the log of %s", r->log->path);
         r->log->stats.lost++;
     }
-    return load_item(r->log, item, err);
+    return load_mended(r, item, err);
 }
 
 static kv_status deliver(struct recovery *r, uint64_t number, const struct kv_log_item *item,

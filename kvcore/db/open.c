@@ -328,7 +328,7 @@ static kv_status open_log(struct kv_db *db, struct kv_err *err)
                                      .hooks = {db, hook_new_file, hook_seal}};
     memcpy(options.uuid, db->uuid, KV_UUID_LEN);
     struct kv_log_known known = kv_manifest_log_known(state);
-    struct kv_log_replay replay = {db, replay_commit};
+    struct kv_log_replay replay = {.ctx = db, .commit = replay_commit};
     db->recovering = true;
     kv_status rc = kv_log_open(&options, &known, &replay, &db->log, err);
     db->recovering = false;

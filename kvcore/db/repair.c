@@ -12,6 +12,8 @@
  */
 #include "kvcore/db/repair.h"
 #include "kvcore/base/mem.h"
+#include "kvcore/db/batch.h"
+#include "kvcore/db/logged.h"
 #include "kvcore/db/manifest_mend.h"
 #include "kvcore/db/salvage.h"
 
@@ -342,13 +344,23 @@ out:
 
 /* ---- the log */
 
-static kv_status nothing(void *ctx, uint64_t seq, kv_slice batch, kv_slice record, struct kv_err *err)
+/* A large value that cannot be read is damage to the log that names it: kv_salvage makes a deletion of it. */
+static kv_status log_values(void *ctx, uint64_t seq, kv_slice batch, kv_slice record, struct kv_err *err)
 {
-    (void)ctx, (void)seq, (void)batch, (void)record, (void)err;
-    return KV_OK;
+    struct kv_repair *r = ctx;
+    struct kv_batch_entry entry;
+    struct kv_err why = {0};
+    kv_status rc = KV_OK;
+    (void)record;
+    while (rc == KV_OK && seq >= r->manifest.state.log_floor && kv_batch_next(&batch, &entry) == KV_OK) {
+        uint64_t segment;
+        if (entry.kind == KV_KIND_POINTER)
+            rc = kv_logged_verify(r->env, r->dir, &r->manifest, entry.value, &segment, &why);
+    }
+    return rc < 0 ? kv_fail(err, rc, 0, "commit %" PRIu64 ": %.300s", seq, why.text) : KV_OK;
 }
 
-/* Can the log be opened as the published manifest says? */
+/* Can the log be opened as the published manifest says, with all that it names? */
 static kv_status log_opens(struct kv_repair *r, struct kv_err *why)
 {
     struct kv_log *log = NULL;
@@ -360,7 +372,7 @@ static kv_status log_opens(struct kv_repair *r, struct kv_err *why)
     struct kv_log_options options = {
         .dir = r->dir, .path = r->path, .clock = r->env->clock, .keys = r->manifest.keys};
     struct kv_log_known known = kv_manifest_log_known(state);
-    struct kv_log_replay replay = {NULL, nothing};
+    struct kv_log_replay replay = {.ctx = r, .commit = log_values};
     memcpy(options.uuid, state->uuid, KV_UUID_LEN);
     rc = kv_log_open(&options, &known, &replay, &log, why);
     if (rc == KV_OK)
@@ -390,6 +402,10 @@ static kv_status repair_log(struct kv_repair *r)
     if (rc < 0)
         return rc;
     r->report->commits_lost = salvaged.lost;
+    r->report->values_lost += salvaged.values_lost;
+    if (salvaged.values_lost)
+        kv_repair_say(r, KV_CORRUPT, "log: %" PRIu64 " large values are lost: their keys are deleted",
+                      salvaged.values_lost);
     kv_repair_say(r, salvaged.lost ? KV_CORRUPT : KV_OK,
                   "log: %" PRIu64 " commits kept, %" PRIu64 " lost (or in tables already)", salvaged.kept,
                   salvaged.lost);

@@ -2,6 +2,7 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/db/env.h"
 #include "kvcore/db/log.h"
+#include "kvcore/db/logged.h"
 #include "kvcore/db/manifest.h"
 
 #include <inttypes.h>
@@ -11,7 +12,8 @@ struct salvage {
     struct kv_lease *lease;
     struct kv_manifest manifest;
     bool replaced; /* the edit that gives up the old files is durable */
-    uint64_t seen, number_max;
+    struct kv_env *env;
+    uint64_t seen, number_max, values_lost;
     struct kv_err *err; /* where set_aside tells its failure */
 };
 
@@ -51,6 +53,28 @@ static kv_status count_commit(void *ctx, uint64_t seq, kv_slice batch, kv_slice 
     (void)seq, (void)batch, (void)record, (void)err;
     s->seen++;
     return KV_OK;
+}
+
+/* A large value is lost: what is left of it is kept beside the logs. */
+static kv_status lost_value(void *ctx, kv_slice key, uint64_t segment, const char *why, struct kv_err *err)
+{
+    struct salvage *s = ctx;
+    char name[32], quoted[48];
+    kv_file_name(name, segment, KV_NAME_SEGMENT);
+    s->values_lost++;
+    kv_logf(&s->env->log, KV_LOG_ERROR, "log_damage", "key=%s text=%s",
+            kv_log_quote(key, quoted, sizeof quoted), KV_LOGQ(why));
+    kv_status rc = s->dir->ops->link(s->dir, name, s->aside, err);
+    return rc == KV_EXISTS || rc == KV_MISSING ? KV_OK : rc;
+}
+
+static kv_status mend_commit(void *ctx, uint64_t seq, kv_slice batch, struct kv_buf *out, struct kv_err *err)
+{
+    struct salvage *s = ctx;
+    const struct kv_logged_mend mend = {s->env, s->dir, &s->manifest, lost_value, s};
+    (void)seq;
+    kv_status rc = kv_logged_mend_batch(&mend, batch, out, err);
+    return rc == KV_OK && s->values_lost ? kv_dir_sync_names(s->aside, err) : rc;
 }
 
 /* A log file is written once and its number never used again: what an interrupted salvage set aside is the same file. */
@@ -99,14 +123,14 @@ static kv_status salvage_log(struct salvage *s, struct kv_env *env, const char *
                                      .keys = s->manifest.keys,
                                      .hooks = {s, salvage_new_file, salvage_seal}};
     struct kv_log_known known = kv_manifest_log_known(state);
-    struct kv_log_replay replay = {s, count_commit};
+    struct kv_log_replay replay = {.ctx = s, .commit = count_commit, .mend = mend_commit};
     struct kv_log_stats stats;
     kv_status rc;
     known.salvage = true;
     memcpy(options.uuid, state->uuid, KV_UUID_LEN);
     KV_TRY(kv_log_open(&options, &known, &replay, &log, err));
     kv_log_stats(log, &stats);
-    *report = (struct kv_salvage_report){.kept = s->seen, .lost = stats.lost};
+    *report = (struct kv_salvage_report){.kept = s->seen, .lost = stats.lost, .values_lost = s->values_lost};
     kv_edit_owner_epoch(&epoch, state->owner_epoch + 1);
     KV_TRY(kv_manifest_commit(&s->manifest, &epoch, err));
     KV_TRY(kv_log_start(log, err));
@@ -119,7 +143,7 @@ out:
 kv_status kv_salvage(struct kv_env *env, const char *path, const struct kv_key_source *key,
                      struct kv_salvage_report *report, struct kv_err *err)
 {
-    struct salvage s = {0};
+    struct salvage s = {.env = env};
     kv_status rc;
     KV_TRY(kv_vfs_dir_open(env->vfs, path, false, &s.dir, err));
     KV_TRY(s.dir->ops->lease(s.dir, false, &s.lease, err));

@@ -114,7 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         known.current = 1;
     }
     struct seen first = {0}, second = {0};
-    struct kv_log_replay into = {&first, replay};
+    struct kv_log_replay into = {.ctx = &first, .commit = replay};
     struct kv_log *log;
     kv_status rc = kv_log_open(&options, &known, &into, &log, NULL);
     if (rc == KV_OK) {

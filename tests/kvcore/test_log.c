@@ -462,7 +462,7 @@ Test(log, files_of_the_first_version_are_read)
     struct kv_log_options options = {
         .dir = dir, .path = "db", .clock = kv_clock_system(), .uuid = "the test's uuid"};
     struct kv_log_known known = {.current = 1, .edit = 1000, .puts_from = 1, .records_from = 1};
-    struct kv_log_replay replay = {&next, golden_commit};
+    struct kv_log_replay replay = {.ctx = &next, .commit = golden_commit};
     cr_assert_eq(kv_log_open(&options, &known, &replay, &log, &err), KV_OK, "%s", err.text);
     cr_assert_eq(next, 13);
     cr_assert_eq(kv_log_close(log, NULL), KV_OK, "a log that was only opened writes nothing");

@@ -278,7 +278,7 @@ static kv_status seen_commit(void *ctx, uint64_t seq, kv_slice batch, kv_slice r
 
 struct kv_log_replay log_kit_replay(struct log_kit_seen *seen)
 {
-    return (struct kv_log_replay){seen, seen_commit};
+    return (struct kv_log_replay){.ctx = seen, .commit = seen_commit};
 }
 
 /* ---- a running one */
