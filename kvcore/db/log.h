@@ -80,6 +80,7 @@ struct kv_log_known {
     const struct kv_log_seal
         *seals; /* by number; every file still needed that was sealed. A missing one is damage */
     size_t n_seals;
+    uint64_t first;             /* files numbered below it are needed no more */
     uint64_t current;           /* the file that was being written: 0 none. A missing one is damage */
     const uint8_t *current_uid; /* and its uid; NULL: not known */
     uint64_t edit; /* newest edit found: a log file created under a later one shows that the manifest lost its
@@ -102,7 +103,7 @@ struct kv_log_replay {
 };
 
 /*
- * Files below the first sealed or current one, and files numbered below `current` that the manifest does not
+ * Files below the first sealed or current one or below `first`, and files numbered below `current` that the manifest does not
  * know, are leftovers: not read, removed by kv_log_start. KV_CORRUPT: acknowledged data is damaged; the text
  * names file, offset and what to run.
  */

@@ -399,7 +399,7 @@ static kv_status first_pass(struct recovery *r, struct kv_err *err)
     kv_status rc = KV_OK;
     for (size_t i = 0; i < r->n_numbers && rc == KV_OK; i++) {
         uint64_t number = r->numbers[i];
-        bool leftover = number < known->current && !seal_of(known, number);
+        bool leftover = number < known->first || (number < known->current && !seal_of(known, number));
         for (size_t s = 0; s < known->n_seals && !known->current && !leftover; s++)
             leftover = number < known->seals[s].number && !seal_of(known, number);
         rc = leftover ? kv_log_doom(r->log, number) : scan_file(r, number, err);

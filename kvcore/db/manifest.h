@@ -108,7 +108,8 @@ static inline const uint8_t *kv_manifest_log_uid(const struct kv_manifest_state 
 /* What the log is opened with. Good while the state is. */
 static inline struct kv_log_known kv_manifest_log_known(const struct kv_manifest_state *state)
 {
-    return (struct kv_log_known){.seals = state->seals,
+    return (struct kv_log_known){.first = state->log_first,
+                                 .seals = state->seals,
                                  .n_seals = state->n_seals,
                                  .current = state->log_current,
                                  .current_uid = kv_manifest_log_uid(state),

@@ -126,7 +126,7 @@ static void env_done(struct kv_kit *kit, struct kv_env *env)
 void backup_check(struct kv_kit *kit, const char *path)
 {
     struct kv_env *env = backup_env(kit);
-    kv_status rc = kv_check(env, path, NULL, NULL, &kit->err);
+    kv_status rc = kv_check_with_key(env, path, &kit->options.key, NULL, NULL, &kit->err);
     if (rc < 0)
         fprintf(stderr, "check %s: %s\n", path, kit->err.text);
     KV_ASSERT(rc == KV_OK);
