@@ -44,6 +44,8 @@ static kv_status look_header(struct kv_repair *r, const char *name, uint64_t num
     if (memcmp(r->uuid, header.uuid, KV_UUID_LEN) != 0)
         return KV_OK;
     r->edit_max = header.edit > r->edit_max ? header.edit : r->edit_max;
+    if (kind != KV_NAME_MANIFEST && header.edit > r->edit_seen)
+        r->edit_seen = header.edit;
     r->epoch_max = header.owner_epoch > r->epoch_max ? header.owner_epoch : r->epoch_max;
     r->sealed_files = r->sealed_files || (header.key_id && kind != KV_NAME_MANIFEST);
     (void)number;

@@ -1,6 +1,6 @@
 /*
  * A small database (tests/support/damage_kit.h) whose directory is changed, opened, and read in every way: an error that names a changed
- * file, or exactly what was stored. The first byte chooses the database (bit 0 encrypted, bit 1 never closed), then come up to four
+ * file, or exactly what was stored. Then it is repaired, and opens, and no key has what it never had. The first byte chooses the database (bit 0 encrypted, bit 1 never closed), then come up to four
  * changes: kind:u8 file:u8 place:u16 more:u16, kinds below. Bytes of the input's own are written only into the encrypted ones: a
  * fuzzer that sees comparisons can make a crc right, and then the database says what it was told.
  */
@@ -129,6 +129,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < CHANGES_MAX && 1 + (i + 1) * CHANGE_LEN <= size; i++)
         change(world, &dir, &done, data + 1 + i * CHANGE_LEN);
     const char *wrong = damage_judge(world, &dir, &done);
+    if (!wrong)
+        wrong = damage_repair(world, &dir);
     if (wrong) {
         fprintf(stderr, "%s\n", wrong);
         for (size_t i = 0; i < done.n; i++)

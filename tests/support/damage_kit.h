@@ -102,5 +102,8 @@ const char *damage_judge(const struct damage_world *world, const struct damage_d
 /* How the last judgement came about: for counting that a test meets all of it. */
 enum damage_outcome { DAMAGE_REFUSED, DAMAGE_CONTAINED, DAMAGE_HARMLESS, DAMAGE_TAIL_LOST };
 enum damage_outcome damage_outcome(void);
+/* Repairs the changed directory, opens and reads it, twice, and repairs it again: a repair that answers KV_OK leaves a database that
+ * opens, of which everything can be read, and no key has what it never had (operands may be lost one by one). NULL or text as above. */
+const char *damage_repair(const struct damage_world *world, const struct damage_dir *changed);
 
 #endif
