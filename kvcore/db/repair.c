@@ -71,11 +71,10 @@ static kv_status repair_known(struct kv_repair *r)
     KV_TRY(kv_repair_look(r));
     if (r->manifest.next_file <= r->number_max)
         r->manifest.next_file = r->number_max + 1;
-    if (r->exact && r->edit_seen > state->edit) {
-        kv_repair_say(r, KV_OK,
-                      "the manifest %s lost its end: it has edit %" PRIu64
-                      ", and files were begun under %" PRIu64,
-                      r->manifest.name, state->edit, r->edit_seen);
+    /* Files were begun under later edits; or it ends before the order of spaces, without which nothing is committed. */
+    if (r->exact && (r->edit_seen > state->edit || state->n_order < state->n_spaces)) {
+        kv_repair_say(r, KV_OK, "the manifest %s lost its end: it has edit %" PRIu64, r->manifest.name,
+                      state->edit);
         r->exact = false;
     }
     r->changed = !r->exact;
