@@ -165,6 +165,11 @@ kv_status kv_manifest_mend(struct kv_manifest *manifest, struct kv_dir *dir, str
     kv_manifest_close(manifest);
     *manifest = (struct kv_manifest){.dir = dir, .clock = clock, .next_file = 1};
     rc = kv_manifest_read_published(manifest, &why); /* for the generation */
+    if (ends_mend(rc)) {
+        if (err)
+            *err = why;
+        goto out;
+    }
     if (rc == KV_CORRUPT && manifest->generation == 0) {
         rc = kv_fail(err, rc, 0, "%.200s: remove it, and repair again", why.text);
         goto out;
