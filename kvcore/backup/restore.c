@@ -291,7 +291,13 @@ static kv_status restore_file(struct restore *r, struct kv_repo *repo, const str
     char name[KV_REPO_NAME_LEN];
     kv_status rc;
     kv_repo_file_name(name, file);
-    rc = r->dir ? kv_copy_in_open(&to.in, r->dir, file, name, err) : kv_sha256_new(&to.sum);
+    if (r->dir) {
+        rc = kv_copy_in_open(&to.in, r->dir, file, name, err);
+    } else {
+        rc = kv_sha256_new(&to.sum);
+        if (rc < 0)
+            kv_fail(err, rc, 0, "out of memory reading %s", name);
+    }
     KV_TRY(rc);
     rc = read_copy(r, repo, file, name, restoring_piece, &to, err);
     if (rc == KV_MISSING)

@@ -297,8 +297,10 @@ static kv_status mem_open(struct kv_dir *base, const char *name, struct kv_file 
         rc = kv_fail(err, KV_MISSING, 0, "open %s/%s: no such file", dir->node->path, name);
     else
         rc = mem_file_new(found->inode, name, false, out);
-    if (found && rc == KV_OK)
+    if (rc == KV_OK)
         inode_ref(found->inode);
+    else if (rc == KV_NO_MEMORY)
+        kv_fail(err, rc, 0, "open %s/%s: out of memory", dir->node->path, name);
     kv_mutex_unlock(&dir->vfs->lock);
     return rc;
 }
@@ -458,12 +460,13 @@ static kv_status mem_published(struct kv_dir *base, struct kv_buf *out, uint64_t
                                struct kv_err *err)
 {
     struct mem_dir *dir = (struct mem_dir *)base;
-    (void)err;
     kv_mutex_lock(&dir->vfs->lock);
     *generation = dir->node->generation;
     kv_status rc = KV_NOT_FOUND;
     if (*generation)
         rc = kv_buf_append(out, kv_slice_of(dir->node->published, dir->node->published_len));
+    if (rc < 0)
+        kv_fail(err, rc, 0, "%s: reading what is published: %s", dir->node->path, kv_status_text(rc));
     kv_mutex_unlock(&dir->vfs->lock);
     return rc;
 }

@@ -502,9 +502,10 @@ static kv_status posix_published(struct kv_dir *base, struct kv_buf *out, uint64
         kv_crc32c(0, kv_slice_of(raw, got - CURRENT_CRC_LEN)) != kv_get_fixed32(raw + got - CURRENT_CRC_LEN))
         return kv_fail(err, KV_CORRUPT, 0, "%s/%s is damaged (%zu bytes)", dir->path, CURRENT_NAME, got);
     rc = kv_buf_append(out, kv_slice_of(raw + CURRENT_HEADER_LEN, len));
-    if (rc == KV_OK)
-        *generation = kv_get_fixed64(raw + 8);
-    return rc;
+    if (rc < 0)
+        return kv_fail(err, rc, 0, "%s/%s: %s", dir->path, CURRENT_NAME, kv_status_text(rc));
+    *generation = kv_get_fixed64(raw + 8);
+    return KV_OK;
 }
 
 static kv_status publish_write(struct posix_dir *dir, kv_slice raw, struct kv_err *err)

@@ -10,7 +10,8 @@ static kv_status bytes_write(void *ctx, kv_slice bytes, struct kv_err *err)
     struct backup_bytes *archive = ctx;
     if (archive->fail_at && archive->bytes.len + bytes.len > archive->fail_at)
         return kv_fail(err, KV_NO_SPACE, 0, "the archive is full");
-    return kv_buf_append(&archive->bytes, bytes);
+    kv_status rc = kv_buf_append(&archive->bytes, bytes);
+    return rc < 0 ? kv_fail(err, rc, 0, "no memory for the archive") : KV_OK;
 }
 
 static kv_status bytes_read(void *ctx, uint8_t *into, size_t len, size_t *got, struct kv_err *err)

@@ -71,7 +71,7 @@ void file_kit_remove(struct kv_vfs *vfs, const char *path, const char *name)
 
 struct listing {
     const char *suffix;
-    char names[512][32];
+    char names[512][72];
     size_t n;
 };
 

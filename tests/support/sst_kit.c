@@ -1,7 +1,9 @@
 #include "tests/support/sst_kit.h"
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
+#include "kvcore/sst/attrs.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 const uint8_t sst_uuid[16] = "0123456789abcdef";
@@ -156,6 +158,58 @@ kv_status sst_build(struct sst_kit *kit, const struct sst_build *how, const stru
     kv_table_build_free(build);
     if (properties) /* they lived in the builder */
         properties->smallest = properties->largest = properties->cut = properties->space_name = KV_STR("");
+    return rc;
+}
+
+static kv_status add_all(struct kv_table_build *build, int keys, struct kv_err *err)
+{
+    kv_status rc = KV_OK;
+    for (int i = 0; i < keys && rc == KV_OK; i++) {
+        uint8_t value[KV_ATTRS_LEN_MAX + KV_POINTER_LEN_MAX];
+        char key[16];
+        int len = snprintf(key, sizeof key, "key %04d", i);
+        struct kv_attrs attrs = {.expires_at_s = i % 7 == 0 ? 1000u + (unsigned)(97 * i % 50) : 0,
+                                 .meta = i % 2 ? 5 : 0};
+        struct kv_pointer pointer = {.segment = (uint64_t)(9 - i % 3), .offset = 128, .len = 50};
+        size_t n = kv_attrs_put(value, &attrs);
+        static const enum kv_kind kinds[] = {KV_KIND_PUT, KV_KIND_DELETE, KV_KIND_RICH, KV_KIND_POINTER,
+                                             KV_KIND_MERGE};
+        struct kv_entry entry = {.key = kv_slice_of(key, (size_t)len), .version = 7, .kind = kinds[i % 5]};
+        if (entry.kind == KV_KIND_POINTER)
+            n += kv_pointer_put(value + n, &pointer);
+        if (entry.kind == KV_KIND_MERGE) {
+            memcpy(value + n, "\2op", 3);
+            n += 3;
+        }
+        if (entry.kind != KV_KIND_DELETE)
+            entry.value = kv_slice_of(value, n);
+        rc = kv_table_build_add(build, &entry, err);
+    }
+    return rc;
+}
+
+kv_status sst_build_all(struct sst_kit *kit, enum kv_codec codec, int keys, uint32_t block_bytes,
+                        struct kv_err *err)
+{
+    struct kv_table_build *build = NULL;
+    struct kv_table_build_options options = {.dir = kit->dir,
+                                             .name = "1.tbl",
+                                             .db_uuid = sst_uuid,
+                                             .clock = &kit->clock.clock,
+                                             .keys = kit->keys,
+                                             .space_name = "all",
+                                             .codec = codec,
+                                             .block_bytes = block_bytes,
+                                             .ranges_applied = 3,
+                                             .deletes_since_s = 4,
+                                             .written_after = 5,
+                                             .cut_len = 3};
+    kv_status rc = kv_table_build_open(&options, &build, err);
+    if (rc == KV_OK)
+        rc = add_all(build, keys, err);
+    if (rc == KV_OK)
+        rc = kv_table_build_finish(build, NULL, err);
+    kv_table_build_free(build);
     return rc;
 }
 

@@ -64,6 +64,10 @@ struct sst_build {
 };
 kv_status sst_build(struct sst_kit *kit, const struct sst_build *how, const struct sst_data *data,
                     struct kv_table_properties *properties, struct kv_err *err);
+/* "1.tbl" of every kind of entry ("key 0000" and on, version 7) and with every property, of which a fifth each are puts, deletions,
+ * puts with attributes, pointers and operands. */
+kv_status sst_build_all(struct sst_kit *kit, enum kv_codec codec, int keys, uint32_t block_bytes,
+                        struct kv_err *err);
 kv_status sst_open(struct sst_kit *kit, const char *name, uint64_t version, struct kv_table **out,
                    struct kv_err *err);
 
