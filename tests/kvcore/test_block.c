@@ -262,6 +262,14 @@ Test(block, right_sums_over_wrong_contents_are_still_damage)
     cr_assert_eq(CRAFTED(HEAD("\1") "\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\1\0\1"
                                     "a"),
                  KV_CORRUPT, "a huge key");
+    cr_assert_eq(CRAFTED(HEAD("\1")), KV_CORRUPT, "no entry");
+    cr_assert_eq(CRAFTED(HEAD("\1") "\0\0\0\x80"), KV_CORRUPT, "half a tag");
+    cr_assert_eq(CRAFTED(HEAD("\1") "\0\0\x80\x80\x80"), KV_CORRUPT, "half a length of a value");
+    cr_assert_eq(CRAFTED(HEAD("\1") "\0\x80\x80\x80\x80"), KV_CORRUPT, "half a length of a key");
+    cr_assert_eq(CRAFTED(HEAD("\1") "\x80\x80\x80\x80\x80"), KV_CORRUPT, "half a length of what is the same");
+    static char long_key[12 + 5 + KV_KEY_LEN_MAX + 1] = HEAD("\1") "\0\x81\x20\0\1";
+    cr_assert_eq(open_crafted(long_key, sizeof long_key, KV_CODEC_PLAIN, sizeof long_key), KV_CORRUPT,
+                 "a key too long");
     cr_assert_eq(open_crafted("abc", 3, KV_CODEC_PLAIN, 4), KV_CORRUPT, "lengths that differ");
     cr_assert_eq(open_crafted("abc", 3, KV_CODEC_ZSTD, UINT32_MAX), KV_CORRUPT, "inflates to four gigabytes");
     cr_assert_eq(open_crafted("abc", 3, KV_CODEC_SNAPPY, 1000), KV_CORRUPT, "not snappy");
@@ -311,4 +319,50 @@ Test(block, a_failed_allocation_is_reported)
     }
     kv_buf_release(&stored);
     sst_data_release(&data);
+}
+
+Test(block, one_without_entries_finds_nothing)
+{
+    struct kv_buf stored = {0};
+    struct kv_block *block = NULL;
+    struct kv_entry found;
+    cr_assert_eq(kv_block_store(kv_slice_of(HEAD("\0"), 12), KV_CODEC_PLAIN, UID_SUM, NULL, OFFSET, &stored),
+                 KV_OK);
+    cr_assert_eq(open_copy(kv_buf_slice(&stored), &block), KV_OK);
+    cr_assert_eq(kv_block_seek(block, KV_STR("any"), 1), 0);
+    cr_assert_not(kv_block_get(block, KV_STR("any"), 1, &found));
+    kv_block_unref(block);
+    cr_assert_eq(kv_block_store(kv_slice_of(stored.data, (size_t)KV_BLOCK_INFLATED_MAX + 1), KV_CODEC_PLAIN,
+                                UID_SUM, NULL, OFFSET, &stored),
+                 KV_LIMIT, "more than any block holds");
+    kv_buf_release(&stored);
+}
+
+/* The bytes of a filter, of properties, of a value: taken over whatever comes of it. */
+Test(block, bytes_without_memory_are_none)
+{
+    struct kv_buf stored = {0};
+    char text[600];
+    memset(text, 't', sizeof text);
+    cr_assert_eq(
+        kv_block_store(kv_slice_of(text, sizeof text), KV_CODEC_ZSTD, UID_SUM, NULL, OFFSET, &stored), KV_OK);
+    for (uint64_t nth = 1;; nth++) {
+        struct kv_block *block = NULL;
+        uint8_t *copy = kv_alloc(stored.len);
+        memcpy(copy, stored.data, stored.len);
+        sst_malloc_fail_nth(nth);
+        kv_status rc = kv_block_open_bytes(copy, stored.len, UID_SUM, NULL, OFFSET, &block);
+        bool failed = sst_malloc_failed();
+        sst_malloc_fail_nth(0);
+        cr_assert_eq(rc, failed ? KV_NO_MEMORY : KV_OK);
+        if (rc == KV_OK) {
+            cr_assert(kv_slice_equal(block->bytes, kv_slice_of(text, sizeof text)));
+            struct kv_block *again = kv_block_ref(block);
+            kv_block_unref(block);
+            kv_block_unref(again);
+        }
+        if (!failed)
+            break;
+    }
+    kv_buf_release(&stored);
 }

@@ -50,10 +50,21 @@ Test(filter, bytes_of_another_shape_are_refused)
         kv_slice cut = kv_slice_of(bits.data, len);
         cr_assert_lt(kv_filter_check(cut), 0);
     }
+    cr_assert_eq(kv_filter_check(kv_slice_of(bits.data, (size_t)KV_FILTER_BYTES_MAX + 64 + 2)), KV_CORRUPT,
+                 "too long");
     bits.data[bits.len - 1]++;
     cr_assert_eq(kv_filter_check(kv_buf_slice(&bits)), KV_TOO_NEW);
     bits.data[bits.len - 1]--;
     bits.data[bits.len - 2]++;
     cr_assert_eq(kv_filter_check(kv_buf_slice(&bits)), KV_CORRUPT);
+    kv_buf_release(&bits);
+}
+
+Test(filter, one_of_no_keys_is_a_filter)
+{
+    struct kv_buf bits = {0};
+    build(0, &bits);
+    cr_assert_eq(kv_filter_check(kv_buf_slice(&bits)), KV_OK);
+    cr_assert_not(kv_filter_may_hold(kv_buf_slice(&bits), KV_STR("any")));
     kv_buf_release(&bits);
 }

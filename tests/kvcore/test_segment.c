@@ -2,6 +2,7 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/db/values.h"
 #include "kvcore/sst/format.h"
+#include "kvcore/vlog/large.h"
 #include "tests/support/clock_manual.h"
 #include "tests/support/malloc_fault.h"
 #include "tests/support/vfs_fault.h"
@@ -316,5 +317,253 @@ Test(segment, a_file_of_the_first_version_is_read)
     kv_dir_close(golden);
     kv_buf_release(&now);
     kv_buf_release(&then);
+    kit_release(&kit);
+}
+
+/* ---- large values whose index has the right sum and says something else */
+
+enum { LARGE_BLOCK = 256, LARGE_LEN = 2 * LARGE_BLOCK + 100 };
+
+struct large_kit {
+    struct kit kit;
+    struct kv_segment *segment;
+    struct kv_pointer blocks[3], index;
+};
+
+static void large_bytes(uint8_t out[LARGE_LEN])
+{
+    for (size_t i = 0; i < LARGE_LEN; i++)
+        out[i] = (uint8_t)(i * 7 + i / 100);
+}
+
+/* Three blocks of the value, the last of last_len, and the index given. */
+static void large_make(struct large_kit *large, size_t last_len, kv_slice index)
+{
+    struct kit *kit = &large->kit;
+    struct kv_segment_build *build = NULL;
+    uint8_t bytes[LARGE_LEN];
+    large_bytes(bytes);
+    kit_init(kit);
+    struct kv_segment_build_options options = {.dir = kit->dir,
+                                               .name = name,
+                                               .number = 7,
+                                               .db_uuid = uuid,
+                                               .owner_epoch = 3,
+                                               .clock = &kit->clock.base};
+    cr_assert_eq(kv_segment_build_open(&options, &build, NULL), KV_OK);
+    for (size_t i = 0; i < 3; i++) {
+        kv_slice part = kv_slice_of(bytes + i * LARGE_BLOCK, i < 2 ? LARGE_BLOCK : last_len);
+        cr_assert_eq(kv_segment_build_add(build, part, KV_CODEC_PLAIN, &large->blocks[i], NULL), KV_OK);
+    }
+    cr_assert_eq(kv_segment_build_add(build, index, KV_CODEC_PLAIN, &large->index, NULL), KV_OK);
+    kit->bytes = kv_segment_build_bytes(build);
+    cr_assert_eq(kv_segment_build_finish(build, kit->uid, NULL), KV_OK);
+    kv_segment_build_free(build);
+    cr_assert_eq(open_in(kit, kit->dir, name, &large->segment), KV_OK, "%s", kit->err.text);
+}
+
+static struct kv_pointer large_pointer(const struct large_kit *large)
+{
+    return (struct kv_pointer){.segment = 7,
+                               .offset = large->blocks[0].offset,
+                               .len = large->index.offset + large->index.len - large->blocks[0].offset,
+                               .value_len = LARGE_LEN,
+                               .index_len = large->index.len};
+}
+
+static kv_status large_read(struct large_kit *large, const struct kv_pointer *pointer, bool *right)
+{
+    uint8_t bytes[LARGE_LEN];
+    struct kv_block *block = NULL;
+    kv_status rc = kv_large_read_whole(large->segment, pointer, &block, &large->kit.err);
+    large_bytes(bytes);
+    *right = rc == KV_OK && kv_slice_equal(block->bytes, kv_slice_of(bytes, sizeof bytes));
+    kv_block_unref(block);
+    return rc;
+}
+
+static void large_release(struct large_kit *large)
+{
+    kv_segment_unref(large->segment);
+    kit_release(&large->kit);
+}
+
+Test(segment, the_index_of_a_large_value_is_the_one_of_its_pointer)
+{
+    /* stored: 256 + 9, twice; 100 + 9 */
+    static const struct {
+        const char *what;
+        kv_slice index;
+        size_t last_len;
+        const char *said; /* NULL: sound */
+    } rows[] = {
+        {"sound", {(const uint8_t *)"\x80\x02\x89\x02\x89\x02\x6d", 7}, 100, NULL},
+        {"nothing", {(const uint8_t *)"", 0}, 100, "not the index of this value"},
+        {"half a length", {(const uint8_t *)"\x80", 1}, 100, "not the index of this value"},
+        {"blocks too small",
+         {(const uint8_t *)"\xff\x01\x89\x02\x89\x02\x6d", 7},
+         100,
+         "not the index of this value"},
+        {"blocks too large",
+         {(const uint8_t *)"\x81\x80\x08\x7f\x7f\x7f", 6},
+         100,
+         "not the index of this value"},
+        {"fewer blocks than it takes",
+         {(const uint8_t *)"\x80\x02\x7f\x7f", 4},
+         100,
+         "not the index of this value"},
+        {"half a block's length",
+         {(const uint8_t *)"\x80\x02\x89\x02\x89\x82", 6},
+         100,
+         "not the index of this value"},
+        {"a block past the end",
+         {(const uint8_t *)"\x80\x02\x89\x02\x89\x02\x6e", 7},
+         100,
+         "not the index of this value"},
+        {"blocks that end early",
+         {(const uint8_t *)"\x80\x02\x89\x02\x89\x02\x6c", 7},
+         100,
+         "not the index of this value"},
+        {"a byte more",
+         {(const uint8_t *)"\x80\x02\x89\x02\x89\x02\x6d\0", 8},
+         100,
+         "not the index of this value"},
+        {"a shorter block",
+         {(const uint8_t *)"\x80\x02\x89\x02\x89\x02\x6c", 7},
+         99,
+         "a block of another length"},
+        {"places that are none",
+         {(const uint8_t *)"\x80\x02\x88\x02\x8a\x02\x6d", 7},
+         100,
+         "000007.vlg, offset 128"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct large_kit large;
+        bool right;
+        large_make(&large, rows[i].last_len, rows[i].index);
+        struct kv_pointer pointer = large_pointer(&large);
+        kv_status rc = large_read(&large, &pointer, &right);
+        cr_assert_eq(rc, rows[i].said ? KV_CORRUPT : KV_OK, "%s: %s", rows[i].what, large.kit.err.text);
+        cr_assert(rows[i].said ? strstr(large.kit.err.text, rows[i].said) != NULL : right, "%s: %s",
+                  rows[i].what, large.kit.err.text);
+        large_release(&large);
+    }
+}
+
+Test(segment, a_pointer_to_a_large_value_stays_within_the_file)
+{
+    struct large_kit large;
+    bool right;
+    large_make(&large, 100, kv_slice_of("\x80\x02\x89\x02\x89\x02\x6d", 7));
+    const struct kv_pointer sound = large_pointer(&large);
+    struct kv_pointer bad[] = {sound, sound, sound, sound, sound, sound};
+    bad[0].value_len = 0;
+    bad[1].value_len = (uint64_t)KV_LARGE_VALUE_MAX + 1;
+    bad[2].offset = large.kit.bytes + 1;
+    bad[3].len++;
+    bad[4].index_len = bad[4].len + 1;
+    bad[5].value_len = (uint64_t)KV_VALUE_LEN_MAX + 1;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct kv_large *open = NULL;
+        kv_status rc = kv_large_open(large.segment, &bad[i], &open, &large.kit.err);
+        cr_assert_eq(rc, KV_CORRUPT, "%zu: %s", i, large.kit.err.text);
+        cr_assert(strstr(large.kit.err.text, i < 5 ? "a large value outside the file" : "not the index"),
+                  "%zu: %s", i, large.kit.err.text);
+    }
+    cr_assert_eq(large_read(&large, &bad[5], &right), KV_LIMIT, "too long to be read whole");
+    kv_mem_exact = true;
+    for (uint64_t nth = 1;; nth++) {
+        malloc_fault_arm(nth, false);
+        kv_status rc = large_read(&large, &sound, &right);
+        bool fired = malloc_fault_disarm();
+        cr_assert_eq(rc, fired ? KV_NO_MEMORY : KV_OK, "%d: %s", (int)nth, large.kit.err.text);
+        cr_assert(fired || right);
+        if (!fired)
+            break;
+    }
+    kv_mem_exact = false;
+    large_release(&large);
+}
+
+static kv_status large_build(struct kit *kit, struct kv_pointer *pointer)
+{
+    struct kv_segment_build *segment = NULL;
+    struct kv_large_build *build = NULL;
+    uint8_t bytes[LARGE_LEN];
+    struct kv_segment_build_options options = {.dir = kit->dir,
+                                               .name = name,
+                                               .number = 7,
+                                               .db_uuid = uuid,
+                                               .owner_epoch = 3,
+                                               .clock = &kit->clock.base};
+    kv_status rc;
+    large_bytes(bytes);
+    KV_TRY(kv_segment_build_open(&options, &segment, &kit->err));
+    KV_TRY(kv_large_build_open(segment, LARGE_BLOCK, KV_CODEC_ZSTD, &build));
+    KV_TRY(kv_large_build_add(build, kv_slice_of(bytes, 10), &kit->err));
+    KV_TRY(kv_large_build_add(build, kv_slice_of(bytes + 10, LARGE_LEN - 10), &kit->err));
+    cr_assert_eq(kv_large_build_add(build, kv_slice_of(bytes, (size_t)KV_LARGE_VALUE_MAX), &kit->err),
+                 KV_LIMIT);
+    KV_TRY(kv_large_build_finish(build, pointer, &kit->err));
+    kit->bytes = kv_segment_build_bytes(segment);
+    KV_TRY(kv_segment_build_finish(segment, kit->uid, &kit->err));
+out:
+    kv_large_build_free(build);
+    kv_segment_build_free(segment);
+    return rc;
+}
+
+Test(segment, memory_runs_out_anywhere_in_writing_a_large_value)
+{
+    kv_mem_exact = true;
+    for (uint64_t nth = 1;; nth++) {
+        struct large_kit large = {.segment = NULL};
+        struct kv_pointer pointer;
+        bool right = false;
+        kit_init(&large.kit);
+        malloc_fault_arm(nth, false);
+        kv_status rc = large_build(&large.kit, &pointer);
+        bool fired = malloc_fault_disarm();
+        cr_assert(fired ? rc == KV_NO_MEMORY || rc == KV_NO_SPACE : rc == KV_OK, "%d: %s", (int)nth,
+                  kv_status_name(rc));
+        if (rc == KV_OK) {
+            cr_assert_eq(open_in(&large.kit, large.kit.dir, name, &large.segment), KV_OK);
+            cr_assert(large_read(&large, &pointer, &right) == KV_OK && right);
+            cr_assert_eq(pointer.value_len, LARGE_LEN);
+        }
+        large_release(&large);
+        if (!fired)
+            break;
+    }
+    kv_mem_exact = false;
+}
+
+Test(segment, a_stand_in_for_a_lost_one_refuses_with_the_reason)
+{
+    struct kit kit;
+    struct kv_segment *segment = NULL;
+    struct kv_block *block = NULL;
+    kit_init(&kit);
+    struct kv_segment_open_options options = {.dir = kit.dir,
+                                              .name = name,
+                                              .cache = kit.cache,
+                                              .db_uuid = uuid,
+                                              .uid = kit.uid,
+                                              .file_bytes = 500,
+                                              .number = 7};
+    for (uint64_t nth = 1;; nth++) {
+        malloc_fault_arm(nth, false);
+        kv_status rc = kv_segment_open_damaged(&options, "000007.vlg is gone", &segment, &kit.err);
+        bool fired = malloc_fault_disarm();
+        cr_assert_eq(rc, fired ? KV_NO_MEMORY : KV_OK);
+        if (!fired)
+            break;
+        cr_assert(strstr(kit.err.text, "no memory to stand in for 000007.vlg"), "%s", kit.err.text);
+    }
+    struct kv_pointer at = {.segment = 7, .offset = 128, .len = 20};
+    cr_assert_eq(kv_segment_read(segment, &at, true, &block, &kit.err), KV_CORRUPT);
+    cr_assert_str_eq(kit.err.text, "000007.vlg is gone");
+    cr_assert_str_eq(kv_segment_damage(segment), "000007.vlg is gone");
+    kv_segment_unref(segment);
     kit_release(&kit);
 }

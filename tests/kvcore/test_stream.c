@@ -155,8 +155,15 @@ Test(stream, a_send_that_refuses_ends_it)
     cr_assert_eq(kv_stream(kit.db, &how, NULL, &kit.err), KV_LIMIT);
     cr_assert_str_eq(kit.err.text, "enough");
     cr_assert_eq(seen.batches, 5);
+    seen = (struct seen){.fail_at = 5};
+    cr_assert_eq(kv_stream(kit.db, &how, NULL, NULL), KV_LIMIT, "nobody asks why");
     const struct kv_stream_options bad[] = {
-        {0}, {.send = look, .space = 7}, {.send = look, .threads = 65}, {.send = look, .threads = -1}};
+        {0},
+        {.send = look, .space = 7},
+        {.send = look, .threads = 65},
+        {.send = look, .threads = -1},
+        {.send = look, .lower = {(const uint8_t *)"k", KV_KEY_LEN_MAX + 1}},
+        {.send = look, .upper = {(const uint8_t *)"k", KV_KEY_LEN_MAX + 1}}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         cr_assert_eq(kv_stream(kit.db, &bad[i], NULL, &kit.err), KV_INVALID);
     kv_kit_release(&kit);

@@ -57,6 +57,25 @@ Test(table_faults, memory_runs_out_anywhere_in_a_build)
     build_without_memory(true, KV_CODEC_SNAPPY);
 }
 
+Test(table_faults, memory_runs_out_building_an_empty_one)
+{
+    struct sst_kit kit;
+    struct kv_err err = {0};
+    sst_kit_init(&kit, 1 << 20);
+    kv_mem_exact = true;
+    for (uint64_t nth = 1;; nth++) {
+        sst_malloc_fail_nth(nth);
+        kv_status rc = sst_build_all(&kit, KV_CODEC_PLAIN, 0, 64, &err);
+        bool failed = sst_malloc_failed();
+        sst_malloc_fail_nth(0);
+        cr_assert(failed ? is_memory(rc) : rc == KV_OK, "%d: %s", (int)nth, kv_status_name(rc));
+        if (!failed)
+            break;
+    }
+    kv_mem_exact = false;
+    sst_kit_release(&kit);
+}
+
 Test(table_faults, entries_that_no_table_holds_are_refused)
 {
     static const struct {
