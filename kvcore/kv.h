@@ -238,7 +238,10 @@ struct kv_options {
     /* A value that kv_value_writer_* writes and that is longer goes to a segment of its own; shorter ones are put as any
      * other. 0: 1 MiB; 256 to 32 MiB */
     uint64_t large_value_bytes;
-    bool read_only;  /* shared lease, replay into memory, writes nothing */
+    bool read_only; /* shared lease, replay into memory, writes nothing */
+    bool
+        follow; /* read-only beside a writer, of this process or another: see kv_follow_refresh. No lease, no file is
+                    written */
     bool must_exist; /* KV_MISSING instead of creating */
     uint32_t
         app_version; /* the application's own, of what it stores: kept when the database is created, and asked for
@@ -270,6 +273,24 @@ KV_API KV_MUST kv_status kv_open(struct kv_env *env, const char *path, const str
 KV_API kv_status kv_close(struct kv_db *db, struct kv_err *err);
 
 /* The place of a space: index into kv_options.spaces as given at open. All calls below take it as `space`. */
+
+/* ---- following: kvcore/docs/follower.md */
+
+/*
+ * A follower (kv_options.follow) shows a database that another process has open for writing, or none has, as it was at one
+ * moment: kv_open's, or the last refresh's. Any number of them may be beside one writer, which does not know of them and never waits.
+ * A refresh shows what has come since: everything that was answered before it began (to commits, and edits of the tree), in
+ * the order of versions without a gap, and nothing that a recovery of the writer's files at that moment would not find. *seq
+ * (may be NULL): the newest version that is visible now, also after a failure. It can fall behind where it was only when
+ * the writer's disk failed, or the machine under it, and took back what had not been answered. Snapshots, iterators and
+ * transactions keep the moment they began at, and their files, as open descriptors, even when the writer has removed them.
+ *
+ * Not on a follower: writing and kv_checkpoint (KV_READ_ONLY), kv_backup and kv_records_open (KV_UNSUPPORTED).
+ * KV_OK; else everything stays as it was, and it may be tried again: KV_CORRUPT, KV_IO, KV_NO_MEMORY, KV_LIMIT (descriptors);
+ * KV_WRONG_KEY: the master key was changed, KV_INVALID: the writer has declared a new space, or another database lies there: open it
+ * anew; KV_MISSING: nothing lies there any more. KV_INVALID too: db is no follower.
+ */
+KV_API KV_MUST kv_status kv_follow_refresh(struct kv_db *db, uint64_t *seq, struct kv_err *err);
 
 /* ---- writing */
 

@@ -348,12 +348,19 @@ static int command_check(int argc, char **argv)
                               : kvtool_trouble(&err, rc);
 }
 
+static bool follow;     /* --follow: another process may be writing it */
+static bool may_follow; /* the command knows it */
+
 static kv_status manifest_of(const char *path, struct kv_dir **dir, struct kv_manifest *manifest,
                              struct kv_err *err)
 {
     kv_status rc = kv_vfs_dir_open(kv_vfs_posix(), path, false, dir, err);
     if (rc == KV_OK)
         rc = kv_manifest_load(manifest, *dir, kv_clock_system(), &key, err);
+    for (int tries = 0; follow && rc == KV_CORRUPT && tries < 10; tries++) { /* another one was published */
+        kv_manifest_close(manifest);
+        rc = kv_manifest_load(manifest, *dir, kv_clock_system(), &key, err);
+    }
     return rc == KV_NOT_FOUND ? kv_fail(err, KV_MISSING, 0, "%s holds no database", path) : rc;
 }
 
@@ -537,12 +544,17 @@ static kv_status db_open(const char *path, const char *space, bool read_only, st
     struct kv_options options = {.spaces = spaces,
                                  .n_spaces = manifest.state.n_spaces,
                                  .read_only = read_only,
+                                 .follow = read_only && follow,
                                  .must_exist = true,
                                  .memtable_bytes = (uint64_t)4 << 30, /* no flush but a wanted one */
                                  .log_bytes_max = (uint64_t)1 << 40,
                                  .key = key};
     KV_TRY(kv_env_open(&env, &out->env, err));
-    KV_TRY(kv_open(out->env, path, &options, &out->db, err));
+    rc = kv_open(out->env, path, &options, &out->db, err);
+    if (rc == KV_BUSY && may_follow) {
+        struct kv_err busy = *err;
+        kv_fail(err, rc, 0, "%.180s: --follow reads beside it", busy.text);
+    }
 out:
     kv_manifest_close(&manifest);
     kv_dir_close(dir);
@@ -674,13 +686,13 @@ static const struct command {
     int (*run)(int argc, char **argv); /* -1: wrong arguments */
     const char *arguments, *about;
 } commands[] = {
-    {"info", command_info, "DIR",
+    {"info", command_info, "[--follow] DIR",
      "What the manifest says: identity, floors, keys, spaces, sealed log files."},
-    {"health", kvtool_health, "DIR",
+    {"health", kvtool_health, "[--follow] DIR",
      "How a database is, opened read-only, as lines of key=value: disk, log, damage, clock, last backup and "
      "check. Exit\n"
      "status 1 when something asks for attention."},
-    {"get", command_get, "[--to FILE|-] DIR SPACE KEY",
+    {"get", command_get, "[--follow] [--to FILE|-] DIR SPACE KEY",
      "The value of a key; exit status 1 when there is none. --to: its bytes as they are, of any length."},
     {"put", kvtool_put,
      "[--ttl SECONDS] [--meta 0-255] [--from FILE|-] [--plain-space] DIR SPACE KEY [VALUE]",
@@ -689,16 +701,17 @@ static const struct command {
      "merge operator are not passed by. --ttl, --meta and --from (the value: a file, up to "
      "1 GiB) need --plain-space: the space has no hook."},
     {"scan", kvtool_scan,
-     "[--prefix P] [--reverse] [--versions] [--keys-only] [--hex] [--limit N] DIR SPACE [LOWER [UPPER]]",
+     "[--follow] [--prefix P] [--reverse] [--versions] [--keys-only] [--hex] [--limit N] DIR SPACE [LOWER "
+     "[UPPER]]",
      "Keys and values of [LOWER, UPPER), or of a prefix. --versions: every version kept, with deletions "
      "(gone).\n"
      "--hex: digits instead of \\xHH."},
     {"del", kvtool_del, "DIR SPACE KEY", "Deletes a key, synced. Like put, it appends to the log alone."},
     {"del-range", kvtool_del_range, "--plain-space DIR SPACE LOWER UPPER",
      "Deletes every key of [LOWER, UPPER) in O(1). --plain-space: the space has no hook."},
-    {"stream", kvtool_stream, "DIR SPACE [PREFIX]",
+    {"stream", kvtool_stream, "[--follow] DIR SPACE [PREFIX]",
      "Keys and values of one moment, read by several threads."},
-    {"export", kvtool_export, "DIR FILE|-", "Entries of all spaces as one stream, for kv_import."},
+    {"export", kvtool_export, "[--follow] DIR FILE|-", "Entries of all spaces as one stream, for kv_import."},
     {"backup", kvtool_backup, "[--plain] [--keep N] DIR REPOSITORY | backup [--plain] --archive DIR FILE|-",
      "A backup into a repository, which copies only what it lacks, or as one archive."},
     {"backups", kvtool_backups, "REPOSITORY", "The backups a repository has."},
@@ -734,7 +747,7 @@ static const struct command {
     {"dump", command_dump, "log|wal|table|manifest FILE | dump tree|vlog DIR",
      "Every record, entry or edit of a file; or every table of a database by space, level and run;\n"
      "or every segment of its value log, and how much of it is live."},
-    {"histogram", kvtool_histogram, "DIR SPACE",
+    {"histogram", kvtool_histogram, "[--follow] DIR SPACE",
      "Sizes of keys and values, versions of a key, what is deleted or expired, tables by level."},
     {"bench", kvtool_bench, "[--entries N] [--value-bytes N] [--separate BYTES] DIR",
      "Quick numbers of this machine: fill, flush, read, scan, in a database of its own in DIR. --separate: "
@@ -754,6 +767,7 @@ static void usage(FILE *to)
         fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].arguments);
     fprintf(to, "\n--key-file: of an encrypted database: 32 bytes or 64 hexadecimal digits, in a file only "
                 "its owner may read.\n"
+                "--follow: reads the database as it is at this moment beside the process that writes it.\n"
                 "Keys and values are printed and given with \\xHH for what is not printable.\n"
                 "Exit status: 0 fine, 1 findings or not found, 2 wrong usage or a failure.\n"
                 "kvtool COMMAND --help says more of one.\n");
@@ -766,6 +780,16 @@ static int run_command(const struct command *command, int argc, char **argv)
             printf("usage: kvtool %s %s\n%s\n", command->name, command->arguments, command->about);
             return 0;
         }
+    int kept = 0;
+    may_follow = strstr(command->arguments, "--follow") != NULL;
+    for (int i = 0, ended = !may_follow; i < argc; i++) {
+        ended = ended || strcmp(argv[i], "--") == 0;
+        if (!ended && strcmp(argv[i], "--follow") == 0)
+            follow = true;
+        else
+            argv[kept++] = argv[i];
+    }
+    argc = kept;
     int code = command->run(argc, argv);
     if (code >= 0)
         return code;

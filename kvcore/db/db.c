@@ -443,6 +443,8 @@ kv_status kv_work(struct kv_db *db, struct kv_err *err)
 
 kv_status kv_records_open(struct kv_db *db, struct kv_records **out, struct kv_err *err)
 {
+    if (db->follow)
+        return kv_fail(err, KV_UNSUPPORTED, 0, "%s: a follower has no application records", db->path);
     kv_status rc = kv_log_records_open(db->log, out);
     return rc < 0 ? kv_fail(err, rc, 0, "out of memory opening a cursor over the log") : rc;
 }

@@ -2,7 +2,7 @@
  * db.h - an open database, seen from inside kvcore/db. The public half is kv.h; the walk through it:
  * kvcore/README.md.
  *
- * Locks, outermost first; none is held while the lead of the committer is waited for (kv_committer_*, except
+ * Locks, outermost first (outside of all a follower's own, which a refresh runs under); none is held while the lead of the committer is waited for (kv_committer_*, except
  * from inside its hooks):
  *   schedule.mutex  maintenance: a piece of it runs under it
  *   flush_mutex     one memtable at a time becomes tables
@@ -57,7 +57,9 @@ struct kv_db {
 
     struct kv_log *log;
     struct kv_committer *committer; /* NULL: read-only */
-    uint64_t recovered_seq;         /* what is visible without a committer */
+    struct kv_follow *follow;       /* NULL: no follower */
+    _Atomic uint64_t
+        recovered_seq; /* what is visible without a committer; a follower's grows, under view_mutex */
 
     kv_mutex flush_mutex, merge_mutex, manifest_mutex, view_mutex, obsolete_mutex, checkpoint_mutex;
     kv_cond view_changed, claims_changed;
@@ -117,6 +119,10 @@ void kv_view_unref(struct kv_view *view); /* NULL is fine; not under any lock */
 /* The first view of a database being opened. Takes references of its own. */
 KV_MUST kv_status kv_view_first(struct kv_version *version, struct kv_memtable *memtable,
                                 struct kv_view **out);
+/* A follower's next view: takes references of its own of version and memtables (newest first); visible is what was
+ * committed until `seq`. */
+KV_MUST kv_status kv_view_follow(struct kv_db *db, struct kv_version *version, struct kv_memtable *const *mem,
+                                 size_t n_mem, uint64_t seq);
 uint64_t kv_db_visible(struct kv_db *db);
 /* Another handle on the same moment. */
 KV_MUST kv_status kv_snapshot_share(const struct kv_snapshot *snapshot, struct kv_snapshot **out);

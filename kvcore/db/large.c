@@ -247,7 +247,8 @@ bool kv_value_committed(const struct kv_value_writer *writer)
 
 /* ---- for the log */
 
-kv_status kv_large_logged(struct kv_db *db, kv_slice value, uint64_t seq, struct kv_err *err)
+kv_status kv_large_logged(struct kv_db *db, const struct kv_version *version, kv_slice value, uint64_t seq,
+                          struct kv_err *err)
 {
     struct kv_attrs attrs;
     struct kv_pointer pointer = {0};
@@ -257,8 +258,9 @@ kv_status kv_large_logged(struct kv_db *db, kv_slice value, uint64_t seq, struct
         rc = kv_pointer_take(&value, &pointer);
     if (rc < 0 || value.len || !pointer.value_len)
         return kv_fail(err, rc < 0 ? rc : KV_CORRUPT, 0, "a malformed pointer into the value log");
-    struct kv_view *view = kv_view_pin(db, &visible);
-    const struct kv_value_segment *at = kv_values_find(&view->version->values, pointer.segment);
+    struct kv_view *view = version ? NULL : kv_view_pin(db, &visible);
+    const struct kv_value_segment *at =
+        kv_values_find(version ? &version->values : &view->version->values, pointer.segment);
     if (at)
         kv_segment_set_log_seq(at->segment, seq);
     else

@@ -30,8 +30,10 @@ bool kv_value_committed(const struct kv_value_writer *writer);
 
 /* ---- for the log */
 
-/* Commit seq, which is in the log, puts this value (attributes and pointer). KV_CORRUPT: its segment is not there. */
-KV_MUST kv_status kv_large_logged(struct kv_db *db, kv_slice value, uint64_t seq, struct kv_err *err);
+/* Commit seq, which is in the log, puts this value (attributes and pointer). KV_CORRUPT: its segment is not there, in this
+ * version (NULL: the current one). */
+KV_MUST kv_status kv_large_logged(struct kv_db *db, const struct kv_version *version, kv_slice value,
+                                  uint64_t seq, struct kv_err *err);
 /* The log was read: what it does not name is held by tables alone. */
 void kv_large_recovered(struct kv_db *db);
 /* And what nothing holds goes. */

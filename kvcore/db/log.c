@@ -677,6 +677,9 @@ kv_status kv_log_files(struct kv_log *log,
 
 void kv_log_stats(struct kv_log *log, struct kv_log_stats *out)
 {
+    *out = (struct kv_log_stats){0};
+    if (!log)
+        return;
     kv_mutex_lock(&log->lock);
     *out = log->stats;
     kv_mutex_unlock(&log->lock);

@@ -159,7 +159,7 @@ struct kv_log_stats {
     uint64_t lost;      /* sequences a salvage found no record for */
     bool tail_unproven; /* open found a last group of which a crash cannot be told from damage; for check */
 };
-void kv_log_stats(struct kv_log *log, struct kv_log_stats *out);
+void kv_log_stats(struct kv_log *log, struct kv_log_stats *out); /* log NULL: all zero */
 
 /* "000012.log". */
 void kv_log_name(char out[KV_LOG_NAME_MAX], uint64_t number);

@@ -83,7 +83,8 @@ static kv_status frame_append(struct kv_buf *out, const uint8_t uid[KV_FILE_UID_
 static kv_status frame_open(struct kv_manifest_walk *walk, uint64_t offset, kv_slice header, size_t len,
                             kv_slice *fields)
 {
-    kv_slice sealed = kv_slice_of(walk->file.data + offset + FRAME_HEADER_LEN, len + KV_CIPHER_TAG_LEN);
+    kv_slice sealed =
+        kv_slice_of(walk->file.data + (offset - walk->base) + FRAME_HEADER_LEN, len + KV_CIPHER_TAG_LEN);
     *fields = kv_slice_of(walk->plain.data, len);
     return kv_cipher_open(walk->cipher, offset, header, sealed, walk->plain.data);
 }
@@ -92,11 +93,12 @@ static kv_status frame_open(struct kv_manifest_walk *walk, uint64_t offset, kv_s
 static kv_status frame_at(struct kv_manifest_walk *walk, uint64_t offset, struct kv_manifest_frame *out)
 {
     size_t extra = FRAME_HEADER_LEN + (walk->cipher ? KV_CIPHER_TAG_LEN : 0);
-    if (walk->file.len - offset < extra)
+    size_t at = (size_t)(offset - walk->base);
+    if (walk->file.len - at < extra)
         return KV_CORRUPT;
-    const uint8_t *p = walk->file.data + offset;
+    const uint8_t *p = walk->file.data + at;
     size_t len = kv_get_fixed32(p + 8);
-    if (kv_get_fixed32(p) != FRAME_MAGIC || len > walk->file.len - offset - extra)
+    if (kv_get_fixed32(p) != FRAME_MAGIC || len > walk->file.len - at - extra)
         return KV_CORRUPT;
     *out = (struct kv_manifest_frame){offset, kv_get_fixed64(p + 12), kv_slice_of(p + FRAME_HEADER_LEN, len)};
     if (walk->cipher)
@@ -108,7 +110,9 @@ static kv_status frame_at(struct kv_manifest_walk *walk, uint64_t offset, struct
 kv_status kv_manifest_walk_next(struct kv_manifest_walk *walk, struct kv_manifest_frame *out,
                                 struct kv_err *err)
 {
-    if (walk->offset >= walk->file.len)
+    const uint8_t *file = walk->file.data;
+    uint64_t end = walk->base + walk->file.len;
+    if (walk->offset >= end)
         return KV_END;
     kv_status rc = walk->cipher ? kv_buf_reserve(&walk->plain, walk->file.len) : KV_OK;
     if (rc == KV_OK)
@@ -119,11 +123,11 @@ kv_status kv_manifest_walk_next(struct kv_manifest_walk *walk, struct kv_manifes
     }
     /* An edit is appended only after the one before it was synced: a valid frame further on means that this
      * one was once good. */
-    for (uint64_t at = walk->offset + 1; at < walk->file.len && rc == KV_CORRUPT; at++) {
-        const uint8_t *magic = memchr(walk->file.data + at, FRAME_MAGIC & 0xff, walk->file.len - at);
+    for (uint64_t at = walk->offset + 1; at < end && rc == KV_CORRUPT; at++) {
+        const uint8_t *magic = memchr(file + (at - walk->base), FRAME_MAGIC & 0xff, end - at);
         if (!magic)
             break;
-        at = (uint64_t)(magic - walk->file.data);
+        at = walk->base + (uint64_t)(magic - file);
         struct kv_manifest_frame later;
         rc = frame_at(walk, at, &later);
         if (rc == KV_OK)
@@ -135,8 +139,7 @@ kv_status kv_manifest_walk_next(struct kv_manifest_walk *walk, struct kv_manifes
 }
 
 static kv_status replay_walk(struct kv_manifest_walk *walk, const struct kv_file_header *header,
-                             const char *name, uint64_t *snapshot_bytes, struct kv_manifest_state *state,
-                             struct kv_err *err)
+                             const char *name, struct kv_manifest_state *state, struct kv_err *err)
 {
     struct kv_manifest_frame frame = {0};
     struct kv_err inner = {0};
@@ -151,8 +154,6 @@ static kv_status replay_walk(struct kv_manifest_walk *walk, const struct kv_file
         if (rc < 0)
             return kv_fail(err, rc, 0, "%s: offset %" PRIu64 ": %.150s", name, frame.offset, inner.text);
         state->edit = frame.number;
-        if (first)
-            *snapshot_bytes = frame.fields.len;
         first = false;
     }
     if (rc < 0)
@@ -165,12 +166,13 @@ static kv_status replay_walk(struct kv_manifest_walk *walk, const struct kv_file
 }
 
 static kv_status replay_from(kv_slice file, const struct kv_file_header *header, struct kv_cipher *cipher,
-                             const char *name, struct kv_manifest_state *state, struct kv_err *err)
+                             const char *name, struct kv_manifest_state *state, uint64_t *end,
+                             struct kv_err *err)
 {
     struct kv_manifest_walk walk = {
         .file = file, .uid = header->uid, .cipher = cipher, .offset = KV_FILE_HEADER_LEN};
-    uint64_t snapshot_bytes = 0;
-    kv_status rc = replay_walk(&walk, header, name, &snapshot_bytes, state, err);
+    kv_status rc = replay_walk(&walk, header, name, state, err);
+    *end = walk.offset;
     kv_buf_release(&walk.plain);
     return rc;
 }
@@ -187,8 +189,9 @@ kv_status kv_manifest_replay(kv_slice file, const char *name, struct kv_manifest
                              struct kv_err *err)
 {
     struct kv_file_header header;
+    uint64_t end;
     kv_status rc = check_header(file, name, false, &header, err);
-    return rc < 0 ? rc : replay_from(file, &header, NULL, name, state, err);
+    return rc < 0 ? rc : replay_from(file, &header, NULL, name, state, &end, err);
 }
 
 /* ---- reading */
@@ -276,7 +279,7 @@ kv_status kv_manifest_load_keys(struct kv_manifest *manifest, const struct kv_ke
     return rc < 0 ? rc : kv_keyring_cipher(manifest->keys, raw, 0, manifest->name, cipher, err);
 }
 
-/* What the replayed state says of keys goes into the keyring. */
+/* What the replayed state says of keys, and the keyring does not have, goes into it. */
 kv_status kv_manifest_load_data_keys(struct kv_manifest *manifest, struct kv_err *err)
 {
     const struct kv_manifest_state *state = &manifest->state;
@@ -285,29 +288,28 @@ kv_status kv_manifest_load_data_keys(struct kv_manifest *manifest, struct kv_err
         return KV_OK;
     kv_keyring_plain_below(manifest->keys, state->plain_below);
     for (size_t i = 0; i < state->n_keys && rc == KV_OK; i++)
-        rc = kv_keyring_add(manifest->keys, &state->keys[i], err);
+        if (state->keys[i].id > kv_keyring_current(manifest->keys))
+            rc = kv_keyring_add(manifest->keys, &state->keys[i], err);
     return rc;
 }
 
-kv_status kv_manifest_load(struct kv_manifest *manifest, struct kv_dir *dir, struct kv_clock *clock,
-                           const struct kv_key_source *source, struct kv_err *err)
+kv_status kv_manifest_read(struct kv_manifest *manifest, const struct kv_key_source *source,
+                           struct kv_err *err)
 {
     struct kv_buf bytes = {0};
     struct kv_cipher *cipher = NULL;
     kv_status rc;
-    *manifest = (struct kv_manifest){.dir = dir, .clock = clock, .next_file = 1};
     KV_TRY(kv_manifest_read_published(manifest, err));
     if (rc == KV_NOT_FOUND)
         goto out;
-    rc = kv_manifest_read_file(dir, manifest->name, &bytes, err);
+    rc = kv_manifest_read_file(manifest->dir, manifest->name, &bytes, err);
     if (rc == KV_MISSING)
         rc = kv_fail(err, KV_CORRUPT, 0, "%s is published but missing", manifest->name);
     KV_TRY(rc);
     KV_TRY(check_header(kv_buf_slice(&bytes), manifest->name, true, &manifest->header, err));
     KV_TRY(kv_manifest_load_keys(manifest, source, bytes.data, &cipher, err));
-    KV_TRY(
-        replay_from(kv_buf_slice(&bytes), &manifest->header, cipher, manifest->name, &manifest->state, err));
-    KV_TRY(kv_manifest_load_data_keys(manifest, err));
+    KV_TRY(replay_from(kv_buf_slice(&bytes), &manifest->header, cipher, manifest->name, &manifest->state,
+                       &manifest->offset, err));
     uint64_t number;
     enum kv_file_kind_name kind;
     if (kv_file_name_parse(manifest->name, &number, &kind) && manifest->state.next_file <= number)
@@ -317,6 +319,14 @@ out:
     kv_cipher_free(cipher);
     kv_buf_release(&bytes);
     return rc;
+}
+
+kv_status kv_manifest_load(struct kv_manifest *manifest, struct kv_dir *dir, struct kv_clock *clock,
+                           const struct kv_key_source *source, struct kv_err *err)
+{
+    *manifest = (struct kv_manifest){.dir = dir, .clock = clock, .next_file = 1};
+    kv_status rc = kv_manifest_read(manifest, source, err);
+    return rc == KV_OK ? kv_manifest_load_data_keys(manifest, err) : rc;
 }
 
 kv_status kv_manifest_encrypt(struct kv_manifest *manifest, const struct kv_key_source *source,

@@ -178,7 +178,8 @@ struct kv_manifest_frame {
 };
 /* A walk over the frames of a file; begin with offset KV_FILE_HEADER_LEN. */
 struct kv_manifest_walk {
-    kv_slice file;            /* all of it, header included */
+    kv_slice file;            /* all of it, header included; or from base on */
+    uint64_t base;            /* where the slice begins in the file */
     const uint8_t *uid;       /* of the header */
     struct kv_cipher *cipher; /* borrowed; NULL: the file is not encrypted */
     uint64_t offset;          /* behind the last frame */
@@ -212,6 +213,13 @@ struct kv_manifest {
  * KV_NOT_FOUND (positive): nothing is, the directory holds no database. KV_WRONG_KEY. Close it in any case. */
 KV_MUST kv_status kv_manifest_load(struct kv_manifest *manifest, struct kv_dir *dir, struct kv_clock *clock,
                                    const struct kv_key_source *source, struct kv_err *err);
+/*
+ * What another process has committed since the manifest was loaded or followed last: edits behind those known, or, where another
+ * file was published, all of that one. Only what is new is read. What changed is told by generation and state.edit.
+ * A failure leaves the state as it was at some edit; it may be a matter of the moment (a file that went while it was opened): try
+ * again. KV_MISSING: no database is there any more; KV_INVALID: it is another one; KV_WRONG_KEY: its master key was changed.
+ */
+KV_MUST kv_status kv_manifest_follow(struct kv_manifest *manifest, struct kv_err *err);
 /* Gives a database that is new, or not encrypted yet, the source's key: what is written from now on is encrypted. The
  * next edit must make its first data key. */
 KV_MUST kv_status kv_manifest_encrypt(struct kv_manifest *manifest, const struct kv_key_source *source,

@@ -23,5 +23,8 @@ KV_MUST kv_status kv_manifest_read_published(struct kv_manifest *manifest, struc
 KV_MUST kv_status kv_manifest_load_keys(struct kv_manifest *manifest, const struct kv_key_source *source,
                                         const uint8_t *raw, struct kv_cipher **cipher, struct kv_err *err);
 KV_MUST kv_status kv_manifest_load_data_keys(struct kv_manifest *manifest, struct kv_err *err);
+/* All of what is published but its data keys, into a manifest that is empty but for dir, clock and maybe keys. */
+KV_MUST kv_status kv_manifest_read(struct kv_manifest *manifest, const struct kv_key_source *source,
+                                   struct kv_err *err);
 
 #endif

@@ -5,6 +5,7 @@
  */
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
+#include "kvcore/db/follow.h"
 #include "kvcore/db/large.h"
 #include "kvcore/db/options.h"
 
@@ -40,22 +41,32 @@ static kv_status hook_seal(void *ctx, const struct kv_log_seal *seals, size_t n,
     return rc;
 }
 
-/* order: the ids of the spaces by the place the batch's writer gave them. */
-static kv_status enter_batch(struct kv_db *db, uint64_t seq, kv_slice batch, const uint8_t *order,
-                             uint32_t n_order, struct kv_err *err)
+/* What a batch goes into, and what its entries mean. */
+struct enter {
+    struct kv_memtable *memtable;
+    const struct kv_version *version; /* whose value log it points into; NULL: the current view's */
+    const uint8_t *order;             /* the ids of the spaces by the place the batch's writer gave them */
+    uint32_t n_order;
+};
+
+static kv_status enter_batch(struct kv_db *db, const struct enter *into, uint64_t seq, kv_slice batch,
+                             struct kv_err *err)
 {
     struct kv_batch_entry entry;
     kv_status rc;
     while ((rc = kv_batch_next(&batch, &entry)) == KV_OK) {
-        if (entry.space >= n_order)
+        if (entry.space >= into->n_order)
             return KV_CORRUPT;
         struct kv_entry add = {entry.key, seq, (enum kv_kind)entry.kind, entry.value};
-        uint32_t space = order[entry.space];
-        if (add.kind == KV_KIND_POINTER && (rc = kv_large_logged(db, entry.value, seq, err)) < 0)
+        uint32_t space = into->order[entry.space];
+        if (add.kind == KV_KIND_POINTER &&
+            (rc = kv_large_logged(db, into->version, entry.value, seq, err)) < 0)
             return rc;
-        rc = kv_memtable_add(db->active, space, &add);
+        rc = kv_memtable_add(into->memtable, space, &add);
         if (rc < 0)
             return rc;
+        if (db->options.read_only)
+            continue; /* nothing is flushed for it */
         if (add.kind == KV_KIND_DELETE)
             kv_db_note_deletion(db, space);
         else if (add.kind == KV_KIND_RANGE)
@@ -67,7 +78,8 @@ static kv_status enter_batch(struct kv_db *db, uint64_t seq, kv_slice batch, con
 static kv_status hook_apply(void *ctx, uint64_t seq, kv_slice batch)
 {
     struct kv_db *db = ctx;
-    return enter_batch(db, seq, batch, db->ids, db->n_declared, NULL);
+    struct enter into = {db->active, NULL, db->ids, db->n_declared};
+    return enter_batch(db, &into, seq, batch, NULL);
 }
 
 static void hook_health(void *ctx, kv_status code, const char *text)
@@ -80,17 +92,23 @@ static void hook_health(void *ctx, kv_status code, const char *text)
 static kv_status replay_commit(void *ctx, uint64_t seq, kv_slice batch, kv_slice record, struct kv_err *err)
 {
     struct kv_db *db = ctx;
-    const struct kv_manifest_state *state = &db->manifest.state;
     kv_status rc = KV_OK;
-    struct kv_err inner = {0};
     (void)record; /* the application reads those itself */
-    if (seq < state->log_floor || batch.len == 0)
+    if (seq < db->manifest.state.log_floor || batch.len == 0)
         return KV_OK;
     if (kv_memtable_entries_all(db->active) > 0 &&
         kv_memtable_bytes(db->active) + batch.len > db->options.memtable_bytes)
         rc = kv_db_switch_memtable(db, err);
-    if (rc == KV_OK)
-        rc = enter_batch(db, seq, batch, state->order, state->n_order, &inner);
+    return rc < 0 ? rc : kv_open_enter(db, db->active, NULL, seq, batch, err);
+}
+
+kv_status kv_open_enter(struct kv_db *db, struct kv_memtable *memtable, const struct kv_version *version,
+                        uint64_t seq, kv_slice batch, struct kv_err *err)
+{
+    const struct kv_manifest_state *state = &db->manifest.state;
+    struct enter into = {memtable, version, state->order, state->n_order};
+    struct kv_err inner = {0};
+    kv_status rc = enter_batch(db, &into, seq, batch, &inner);
     if (rc == KV_CORRUPT && !inner.text[0])
         return kv_fail(err, rc, 0, "commit %" PRIu64 " of the log does not fit manifest %s", seq,
                        db->manifest.name);
@@ -155,7 +173,9 @@ static kv_status open_directory(struct kv_db *db, struct kv_err *err)
 {
     bool create = !db->options.must_exist && !db->options.read_only;
     kv_status rc = kv_vfs_dir_open(db->env->vfs, db->path, create, &db->dir, err);
-    return rc < 0 ? rc : db->dir->ops->lease(db->dir, db->options.read_only, &db->lease, err);
+    return rc < 0 || db->options.follow
+               ? rc
+               : db->dir->ops->lease(db->dir, db->options.read_only, &db->lease, err);
 }
 
 static void edit_identity(struct kv_db *db, struct kv_edit *edit)
@@ -208,7 +228,8 @@ static kv_status open_manifest(struct kv_db *db, struct kv_edit *edit, struct kv
 {
     struct listing list = {.db = db};
     kv_status rc;
-    KV_TRY(kv_manifest_load(&db->manifest, db->dir, db->env->clock, &db->options.key, err));
+    KV_TRY(db->follow ? kv_follow_load(db, err)
+                      : kv_manifest_load(&db->manifest, db->dir, db->env->clock, &db->options.key, err));
     bool missing = rc == KV_NOT_FOUND;
     KV_TRY(db->dir->ops->list(db->dir, list_look, &list, err));
     struct kv_manifest_state *state = &db->manifest.state;
@@ -235,8 +256,7 @@ out:
     return rc;
 }
 
-/* The range deletions that the manifest knows become those of the version. */
-static kv_status open_ranges(const struct kv_manifest_state *state, struct kv_version *version)
+kv_status kv_open_ranges(const struct kv_manifest_state *state, struct kv_version *version)
 {
     struct kv_range *list = kv_alloc(state->n_ranges * sizeof *list);
     kv_status rc = list ? KV_OK : KV_NO_MEMORY;
@@ -295,7 +315,7 @@ static kv_status open_tables(struct kv_db *db, struct kv_edit *edit, struct kv_e
                                     .log_floor = state->log_floor};
     KV_TRY(kv_version_make(NULL, db->n_spaces, db->spaces, &change, &version, err));
     version->reads = &db->reads;
-    KV_TRY(open_ranges(state, version));
+    KV_TRY(kv_open_ranges(state, version));
     KV_TRY(kv_db_memtable_new(db, &memtable));
     KV_TRY(kv_view_first(version, memtable, &db->view));
     db->active = memtable;
@@ -462,6 +482,7 @@ static struct kv_db *db_new(struct kv_env *env, const char *path, const struct k
 /* Everything but log and committer, which the caller has closed. */
 static void db_free(struct kv_db *db)
 {
+    kv_follow_free(db->follow);
     kv_view_unref(db->view);
     kv_manifest_close(&db->manifest);
     if (db->lease)
@@ -541,11 +562,17 @@ kv_status kv_open(struct kv_env *env, const char *path, const struct kv_options 
             db_free(db);
         return kv_fail(err, KV_NO_MEMORY, 0, "%s: out of memory", path);
     }
+    if (options.follow && (rc = kv_follow_new(db, &db->follow)) < 0)
+        KV_TRY(kv_fail(err, rc, 0, "%s: out of memory", path));
     KV_TRY(open_directory(db, err));
     KV_TRY(open_manifest(db, &edit, err));
-    KV_TRY(open_tables(db, &edit, err));
+    if (db->follow) {
+        KV_TRY(kv_follow_refresh(db, NULL, err));
+    } else {
+        KV_TRY(open_tables(db, &edit, err));
+        KV_TRY(open_log(db, err));
+    }
     size_t n_tables = db->manifest.state.n_tables;
-    KV_TRY(open_log(db, err));
     if (!options.read_only)
         KV_TRY(open_for_writing(db, &edit, err));
     db->options.spaces = NULL;

@@ -123,6 +123,7 @@ kv_status kv_options_resolve(const struct kv_options *asked, struct kv_options *
     if (asked->trace && !(asked->trace->begin && asked->trace->end))
         return kv_fail(err, KV_INVALID, 0, "trace lacks a function: begin and end must be given");
     *resolved = *asked;
+    resolved->read_only = asked->read_only || asked->follow;
     if (!resolved->memtable_bytes)
         resolved->memtable_bytes = (uint64_t)32 << 20;
     if (!resolved->log_bytes_max)

@@ -50,6 +50,11 @@ out:
 
 kv_status kv_pin_take(struct kv_db *db, struct kv_pin *out, struct kv_err *err)
 {
+    if (db->follow) { /* its log files may go at any moment */
+        *out = (struct kv_pin){0};
+        return kv_fail(err, KV_UNSUPPORTED, 0, "%s: a follower cannot be backed up: the writer can",
+                       db->path);
+    }
     *out = (struct kv_pin){.db = db, .log_held = true};
     kv_mutex_lock(&db->checkpoint_mutex); /* log files stay until it is given back */
     kv_status rc = db->committer ? kv_committer_exclusive(db->committer, false, pin_rolled, out, err)

@@ -9,12 +9,25 @@ static int64_t step_of(int64_t now_ms, int64_t wall_ms)
 void kv_retention_clock_init(struct kv_retention_clock *rc, struct kv_clock *clock, int64_t stored_ms)
 {
     int64_t wall = kv_clock_wall_ms(clock);
-    *rc =
-        (struct kv_retention_clock){.clock = clock, .mono_ns = kv_clock_mono_ns(clock), .now_ms = stored_ms};
+    *rc = (struct kv_retention_clock){
+        .clock = clock, .mono_ns = kv_clock_mono_ns(clock), .now_ms = stored_ms, .stored_ms = stored_ms};
     kv_mutex_init(&rc->mutex);
     if (stored_ms == 0 || (wall > stored_ms && step_of(stored_ms, wall) == 0))
         rc->now_ms = wall;
     rc->step_ms = step_of(rc->now_ms, wall);
+}
+
+void kv_retention_clock_follow(struct kv_retention_clock *rc, int64_t stored_ms)
+{
+    int64_t now = kv_retention_clock_now(rc, NULL), wall = kv_clock_wall_ms(rc->clock);
+    kv_mutex_lock(&rc->mutex);
+    if (stored_ms > now || stored_ms < rc->stored_ms) {
+        rc->now_ms = wall > stored_ms && step_of(stored_ms, wall) == 0 ? wall : stored_ms;
+        rc->mono_ns = kv_clock_mono_ns(rc->clock);
+        rc->step_ms = step_of(rc->now_ms, wall);
+    }
+    rc->stored_ms = stored_ms;
+    kv_mutex_unlock(&rc->mutex);
 }
 
 void kv_retention_clock_release(struct kv_retention_clock *rc)

@@ -22,6 +22,7 @@ struct kv_retention_clock {
     struct kv_clock *clock;
     kv_mutex mutex;
     int64_t now_ms;
+    int64_t stored_ms; /* what it began with, or followed last */
     uint64_t mono_ns;  /* when now_ms was right; its remainder below a millisecond is kept */
     int64_t slew_rest; /* eighths of a millisecond not yet slewed */
     int64_t step_ms;   /* wall minus this clock, when they differ by a step; else 0 */
@@ -31,6 +32,9 @@ void kv_retention_clock_init(struct kv_retention_clock *rc, struct kv_clock *clo
 void kv_retention_clock_release(struct kv_retention_clock *rc);
 /* *step_ms (may be NULL): the step that is waiting to be accepted, or 0. */
 int64_t kv_retention_clock_now(struct kv_retention_clock *rc, int64_t *step_ms);
+/* For a follower: stored_ms is what the clock of the writer said when it wrote last. Where that is ahead of this one, or the
+ * writer's was set back, this one begins there as at an open. */
+void kv_retention_clock_follow(struct kv_retention_clock *rc, int64_t stored_ms);
 /* Takes the wall clock over and returns it. */
 int64_t kv_retention_clock_take(struct kv_retention_clock *rc);
 

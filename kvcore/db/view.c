@@ -131,6 +131,26 @@ out:
     return rc;
 }
 
+kv_status kv_view_follow(struct kv_db *db, struct kv_version *version, struct kv_memtable *const *mem,
+                         size_t n_mem, uint64_t seq)
+{
+    struct kv_view *view = view_new(n_mem), *old = NULL;
+    if (!view)
+        return KV_NO_MEMORY;
+    view->version = kv_version_ref(version);
+    for (size_t i = 0; i < n_mem; i++)
+        view->mem[view->n_mem++] = kv_memtable_ref(mem[i]);
+    kv_mutex_lock(&db->view_mutex);
+    if (db->view)
+        old = view_swap(db, view);
+    else
+        db->view = view;
+    db->recovered_seq = seq;
+    kv_mutex_unlock(&db->view_mutex);
+    kv_view_unref(old);
+    return KV_OK;
+}
+
 /* ---- range deletions of a view */
 
 uint64_t kv_view_range_newest(const struct kv_view *view, uint32_t space, kv_slice key, uint64_t version_max)

@@ -178,7 +178,7 @@ echo hello >"$work/foreign/letter"
 has 2 "$work/foreign" info "$work/foreign"
 has 2 "$work/foreign" put "$work/foreign" s k v
 has 2 "has no space nothing" scan "$db" nothing
-"$kvtool" bank run --seconds 60 "$work/busy" >/dev/null 2>&1 &
+"$kvtool" bank run --seconds 600 "$work/busy" >/dev/null 2>&1 &
 held=$!
 for _ in $(seq 200); do
     [ "$("$kvtool" info "$work/busy" 2>/dev/null | grep -c "^space")" = 1 ] && break
@@ -186,6 +186,22 @@ for _ in $(seq 200); do
 done
 has 2 "$held" put "$work/busy" $s k v
 has 2 "in use; try again later" put "$work/busy" $s k v
+# beside the process that writes it
+has 2 "in use by process $held: --follow reads beside it" scan "$work/busy" $s
+has 2 "unknown option --follow" del --follow "$work/busy" $s k
+for _ in $(seq 200); do
+    "$kvtool" get --follow "$work/busy" $s 0000000000000099 >/dev/null 2>&1 && break
+    sleep 0.05
+done
+for _ in 1 2 3 4 5; do
+    total=$("$kvtool" scan --follow "$work/busy" $s | awk '{ sum += $NF } END { print sum }')
+    [ "$total" = 100000 ] || fail "scan --follow sees money made or lost: $total"
+done
+has 0 "space          $s" info --follow "$work/busy"
+has 0 "bytes of a key" histogram --follow "$work/busy" $s
+has 0 "0000000000000099" stream --follow "$work/busy" $s
+has 0 "damage files=0" health --follow "$work/busy"
+has 0 "" export --follow "$work/busy" "$work/busy.export"
 kill -9 $held
 wait $held 2>/dev/null
 held=

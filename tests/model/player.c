@@ -205,6 +205,7 @@ uint64_t player_run(const struct history *history, uint64_t *played)
     player_verify(p);
     player_life(p, &(struct op){.kind = OP_settle});
     player_close(p);
+    player_unfollow(p);
     uint64_t hash = p->hash;
     vfs_crash_free(p->crash);
     kv_vfs_mem_free(p->memory);

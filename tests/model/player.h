@@ -68,6 +68,8 @@ struct player {
     struct clock_manual clock;
     struct kv_env *env;
     struct kv_db *db;
+    struct kv_env *follower_env; /* of: */
+    struct kv_db *follower; /* beside db, as of its last refresh; NULL: not opened since the disk changed */
     struct kv_err err;
     char path[32];
     uint32_t next_path;
@@ -137,7 +139,10 @@ void player_txn_release(struct player_txn *txn);
 /* player_life.c */
 void player_open(struct player *p, bool read_only);
 void player_close(struct player *p);
-void player_let_go(struct player *p);      /* of everything that pins the database */
+void player_let_go(struct player *p); /* of everything that pins the database */
+/* The follower, opened if need be, refreshed: what it shows must be what the database does. */
+struct kv_db *player_follow(struct player *p);
+void player_unfollow(struct player *p);    /* before the disk is another */
 void player_clear_marks(struct player *p); /* what has happened cannot be undone by a crash any more */
 void player_life(struct player *p, const struct op *op);
 void player_records(struct player *p, uint64_t floor_min, uint64_t floor_max);

@@ -44,27 +44,66 @@ static void key_source(struct player *p, struct kv_key_source *out)
                         : (struct kv_key_source){0};
 }
 
-static void env_open(struct player *p)
+static void some_env_open(struct player *p, int threads, struct kv_env **out)
 {
     struct kv_env_options options = {.vfs = p->crash ? vfs_crash_as_vfs(p->crash) : p->memory,
                                      .clock = &p->clock.base,
                                      .cache_bytes = p->set.cache_bytes,
-                                     .threads = p->threads ? p->threads : KV_THREADS_NONE};
-    player_must(p, "kv_env_open", kv_env_open(&options, &p->env, &p->err), KV_OK);
+                                     .threads = threads ? threads : KV_THREADS_NONE};
+    player_must(p, "kv_env_open", kv_env_open(&options, out, &p->err), KV_OK);
+}
+
+static void env_open(struct player *p)
+{
+    some_env_open(p, p->threads, &p->env);
+}
+
+static void base_options(const struct player *p, struct kv_options *options)
+{
+    *options = p->set.options;
+    options->spaces = p->set.spaces;
+    options->n_spaces = MODEL_SPACES;
 }
 
 static kv_status db_open(struct player *p, const char *path, bool read_only, struct kv_db **out)
 {
-    struct kv_options options = p->set.options;
+    struct kv_options options;
+    base_options(p, &options);
     p->encrypted = p->encrypted || p->set.encrypted; /* once it is, it stays so */
-    options.spaces = p->set.spaces;
-    options.n_spaces = MODEL_SPACES;
     options.read_only = read_only;
     options.must_exist = p->model.version > 0 && p->n_marks == 0 && p->crash == NULL;
     options.apply = apply_record;
     options.apply_ctx = p;
     key_source(p, &options.key);
     return kv_open(p->env, path, &options, out, &p->err);
+}
+
+void player_unfollow(struct player *p)
+{
+    if (!p->follower_env)
+        return;
+    player_must(p, "closing a follower", kv_close(p->follower, &p->err), KV_OK);
+    kv_env_close(p->follower_env);
+    p->follower = NULL;
+    p->follower_env = NULL;
+}
+
+struct kv_db *player_follow(struct player *p)
+{
+    struct kv_options options;
+    kv_status rc = p->follower ? kv_follow_refresh(p->follower, NULL, &p->err) : KV_WRONG_KEY;
+    if (rc != KV_WRONG_KEY) { /* another master key, or the first */
+        player_must(p, "kv_follow_refresh", rc, KV_OK);
+        return p->follower;
+    }
+    player_unfollow(p);
+    base_options(p, &options);
+    options.follow = true;
+    key_source(p, &options.key);
+    some_env_open(p, 0, &p->follower_env);
+    player_must(p, "opening a follower", kv_open(p->follower_env, p->path, &options, &p->follower, &p->err),
+                KV_OK);
+    return p->follower;
 }
 
 void player_open(struct player *p, bool read_only)
@@ -158,6 +197,8 @@ void player_clear_marks(struct player *p)
 static void lay_on(struct player *p, struct kv_vfs *disk, bool recorded)
 {
     const char *paths[] = {p->path, "backups", NULL};
+    if (p->crash || recorded || disk != p->memory)
+        player_unfollow(p);
     vfs_crash_free(p->crash);
     p->crash = NULL;
     if (disk != p->memory)
@@ -349,6 +390,7 @@ static void use_copy(struct player *p, const char *path, bool go_on)
         return;
     }
     player_close(p);
+    player_unfollow(p);
     snprintf(old, sizeof old, "%s", p->path);
     snprintf(p->path, sizeof p->path, "%s", path);
     env_open(p);

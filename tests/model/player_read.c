@@ -206,6 +206,14 @@ void player_verify(struct player *p)
         player_fail(p, "the retention clock is %" PRId64 " ms ahead of the wall clock",
                     kv_retention_clock_ms(p->db) - kv_clock_wall_ms(&p->clock.base));
     verify_at(p, NULL, p->model.stamp);
+    struct kv_db *db = p->db;
+    uint64_t hash = p->hash;
+    p->db = player_follow(p);
+    if (kv_seq(p->db) != p->model.version)
+        player_fail(p, "%" PRIu64 " is visible to a follower", kv_seq(p->db));
+    verify_at(p, NULL, p->model.stamp);
+    p->db = db;
+    p->hash = hash;
     for (size_t i = 0; i < SNAP_SLOTS; i++)
         if (p->snapshots[i].snapshot)
             verify_at(p, p->snapshots[i].snapshot, p->snapshots[i].stamp);
