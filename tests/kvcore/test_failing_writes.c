@@ -16,6 +16,10 @@ enum { KEYS = 24, LONG = 200 };
 static struct damage_dir files;
 static const uint8_t master[KV_MASTER_KEY_LEN] = {7, 1, 4};
 static bool encrypted;
+static enum kv_durability durability;
+static bool quiet; /* nobody asks for texts */
+
+#define ERR (quiet ? NULL : &kit->err)
 
 /* ---- the world */
 
@@ -92,6 +96,9 @@ static void kit_of_world(struct kv_kit *kit, struct kv_vfs *vfs)
     kit->options.n_spaces = 4;
     kit->options.log_file_bytes = 4096;
     kit->options.large_value_bytes = 256;
+    kit->options.durability = durability;
+    if (durability == KV_DURABILITY_INTERVAL)
+        kit->options.sync_interval_ms = 1000;
     if (encrypted)
         kit->options.key.master_key = master;
 }
@@ -187,7 +194,7 @@ static kv_status do_commit(struct kv_kit *kit)
     KV_TRY(kv_batch_merge(batch, 1, KV_STR("k03"), KV_STR("+2")));
     KV_TRY(kv_batch_delete(batch, 2, KV_STR("k04")));
     KV_TRY(kv_batch_delete_range(batch, 3, KV_STR("k00"), KV_STR("k03")));
-    KV_TRY(kv_commit(kit->db, batch, &options, NULL, &kit->err));
+    KV_TRY(kv_commit(kit->db, batch, &options, NULL, ERR));
 out:
     kv_batch_free(batch);
     return rc;
@@ -209,8 +216,8 @@ static kv_status do_async(struct kv_kit *kit)
     asynced = KV_OK;
     KV_TRY(kv_batch_new(&batch));
     KV_TRY(kv_batch_put(batch, 0, KV_STR("k01"), KV_STR("asynced")));
-    KV_TRY(kv_commit_async(kit->db, batch, &options, on_committed, NULL, &kit->err));
-    rc = kv_sync(kit->db, &kit->err);
+    KV_TRY(kv_commit_async(kit->db, batch, &options, on_committed, NULL, ERR));
+    rc = kv_sync(kit->db, ERR);
     rc = asynced < 0 ? asynced : rc;
 out:
     kv_batch_free(batch);
@@ -258,13 +265,13 @@ static kv_status do_txn(struct kv_kit *kit)
     struct kv_txn *txn = NULL;
     struct kv_txn_commit_options options = {.record = KV_STR("of a transaction"), .done = on_committed};
     kv_status rc;
-    KV_TRY(kv_txn_begin(kit->db, NULL, &txn, &kit->err));
+    KV_TRY(kv_txn_begin(kit->db, NULL, &txn, ERR));
     for (uint32_t space = 0; space < 4; space++)
-        KV_TRY(txn_reads(txn, space, &kit->err));
-    KV_TRY(txn_writes(txn, &kit->err));
+        KV_TRY(txn_reads(txn, space, ERR));
+    KV_TRY(txn_writes(txn, ERR));
     for (uint32_t space = 0; space < 4; space++)
-        KV_TRY(txn_reads(txn, space, &kit->err));
-    KV_TRY(kv_txn_commit(txn, &options, NULL, &kit->err));
+        KV_TRY(txn_reads(txn, space, ERR));
+    KV_TRY(kv_txn_commit(txn, &options, NULL, ERR));
 out:
     kv_txn_abort(txn);
     return rc;
@@ -277,15 +284,15 @@ static kv_status do_txn_few(struct kv_kit *kit)
     struct kv_txn *txn = NULL;
     struct kv_pinned found = {0};
     kv_status rc;
-    KV_TRY(kv_txn_begin(kit->db, &few, &txn, &kit->err));
+    KV_TRY(kv_txn_begin(kit->db, &few, &txn, ERR));
     for (int i = 0; i < 3000; i++) {
         char key[40];
         snprintf(key, sizeof key, "missing in the middle of nowhere %d", i);
-        KV_TRY(kv_txn_get(txn, (uint32_t)i % 4, kv_slice_str(key), &found, &kit->err));
+        KV_TRY(kv_txn_get(txn, (uint32_t)i % 4, kv_slice_str(key), &found, ERR));
         kv_pinned_release(&found);
     }
-    KV_TRY(kv_txn_put(txn, 0, KV_STR("k01"), KV_STR("mine"), &kit->err));
-    KV_TRY(kv_txn_commit(txn, NULL, NULL, &kit->err));
+    KV_TRY(kv_txn_put(txn, 0, KV_STR("k01"), KV_STR("mine"), ERR));
+    KV_TRY(kv_txn_commit(txn, NULL, NULL, ERR));
 out:
     kv_txn_abort(txn);
     return rc;
@@ -297,11 +304,11 @@ static kv_status do_txn_async(struct kv_kit *kit)
     struct kv_txn_commit_options options = {.done = on_committed, .record = KV_STR("r")};
     kv_status rc;
     asynced = KV_OK;
-    KV_TRY(kv_txn_begin(kit->db, NULL, &txn, &kit->err));
-    KV_TRY(txn_reads(txn, 0, &kit->err));
-    KV_TRY(txn_writes(txn, &kit->err));
-    KV_TRY(kv_txn_commit_async(txn, &options, &kit->err));
-    rc = kv_sync(kit->db, &kit->err);
+    KV_TRY(kv_txn_begin(kit->db, NULL, &txn, ERR));
+    KV_TRY(txn_reads(txn, 0, ERR));
+    KV_TRY(txn_writes(txn, ERR));
+    KV_TRY(kv_txn_commit_async(txn, &options, ERR));
+    rc = kv_sync(kit->db, ERR);
     rc = asynced < 0 ? asynced : rc;
 out:
     kv_txn_abort(txn);
@@ -316,7 +323,7 @@ static kv_status run_put(void *ctx, struct kv_txn *txn, struct kv_err *err)
 
 static kv_status do_txn_run(struct kv_kit *kit)
 {
-    return kv_txn_run(kit->db, NULL, 3, run_put, NULL, NULL, &kit->err);
+    return kv_txn_run(kit->db, NULL, 3, run_put, NULL, NULL, ERR);
 }
 
 static kv_status do_sequence(struct kv_kit *kit)
@@ -324,10 +331,10 @@ static kv_status do_sequence(struct kv_kit *kit)
     struct kv_sequence *sequence = NULL;
     uint64_t number;
     kv_status rc;
-    KV_TRY(kv_sequence_open(kit->db, 1, KV_STR("sequence"), 2, &sequence, &kit->err));
+    KV_TRY(kv_sequence_open(kit->db, 1, KV_STR("sequence"), 2, &sequence, ERR));
     for (int i = 0; i < 3; i++)
-        KV_TRY(kv_sequence_next(sequence, &number, &kit->err));
-    rc = kv_sequence_close(sequence, &kit->err);
+        KV_TRY(kv_sequence_next(sequence, &number, ERR));
+    rc = kv_sequence_close(sequence, ERR);
     return rc;
 out:
     (void)kv_sequence_close(sequence, NULL);
@@ -341,14 +348,14 @@ static kv_status do_writer(struct kv_kit *kit)
     struct kv_writer *writer = NULL;
     char key[8], value[LONG];
     kv_status rc;
-    KV_TRY(kv_writer_open(kit->db, &options, &writer, &kit->err));
+    KV_TRY(kv_writer_open(kit->db, &options, &writer, ERR));
     for (int i = 0; i < 8; i++) {
-        KV_TRY(kv_writer_put_with(writer, 3, key_of(i, key), value_of(i, value), &with, &kit->err));
-        KV_TRY(kv_writer_delete(writer, 2, key_of(i, key), &kit->err));
+        KV_TRY(kv_writer_put_with(writer, 3, key_of(i, key), value_of(i, value), &with, ERR));
+        KV_TRY(kv_writer_delete(writer, 2, key_of(i, key), ERR));
     }
-    KV_TRY(kv_writer_flush(writer, NULL, &kit->err));
-    KV_TRY(kv_writer_put(writer, 3, KV_STR("k30"), KV_STR("last"), &kit->err));
-    return kv_writer_close(writer, &kit->err);
+    KV_TRY(kv_writer_flush(writer, NULL, ERR));
+    KV_TRY(kv_writer_put(writer, 3, KV_STR("k30"), KV_STR("last"), ERR));
+    return kv_writer_close(writer, ERR);
 out:
     if (writer)
         kv_writer_cancel(writer);
@@ -363,7 +370,7 @@ static kv_status do_subscribe(struct kv_kit *kit)
     struct kv_event event;
     int heard = 0;
     kv_status rc;
-    KV_TRY(kv_subscribe(kit->db, prefixes, 4, 0, &subscription, NULL, &kit->err));
+    KV_TRY(kv_subscribe(kit->db, prefixes, 4, 0, &subscription, NULL, ERR));
     KV_TRY(do_commit(kit));
     while ((rc = kv_subscription_next(subscription, 0, &event)) == KV_OK)
         heard++;
@@ -383,20 +390,20 @@ static kv_status do_large(struct kv_kit *kit)
     uint8_t piece[4000] = {1}, back[100];
     size_t got;
     kv_status rc;
-    KV_TRY(kv_value_writer_open(kit->db, 0, &writer, &kit->err));
+    KV_TRY(kv_value_writer_open(kit->db, 0, &writer, ERR));
     for (int i = 0; i < 20; i++)
-        KV_TRY(kv_value_writer_append(writer, kv_slice_of(piece, 200), &kit->err));
-    KV_TRY(kv_value_writer_finish(writer, &kit->err));
+        KV_TRY(kv_value_writer_append(writer, kv_slice_of(piece, 200), ERR));
+    KV_TRY(kv_value_writer_finish(writer, ERR));
     KV_TRY(kv_batch_new(&batch));
     KV_TRY(kv_batch_put_value(batch, 0, KV_STR("k01"), writer, NULL));
-    KV_TRY(kv_commit(kit->db, batch, NULL, NULL, &kit->err));
-    KV_TRY(kv_value_open(kit->db, NULL, 0, KV_STR("k01"), &reader, &kit->err));
-    KV_TRY(kv_value_read_at(reader, 300, sizeof back, back, &got, &kit->err));
+    KV_TRY(kv_commit(kit->db, batch, NULL, NULL, ERR));
+    KV_TRY(kv_value_open(kit->db, NULL, 0, KV_STR("k01"), &reader, ERR));
+    KV_TRY(kv_value_read_at(reader, 300, sizeof back, back, &got, ERR));
     cr_assert_eq(got, sizeof back);
     kv_value_close(reader);
     reader = NULL;
-    KV_TRY(kv_value_open(kit->db, NULL, 3, KV_STR("k00"), &reader, &kit->err)); /* one that is not large */
-    KV_TRY(kv_value_read_at(reader, 0, sizeof back, back, &got, &kit->err));
+    KV_TRY(kv_value_open(kit->db, NULL, 3, KV_STR("k00"), &reader, ERR)); /* one that is not large */
+    KV_TRY(kv_value_read_at(reader, 0, sizeof back, back, &got, ERR));
 out:
     kv_value_close(reader);
     kv_batch_free(batch);
@@ -410,11 +417,11 @@ static kv_status do_bulk(struct kv_kit *kit)
     struct kv_bulk *bulk = NULL;
     char key[8], value[LONG];
     kv_status rc;
-    KV_TRY(kv_bulk_open(kit->db, 3, &bulk, &kit->err));
+    KV_TRY(kv_bulk_open(kit->db, 3, &bulk, ERR));
     for (int i = 0; i < KEYS; i++)
-        KV_TRY(i % 2 ? kv_bulk_add(bulk, key_of(i, key), value_of(i + 1, value), &kit->err)
-                     : kv_bulk_add_with(bulk, key_of(i, key), value_of(i + 1, value), &with, &kit->err));
-    rc = kv_bulk_install(bulk, 2, NULL, &kit->err);
+        KV_TRY(i % 2 ? kv_bulk_add(bulk, key_of(i, key), value_of(i + 1, value), ERR)
+                     : kv_bulk_add_with(bulk, key_of(i, key), value_of(i + 1, value), &with, ERR));
+    rc = kv_bulk_install(bulk, 2, NULL, ERR);
     return rc;
 out:
     kv_bulk_abort(bulk);
@@ -426,11 +433,11 @@ static kv_status do_streams(struct kv_kit *kit)
     struct kv_stream_writer *writer = NULL;
     char key[8], value[LONG];
     kv_status rc;
-    KV_TRY(kv_stream_writer_open(kit->db, 0, &writer, &kit->err));
+    KV_TRY(kv_stream_writer_open(kit->db, 0, &writer, ERR));
     for (int i = 0; i < KEYS; i++)
-        KV_TRY(kv_stream_writer_add(writer, i < 10 ? 1 : 0, key_of(i, key), value_of(i + 2, value), NULL,
-                                    &kit->err));
-    rc = kv_stream_writer_install(writer, NULL, &kit->err);
+        KV_TRY(
+            kv_stream_writer_add(writer, i < 10 ? 1 : 0, key_of(i, key), value_of(i + 2, value), NULL, ERR));
+    rc = kv_stream_writer_install(writer, NULL, ERR);
     return rc;
 out:
     kv_stream_writer_abort(writer);
@@ -439,46 +446,46 @@ out:
 
 static kv_status do_drop_prefix(struct kv_kit *kit)
 {
-    return kv_drop_prefix(kit->db, 0, KV_STR("k0"), &kit->err);
+    return kv_drop_prefix(kit->db, 0, KV_STR("k0"), ERR);
 }
 
 static kv_status do_drop_all(struct kv_kit *kit)
 {
-    return kv_drop_all(kit->db, 3, &kit->err);
+    return kv_drop_all(kit->db, 3, ERR);
 }
 
 static kv_status do_drop_tables(struct kv_kit *kit)
 {
     uint64_t bytes;
-    return kv_drop_tables(kit->db, 2, KV_STR("k0"), KV_STR("k1"), &bytes, &kit->err);
+    return kv_drop_tables(kit->db, 2, KV_STR("k0"), KV_STR("k1"), &bytes, ERR);
 }
 
 static kv_status do_ban(struct kv_kit *kit)
 {
-    return kv_ban_prefix(kit->db, 3, KV_STR("k09"), &kit->err);
+    return kv_ban_prefix(kit->db, 3, KV_STR("k09"), ERR);
 }
 
 static kv_status do_unban(struct kv_kit *kit)
 {
-    return kv_unban_prefix(kit->db, 0, KV_STR("banned"), &kit->err);
+    return kv_unban_prefix(kit->db, 0, KV_STR("banned"), ERR);
 }
 
 static kv_status do_app_version(struct kv_kit *kit)
 {
-    return kv_set_app_version(kit->db, 8, &kit->err);
+    return kv_set_app_version(kit->db, 8, ERR);
 }
 
 static kv_status do_rotate(struct kv_kit *kit)
 {
-    kv_status rc = encrypted ? kv_rotate_data_key(kit->db, &kit->err) : KV_OK;
+    kv_status rc = encrypted ? kv_rotate_data_key(kit->db, ERR) : KV_OK;
     return rc == KV_OK ? do_commit(kit) : rc;
 }
 
 static kv_status do_work(struct kv_kit *kit)
 {
-    kv_status rc = kv_flush(kit->db, &kit->err);
+    kv_status rc = kv_flush(kit->db, ERR);
     while (rc == KV_OK)
-        rc = kv_work(kit->db, &kit->err);
+        rc = kv_work(kit->db, ERR);
     return rc == KV_END ? KV_OK : rc;
 }
 
@@ -486,8 +493,7 @@ static kv_status do_merge(struct kv_kit *kit)
 {
     kv_status rc = KV_OK;
     for (uint32_t space = 0; space < 4 && rc == KV_OK; space++)
-        rc = kv_merge_range(kit->db, space, KV_STR("k02"), space % 2 ? KV_STR("k20") : (kv_slice){0},
-                            &kit->err);
+        rc = kv_merge_range(kit->db, space, KV_STR("k02"), space % 2 ? KV_STR("k20") : (kv_slice){0}, ERR);
     return rc;
 }
 
@@ -501,9 +507,9 @@ static kv_status do_gets(struct kv_kit *kit)
     KV_TRY(kv_snapshot_open(kit->db, &snapshot));
     for (int i = 0; i < KEYS; i++)
         for (uint32_t space = 0; space < 4; space++) {
-            KV_TRY(kv_get(kit->db, snapshot, space, key_of(i, key), &found, &kit->err));
+            KV_TRY(kv_get(kit->db, snapshot, space, key_of(i, key), &found, ERR));
             kv_pinned_release(&found);
-            KV_TRY(kv_stored_bytes(kit->db, snapshot, space, key_of(i, key), &bytes, &kit->err));
+            KV_TRY(kv_stored_bytes(kit->db, snapshot, space, key_of(i, key), &bytes, ERR));
         }
     rc = KV_OK;
 out:
@@ -548,8 +554,8 @@ static kv_status do_report(struct kv_kit *kit)
     kv_health_report(kit->db, &report);
     KV_TRY(kv_health_text(&report, &text));
     for (uint32_t space = 0; space < 4; space++) {
-        KV_TRY(kv_estimate(kit->db, space, KV_STR("k03"), KV_STR("k17"), &estimate, &kit->err));
-        KV_TRY(kv_count(kit->db, NULL, space, KV_STR("k03"), (kv_slice){0}, &n, &kit->err));
+        KV_TRY(kv_estimate(kit->db, space, KV_STR("k03"), KV_STR("k17"), &estimate, ERR));
+        KV_TRY(kv_count(kit->db, NULL, space, KV_STR("k03"), (kv_slice){0}, &n, ERR));
     }
 out:
     kv_buf_release(&text);
@@ -574,9 +580,9 @@ static kv_status do_open_grown(struct kv_kit *kit)
     options.spaces = spaces;
     options.n_spaces = 4;
     KV_TRY(kv_kit_close(kit));
-    KV_TRY(kv_env_open(&how, &env, &kit->err));
-    KV_TRY(kv_open(env, kit->path, &options, &db, &kit->err));
-    rc = kv_close(db, &kit->err);
+    KV_TRY(kv_env_open(&how, &env, ERR));
+    KV_TRY(kv_open(env, kit->path, &options, &db, ERR));
+    rc = kv_close(db, ERR);
 out:
     kv_env_close(env);
     return rc;
@@ -591,8 +597,8 @@ static kv_status do_open_reading(struct kv_kit *kit)
     kv_status rc;
     options.read_only = true;
     KV_TRY(kv_kit_close(kit));
-    KV_TRY(kv_env_open(&how, &env, &kit->err));
-    KV_TRY(kv_open(env, kit->path, &options, &db, &kit->err));
+    KV_TRY(kv_env_open(&how, &env, ERR));
+    KV_TRY(kv_open(env, kit->path, &options, &db, ERR));
     struct kv_db *was = kit->db;
     kit->db = db;
     rc = do_gets(kit);
@@ -634,10 +640,9 @@ static const struct failing_deed deeds[] = {
     {"open_reading", do_open_reading, false},
 };
 
-static void sweep(bool with_key, bool memory)
+static void sweep(bool memory)
 {
     struct failing_world start = {.files = &files, .kit = kit_of_world};
-    encrypted = with_key;
     world_make();
     failing_sweep(&start, deeds, sizeof deeds / sizeof *deeds, memory);
     damage_dir_release(&files);
@@ -645,15 +650,35 @@ static void sweep(bool with_key, bool memory)
 
 Test(failing_writes, any_allocation_fails, .timeout = 1200)
 {
-    sweep(false, true);
+    sweep(true);
 }
 
 Test(failing_writes, any_operation_fails, .timeout = 1200)
 {
-    sweep(false, false);
+    sweep(false);
 }
 
 Test(failing_writes, any_operation_fails_under_encryption, .timeout = 1200)
 {
-    sweep(true, false);
+    encrypted = true;
+    sweep(false);
+}
+
+Test(failing_writes, any_operation_fails_and_nobody_asks_why, .timeout = 1200)
+{
+    quiet = true;
+    durability = KV_DURABILITY_ALWAYS;
+    sweep(false);
+}
+
+Test(failing_writes, any_operation_fails_where_syncs_come_by_the_clock, .timeout = 1200)
+{
+    durability = KV_DURABILITY_INTERVAL;
+    sweep(false);
+}
+
+Test(failing_writes, any_operation_fails_where_nothing_is_synced, .timeout = 1200)
+{
+    durability = KV_DURABILITY_OS;
+    sweep(false);
 }
