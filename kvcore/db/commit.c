@@ -249,17 +249,15 @@ static kv_status group_log(struct kv_committer *c, struct group *group, struct k
 static kv_status group_apply(struct kv_committer *c, struct group *group, struct kv_err *err)
 {
     const struct kv_committer_hooks *hooks = &c->options.hooks;
-    kv_status rc = KV_OK;
     for (struct kv_list *link = group->waiters.next; link != &group->waiters; link = link->next) {
         struct waiter *w = waiter_of(link);
-        if (w->batch.len && rc == KV_OK)
-            rc = hooks->apply(hooks->ctx, w->seq, w->batch);
-        if (w->record.len && rc == KV_OK)
-            hooks->record(hooks->record_ctx, w->seq, w->record, w->options->ctx);
+        kv_status rc = w->batch.len ? hooks->apply(hooks->ctx, w->seq, w->batch) : KV_OK;
         if (rc < 0)
             return kv_fail(err, KV_UNKNOWN_OUTCOME, 0,
                            "commit %" PRIu64 " is logged but could not be applied: %s", w->seq,
                            kv_status_text(rc));
+        if (w->record.len)
+            hooks->record(hooks->record_ctx, w->seq, w->record, w->options->ctx);
     }
     return KV_OK;
 }

@@ -69,9 +69,10 @@ static kv_status sums_fragment(struct kv_log_sums *sums, kv_slice bytes, size_t 
         return rc == KV_CORRUPT ? damaged(sums, sums->offset, "a damaged record", err)
                                 : kv_fail(err, rc, 0, "checking %s", sums->name);
     if (fragment.seq != sums->seq || fragment.place != sums->place ||
-        (sums->place > 0 && fragment.total != sums->total))
+        (sums->place > 0 && (fragment.total != sums->total || fragment.synced != sums->synced)))
         return damaged(sums, sums->offset, "a record that does not follow the one before", err);
     sums->total = fragment.total;
+    sums->synced = fragment.synced;
     sums->place += (uint32_t)fragment.payload.len;
     if (sums->place == sums->total) {
         sums->place = 0;

@@ -26,6 +26,7 @@ struct kv_log_sums {
     bool begun;            /* the header was checked */
     uint32_t uid_sum;
     uint64_t seq;          /* of the record being read or to come */
+    uint64_t synced;       /* of its fragments so far */
     uint32_t total, place; /* payload bytes the record has, and has been seen to have */
 };
 /* name, uuid (KV_UUID_LEN bytes the header must hold) and keys are borrowed. */

@@ -1,5 +1,7 @@
 #include "kvcore/base/mem.h"
+#include "kvcore/db/manifest.h"
 #include "kvcore/os/vfs.h"
+#include "tests/support/damage_kit.h"
 #include "tests/support/kv_kit.h"
 
 #include <criterion/criterion.h>
@@ -156,4 +158,111 @@ Test(check, orphans_and_strangers_are_told_but_no_damage)
     cr_assert_eq(run_check(&kit, count_lines, counts), KV_OK, "%s", kit.err.text);
     cr_assert(counts[0] == sound[0] + 2 && counts[1] == 0);
     kv_kit_release(&kit);
+}
+
+/* ---- a manifest that is whole and says something else than the files */
+
+enum twist {
+    TWIST_NONE,
+    TWIST_ENTRIES,
+    TWIST_DELETIONS,
+    TWIST_VERSION_MIN,
+    TWIST_VERSION_MAX,
+    TWIST_SMALLEST,
+    TWIST_LARGEST,
+    TWIST_SPACE,
+    TWIST_OVERLAP,
+    TWIST_NO_ORDER,
+    TWISTS,
+};
+
+static void twist_state(struct kv_manifest_state *state, enum twist twist)
+{
+    struct kv_table_meta *table = state->tables[0], *last = state->tables[state->n_tables - 1];
+    switch (twist) {
+    case TWIST_ENTRIES:
+        table->entries++;
+        break;
+    case TWIST_DELETIONS:
+        table->deletions++;
+        break;
+    case TWIST_VERSION_MIN:
+        table->version_min++;
+        break;
+    case TWIST_VERSION_MAX:
+        table->version_max++;
+        break;
+    case TWIST_SMALLEST:
+        table->smallest = KV_STR("0");
+        break;
+    case TWIST_LARGEST:
+        table->largest = KV_STR("9");
+        break;
+    case TWIST_SPACE:
+        table->space = 1 - table->space;
+        break;
+    case TWIST_OVERLAP:
+        last->space = table->space;
+        last->run = table->run;
+        break;
+    case TWIST_NO_ORDER:
+        state->n_order = 0;
+        break;
+    case TWIST_NONE:
+    case TWISTS:
+        break;
+    }
+}
+
+struct told {
+    const char *look_for;
+    bool found;
+};
+
+static void look_for(void *ctx, kv_status severity, const char *line)
+{
+    struct told *told = ctx;
+    told->found |= severity < 0 && strstr(line, told->look_for) != NULL;
+}
+
+Test(check, what_the_manifest_says_of_a_table_is_compared_with_the_table)
+{
+    static const char *const texts[TWISTS] = {"",
+                                              "number of entries",
+                                              "number of deletions",
+                                              "smallest version",
+                                              "largest version",
+                                              "smallest key",
+                                              "largest key",
+                                              "space",
+                                              "overlap",
+                                              "names space"};
+    for (enum twist twist = TWIST_NONE; twist < TWISTS; twist++) {
+        struct kv_kit kit;
+        struct damage_dir files;
+        struct kv_manifest manifest;
+        struct kv_dir *dir = NULL;
+        struct told told = {.look_for = texts[twist]};
+        make(&kit);
+        damage_dir_load(&files, kit.vfs, "db");
+        files.generation = 0; /* what is published is made below */
+        cr_assert_eq(kv_vfs_dir_open(kit.vfs, "db", false, &dir, NULL), KV_OK);
+        cr_assert_eq(kv_manifest_load(&manifest, dir, &kit.clock.base, NULL, &kit.err), KV_OK);
+        kv_dir_close(dir);
+        twist_state(&manifest.state, twist);
+        kit.path = "twisted";
+        damage_dir_store(&files, kit.vfs, kit.path);
+        cr_assert_eq(kv_vfs_dir_open(kit.vfs, kit.path, false, &dir, NULL), KV_OK);
+        cr_assert_eq(kv_manifest_write_copy(dir, &kit.clock.base, NULL, &manifest.state, 900, &kit.err),
+                     KV_OK, "%s", kit.err.text);
+        kv_dir_close(dir);
+        kv_status rc = run_check(&kit, look_for, &told);
+        cr_expect_eq(rc, twist == TWIST_NONE ? KV_OK : KV_CORRUPT, "%s: %s: %s", texts[twist],
+                     kv_status_name(rc), kit.err.text);
+        cr_expect(twist == TWIST_NONE || told.found, "nothing was said of %s: %s", texts[twist],
+                  kit.err.text);
+        kv_manifest_close(&manifest);
+        damage_dir_release(&files);
+        kv_kit_release(&kit);
+    }
 }

@@ -1,6 +1,7 @@
 #include "kvcore/base/coding.h"
 #include "kvcore/db/log_frame.h"
 #include "kvcore/db/log_read.h"
+#include "kvcore/db/log_sums.h"
 #include "tests/support/log_kit.h"
 
 #include <criterion/criterion.h>
@@ -284,6 +285,148 @@ Test(log, missing_and_foreign_files_are_told_apart)
     cr_assert(strstr(err.text, "manifest lost its end"), "%s", err.text);
     kv_vfs_mem_free(disk);
     image_free(&image);
+}
+
+/* ---- right checksums, wrong content: one row for each rule of what follows what */
+
+enum { TWISTED_PAYLOAD = 70000 }; /* three fragments */
+static const struct twisted {
+    const char *what;
+    int fragment, field; /* whose, and where; -1: none */
+    uint32_t by;
+    int first; /* the first fragment written */
+    uint64_t seq, synced;
+} twisted[] = {
+    {"a sequence too far", -1, 0, 0, 0, 5, 3},
+    {"a sequence there was", -1, 0, 0, 0, 3, 2},
+    {"a record without its first fragment", -1, 0, 0, 1, 4, 3},
+    {"a fragment of another record", 1, KV_LOG_AT_SEQ, 1, 0, 4, 3},
+    {"a fragment of a longer record", 1, KV_LOG_AT_TOTAL, 8, 0, 4, 3},
+    {"a fragment of another place", 1, KV_LOG_AT_PLACE, KV_LOG_FRAGMENT_PAYLOAD_MAX, 0, 4, 3},
+    {"a fragment that was written later", 2, KV_LOG_AT_SYNCED, 1, 0, 4, 2},
+};
+
+static struct kv_file_header image_header(const struct image *image)
+{
+    struct kv_file_header header;
+    struct kv_file_expect expect = {.kind = KV_FILE_LOG, .format_max = KV_LOG_FORMAT, .name = "x"};
+    cr_assert_eq(kv_file_header_check(kv_slice_of(image->bytes, image->len), &expect, &header, NULL), KV_OK);
+    return header;
+}
+
+/* Behind the image's own records the twisted one, and one that follows it and says what was synced. */
+static void twisted_file(const struct image *image, const struct twisted *t, bool proof, struct kv_buf *out)
+{
+    static uint8_t payload[TWISTED_PAYLOAD];
+    struct kv_buf frames = {0};
+    uint32_t sum = kv_log_uid_sum(image_header(image).uid);
+    kv_buf_clear(out);
+    cr_assert_eq(kv_buf_append(out, kv_slice_of(image->bytes, image->len)), KV_OK);
+    payload[0] = KV_LOG_PAYLOAD_KIND_COMMIT;
+    cr_assert_eq(kv_log_frame_add_payload(&frames, t->seq, kv_slice_of(payload, sizeof payload)), KV_OK);
+    size_t at = 0;
+    for (int i = 0; at < frames.len; i++) {
+        uint8_t *frame = frames.data + at;
+        size_t size = kv_log_fragment_size(kv_get_fixed32(frame + KV_LOG_AT_TOTAL),
+                                           kv_get_fixed32(frame + KV_LOG_AT_PLACE));
+        at += size;
+        if (i < t->first)
+            continue;
+        bool here = i == t->fragment;
+        if (here && t->field != KV_LOG_AT_SYNCED)
+            kv_put_fixed32(frame + t->field, kv_get_fixed32(frame + t->field) + t->by);
+        size = kv_log_fragment_size(kv_get_fixed32(frame + KV_LOG_AT_TOTAL),
+                                    kv_get_fixed32(frame + KV_LOG_AT_PLACE));
+        kv_log_frame_stamp(frame, size, sum, out->len,
+                           t->synced + (here && t->field == KV_LOG_AT_SYNCED ? t->by : 0));
+        cr_assert_eq(kv_buf_append(out, kv_slice_of(frame, size)), KV_OK);
+    }
+    kv_buf_clear(&frames);
+    cr_assert_eq(kv_log_frame_add(&frames, 5, KV_STR(""), KV_STR("behind it")), KV_OK);
+    kv_log_frame_stamp(frames.data, frames.len, sum, out->len, proof ? 4 : 3);
+    cr_assert_eq(kv_buf_append(out, kv_buf_slice(&frames)), KV_OK);
+    kv_buf_release(&frames);
+}
+
+Test(log, a_record_that_does_not_follow_is_a_torn_end_or_damage_if_it_was_synced)
+{
+    struct image image;
+    image_make(&image, 3);
+    for (size_t i = 0; i < 2 * (sizeof twisted / sizeof *twisted); i++) {
+        struct kv_buf bytes = {0};
+        struct log_kit kit;
+        struct kv_vfs *disk;
+        struct kv_err err = {0};
+        twisted_file(&image, &twisted[i / 2], i % 2, &bytes);
+        kv_status rc = image_open(&image, bytes.data, bytes.len, &kit, &disk, &err);
+        cr_expect_eq(rc, i % 2 ? KV_CORRUPT : KV_OK, "%s: %s: %s", twisted[i / 2].what, kv_status_name(rc),
+                     err.text);
+        if (rc == KV_OK) {
+            cr_expect_eq(kit.recovered.n, 3, "%s", twisted[i / 2].what);
+            log_kit_abandon(&kit);
+        }
+        kv_vfs_mem_free(disk);
+        kv_buf_release(&bytes);
+    }
+    image_free(&image);
+}
+
+Test(log, copies_check_that_records_follow)
+{
+    struct image image;
+    image_make(&image, 3);
+    const struct kv_file_header header = image_header(&image);
+    struct kv_log_seal seal = {1, image.len, 3, 0};
+    for (size_t i = 0; i < sizeof twisted / sizeof *twisted + 4; i++) {
+        struct kv_buf bytes = {0};
+        struct kv_log_sums sums;
+        struct kv_err err = {0};
+        bool twist = i >= 4;
+        twisted_file(&image, &twisted[twist ? i - 4 : 0], false, &bytes);
+        size_t len = twist ? bytes.len : image.len;
+        struct kv_log_seal say = seal;
+        say.valid_len += i == 1 ? 8 : 0;
+        say.last_seq += i == 2 ? 1 : 0;
+        len -= i == 3 ? 8 : 0;
+        kv_log_sums_init(&sums, "x", header.uuid, NULL, &say);
+        kv_status rc = KV_OK;
+        for (size_t at = 0; at < len && rc == KV_OK; at += 100)
+            rc = kv_log_sums_add(&sums, kv_slice_of(bytes.data + at, len - at < 100 ? len - at : 100), &err);
+        if (rc == KV_OK)
+            rc = kv_log_sums_end(&sums, &err);
+        cr_expect_eq(rc, i == 0 ? KV_OK : KV_CORRUPT, "case %zu: %s: %s", i, kv_status_name(rc), err.text);
+        const char *text = i == 0   ? ""
+                           : i == 2 ? "last record"
+                           : twist  ? "does not follow"
+                                    : "before its seal";
+        cr_expect(strstr(err.text, text) != NULL, "case %zu: %s", i, err.text);
+        kv_log_sums_release(&sums);
+        kv_buf_release(&bytes);
+    }
+    image_free(&image);
+}
+
+Test(log, payloads_are_taken_apart_whole_or_not_at_all)
+{
+    static const struct {
+        kv_slice payload;
+        kv_status rc;
+    } rules[] = {
+        {{0}, KV_CORRUPT},
+        {KV_STR("\x01"), KV_CORRUPT},
+        {KV_STR("\x01\x05"
+                "abc"),
+         KV_CORRUPT},
+        {KV_STR("\x02\x00"), KV_TOO_NEW},
+        {KV_STR("\x01\x00"), KV_OK},
+        {KV_STR("\x01\x01"
+                "arecord"),
+         KV_OK},
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        kv_slice batch, record;
+        cr_expect_eq(kv_log_payload_split(rules[i].payload, &batch, &record), rules[i].rc, "%zu", i);
+    }
 }
 
 /* ---- sealed files */

@@ -203,3 +203,63 @@ Test(subscribe, threads_miss_nothing_unsaid)
         kv_subscription_close(s[i]);
     }
 }
+
+static void delete_range(uint32_t space, const char *lower, const char *upper)
+{
+    struct kv_batch *batch = NULL;
+    cr_assert_eq(kv_batch_new(&batch), KV_OK);
+    cr_assert_eq(kv_batch_delete_range(batch, space, kv_slice_str(lower), kv_slice_str(upper)), KV_OK);
+    cr_assert_eq(kv_commit(kit.db, batch, NULL, NULL, &kit.err), KV_OK);
+    kv_batch_free(batch);
+}
+
+Test(subscribe, hears_of_ranges_and_loads_that_reach_into_its_prefixes)
+{
+    struct kv_subscription *s = NULL;
+    struct kv_prefix prefixes[] = {{0, KV_STR("m")}, {0, KV_STR("t")}, {1, KV_STR("x")}};
+    cr_assert_eq(kv_subscribe(kit.db, prefixes, 3, 0, &s, NULL, &kit.err), KV_OK);
+    delete_range(0, "a", "m"); /* ends before it */
+    delete_range(0, "n", "t");
+    delete_range(0, "u", "z");
+    delete_range(1, "a", "b");
+    cr_assert_str_eq(heard(s), "KV_TIMEOUT");
+    delete_range(0, "a", "mm");
+    cr_assert_str_eq(heard(s), "delete_range 5 a=mm");
+    delete_range(0, "m5", "m6"); /* within it */
+    cr_assert_str_eq(heard(s), "delete_range 6 m5=m6");
+    delete_range(1, "a", "z");
+    cr_assert_str_eq(heard(s), "delete_range 7 a=z");
+    kv_kit_bulk(&kit, 0, (const char *const[]){"a", "b"}, 2, "loaded", 0);
+    kv_kit_bulk(&kit, 0, (const char *const[]){"n", "s"}, 2, "loaded", 0);
+    cr_assert_str_eq(heard(s), "KV_TIMEOUT");
+    kv_kit_bulk(&kit, 0, (const char *const[]){"a", "m"}, 2, "loaded", 0); /* both ends are in it */
+    cr_assert_str_eq(heard(s), "loaded 10 a=m");
+    kv_kit_bulk(&kit, 1, (const char *const[]){"x1", "y"}, 2, "loaded", 0);
+    cr_assert_str_eq(heard(s), "loaded 11 x1=y");
+    kv_subscription_close(s);
+}
+
+struct stopper {
+    struct kv_subscription *s;
+    kv_status rc;
+};
+
+static void wait_for_ever(void *ctx)
+{
+    struct stopper *stopper = ctx;
+    struct kv_event event;
+    stopper->rc = kv_subscription_next(stopper->s, UINT32_MAX, &event);
+}
+
+Test(subscribe, who_waits_for_ever_is_woken_by_a_stop_and_who_waits_a_while_by_time)
+{
+    struct stopper stopper = {.s = subscribe(0, "k", 0)};
+    struct kv_event event;
+    kv_thread thread;
+    cr_assert_eq(kv_subscription_next(stopper.s, 5, &event), KV_TIMEOUT);
+    cr_assert_eq(kv_thread_start(&thread, "waiter", 0, wait_for_ever, &stopper), KV_OK);
+    kv_subscription_stop(stopper.s);
+    kv_thread_join(&thread);
+    cr_assert_eq(stopper.rc, KV_CLOSED);
+    kv_subscription_close(stopper.s);
+}
