@@ -266,3 +266,51 @@ Test(batch, a_key_written_over_and_over_does_not_fill_it)
     kv_free(value);
     kv_batch_free(batch);
 }
+
+static char long_key[KV_KEY_LEN_MAX + 1];
+
+/* space, kind, key, value */
+static void entry_bytes(struct kv_buf *out, const char *head, kv_slice key, const kv_slice *value)
+{
+    kv_buf_clear(out);
+    cr_assert_eq(kv_buf_append(out, kv_slice_of(head, 2)), KV_OK);
+    cr_assert_eq(kv_buf_append_lp(out, key), KV_OK);
+    if (value)
+        cr_assert_eq(kv_buf_append_lp(out, *value), KV_OK);
+}
+
+Test(batch, bytes_that_break_a_rule_are_damage)
+{
+    const kv_slice v = KV_STR("v"), z = KV_STR("z"), longest = kv_slice_of(long_key, sizeof long_key);
+    struct kv_buf bytes = {0};
+    const struct {
+        const char *what, *head;
+        kv_slice key;
+        const kv_slice *value;
+        size_t cut; /* from the end */
+        kv_status rc;
+    } rules[] = {
+        {"a put", "\0\1", KV_STR("k"), &v, 0, KV_OK},
+        {"a delete", "\0\0", KV_STR("k"), NULL, 0, KV_OK},
+        {"a range", "\0\2", KV_STR("k"), &v, 0, KV_OK},
+        {"a space alone", "\0\1", KV_STR("k"), NULL, 3, KV_CORRUPT},
+        {"a space there cannot be", "\x20\1", KV_STR("k"), &v, 0, KV_CORRUPT},
+        {"no key", "\0\1", {0}, &v, 0, KV_CORRUPT},
+        {"a key cut short", "\0\0", KV_STR("k"), NULL, 1, KV_CORRUPT},
+        {"a key too long", "\0\0", longest, NULL, 0, KV_CORRUPT},
+        {"no value", "\0\1", KV_STR("k"), NULL, 0, KV_CORRUPT},
+        {"a value cut short", "\0\1", KV_STR("k"), &v, 1, KV_CORRUPT},
+        {"a range backwards", "\0\2", KV_STR("zz"), &z, 0, KV_CORRUPT},
+        {"a range of nothing", "\0\2", KV_STR("z"), &z, 0, KV_CORRUPT},
+        {"a range too long", "\0\2", KV_STR("z"), &longest, 0, KV_CORRUPT},
+    };
+    memset(long_key, '~', sizeof long_key);
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        struct kv_batch_entry entry;
+        entry_bytes(&bytes, rules[i].head, rules[i].key, rules[i].value);
+        kv_slice rest = kv_slice_of(bytes.data, bytes.len - rules[i].cut);
+        kv_status rc = kv_batch_next(&rest, &entry);
+        cr_expect_eq(rc, rules[i].rc, "%s: %s", rules[i].what, kv_status_name(rc));
+    }
+    kv_buf_release(&bytes);
+}

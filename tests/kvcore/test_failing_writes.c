@@ -17,7 +17,8 @@ static struct damage_dir files;
 static const uint8_t master[KV_MASTER_KEY_LEN] = {7, 1, 4};
 static bool encrypted;
 static enum kv_durability durability;
-static bool quiet; /* nobody asks for texts */
+static bool quiet;        /* nobody asks for texts */
+static bool sticky, full; /* see failing_kit.h */
 
 #define ERR (quiet ? NULL : &kit->err)
 
@@ -642,7 +643,7 @@ static const struct failing_deed deeds[] = {
 
 static void sweep(bool memory)
 {
-    struct failing_world start = {.files = &files, .kit = kit_of_world};
+    struct failing_world start = {.files = &files, .kit = kit_of_world, .sticky = sticky, .full = full};
     world_make();
     failing_sweep(&start, deeds, sizeof deeds / sizeof *deeds, memory);
     damage_dir_release(&files);
@@ -680,5 +681,31 @@ Test(failing_writes, any_operation_fails_where_syncs_come_by_the_clock, .timeout
 Test(failing_writes, any_operation_fails_where_nothing_is_synced, .timeout = 1200)
 {
     durability = KV_DURABILITY_OS;
+    sweep(false);
+}
+
+Test(failing_writes, any_allocation_fails_and_all_that_come_after_it, .timeout = 1200)
+{
+    sticky = true;
+    sweep(true);
+}
+
+Test(failing_writes, the_disk_fails_from_some_operation_on, .timeout = 1200)
+{
+    sticky = true;
+    sweep(false);
+}
+
+Test(failing_writes, the_disk_fails_from_some_operation_on_where_nothing_is_synced, .timeout = 1200)
+{
+    sticky = true;
+    quiet = true;
+    durability = KV_DURABILITY_OS;
+    sweep(false);
+}
+
+Test(failing_writes, the_disk_is_full_from_some_operation_on, .timeout = 1200)
+{
+    sticky = full = true;
     sweep(false);
 }

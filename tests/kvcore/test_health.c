@@ -193,3 +193,18 @@ Test(health, a_step_of_the_clock_waits_to_be_accepted)
     cr_assert(report_of(&kit).sound);
     kv_kit_release(&kit);
 }
+
+Test(health, the_text_says_what_is_wrong)
+{
+    struct kv_health_report report = {
+        .writable = KV_NO_SPACE, .pressure = KV_PRESSURE_STALLED, .merges_stopped = true};
+    struct kv_buf text = {0};
+    static const char *const told[] = {"sound=no\n", "writable=no code=KV_NO_SPACE", "stopped=yes",
+                                       "commits wait for a flush", "name=backup"};
+    cr_assert_eq(kv_health_text(&report, &text), KV_OK);
+    cr_assert_eq(kv_buf_append_byte(&text, 0), KV_OK);
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+        cr_expect(strstr((char *)text.data, told[i]) != NULL, "nothing of %s in\n%s", told[i],
+                  (char *)text.data);
+    kv_buf_release(&text);
+}

@@ -746,3 +746,26 @@ Test(txn, what_was_walked_backward_is_what_conflicts)
     cr_assert_eq(walk_back_and_commit("j"), KV_OK);
     cr_assert_eq(walk_back_and_commit("n"), KV_OK);
 }
+
+Test(txn, one_that_only_reads_has_nothing_to_commit_or_to_check)
+{
+    struct kv_txn *txn = NULL;
+    struct kv_txn_options reading = {.read_only = true};
+    struct kv_txn_commit_options record = {.record = KV_STR("r")}, checked = {.check_reads = true};
+    struct kv_pinned found = {0};
+    kv_kit_put(&kit, 0, "k", "1");
+    cr_assert_eq(kv_txn_begin(kit.db, &reading, &txn, &kit.err), KV_OK);
+    cr_assert_eq(kv_txn_get(txn, 0, KV_STR("k"), &found, &kit.err), KV_OK);
+    kv_pinned_release(&found);
+    cr_assert_eq(kv_txn_put(txn, 0, KV_STR("k"), KV_STR("2"), &kit.err), KV_INVALID);
+    cr_assert_eq(kv_txn_commit(txn, &record, NULL, &kit.err), KV_INVALID);
+    kv_kit_put(&kit, 0, "k", "3"); /* no conflict: it read one moment, and that is all it says */
+    cr_assert_eq(kv_txn_commit(txn, &checked, NULL, &kit.err), KV_OK, "%s", kit.err.text);
+    kv_txn_abort(txn);
+    cr_assert_eq(kv_txn_begin(kit.db, NULL, &txn, &kit.err), KV_OK); /* one that could write, and does not */
+    cr_assert_eq(kv_txn_get(txn, 0, KV_STR("k"), &found, &kit.err), KV_OK);
+    kv_pinned_release(&found);
+    kv_kit_put(&kit, 0, "k", "4");
+    cr_assert_eq(kv_txn_commit(txn, &checked, NULL, &kit.err), KV_CONFLICT);
+    kv_txn_abort(txn);
+}

@@ -14,6 +14,8 @@
 struct failing_world {
     const struct damage_dir *files;
     void (*kit)(struct kv_kit *kit, struct kv_vfs *vfs); /* kv_kit_init and options; path is "db" */
+    bool sticky; /* everything behind the failure fails, too, until the deed is done */
+    bool full;   /* of the disk: it is full, instead of failing */
 };
 struct failing_deed {
     const char *name;

@@ -7,7 +7,7 @@
  *
  *     struct fault_sites *sites = fault_sites_new();
  *     do {
- *         malloc_fault_arm_sites(sites);     // or vfs_fault_plan with .sites
+ *         malloc_fault_arm_sites(sites, false);     // or vfs_fault_plan with .sites
  *         rc = scenario();
  *     } while (malloc_fault_disarm());       // until no place is left
  *

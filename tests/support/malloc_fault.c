@@ -14,7 +14,7 @@ static bool should_fail(size_t size)
 {
     (void)size;
     if (failing_sites)
-        return !failed && (failed = fault_sites_meet(failing_sites));
+        return failed ? failing_sticky : (failed = fault_sites_meet(failing_sites));
     uint64_t n = atomic_fetch_add(&allocations, 1) + 1;
     return failing_sticky ? n >= failing_nth : n == failing_nth;
 }
@@ -28,8 +28,9 @@ void malloc_fault_arm(uint64_t nth, bool sticky)
     kv_mem_should_fail = should_fail;
 }
 
-void malloc_fault_arm_sites(struct fault_sites *sites)
+void malloc_fault_arm_sites(struct fault_sites *sites, bool sticky)
 {
+    failing_sticky = sticky;
     failed = false;
     failing_sites = sites;
     kv_mem_should_fail = should_fail;

@@ -16,9 +16,9 @@
 #include <stdint.h>
 
 void malloc_fault_arm(uint64_t nth, bool sticky); /* sticky: it and every later one */
-/* The first allocation of a place that has not failed yet; of one thread only. */
+/* The first allocation of a place that has not failed yet (sticky: and every later one); of one thread only. */
 struct fault_sites;
-void malloc_fault_arm_sites(struct fault_sites *sites);
+void malloc_fault_arm_sites(struct fault_sites *sites, bool sticky);
 bool malloc_fault_disarm(void); /* did it fire? */
 
 #endif

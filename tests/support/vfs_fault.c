@@ -61,9 +61,10 @@ static bool fault_hits(struct vfs_fault *fault, enum vfs_op op, const char *name
     if ((plan->nth || plan->sites) && (plan->ops & (uint32_t)op) &&
         (!plan->glob || (name && fnmatch(plan->glob, name, 0) == 0))) {
         fault->matched++;
-        hit = plan->sites    ? !fault->fired && fault_sites_meet(plan->sites)
-              : plan->sticky ? fault->matched >= plan->nth
-                             : fault->matched == plan->nth;
+        if (plan->sites)
+            hit = fault->fired ? plan->sticky : fault_sites_meet(plan->sites);
+        else
+            hit = plan->sticky ? fault->matched >= plan->nth : fault->matched == plan->nth;
         fault->fired |= hit;
     }
     kv_mutex_unlock(&fault->lock);
