@@ -54,7 +54,7 @@ SERVER := $(if $(wildcard tools/server_main.c),$(B)/tidemark)
 LIBS   := $(B)/libkvcore.a $(B)/libkvcore.so $(B)/libtidemark.a $(B)/libtidemark.so
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps run test test-unit check-long check-model check-seeded check-e2e check-asan check-tsan lint fuzz cov cov-kvcore bench-server bench-recovery bench-kill9 bench-kv bench-parts install clean FORCE
+.PHONY: all help deps run test test-unit check-long check-model check-seeded check-e2e check-asan check-tsan lint fuzz cov cov-kvcore bench-server bench-recovery bench-kill9 bench-kv bench-codec bench-parts install clean FORCE
 
 all: $(SERVER) $(KVTOOL) $(LIBS) ## build the server, the tools and the libraries (MODE=release: also linked as build/NAME)
 	$(Q)mkdir -p build
@@ -199,6 +199,8 @@ bench-recovery: all $(PROGRAMS) ## ready after kill -9 with ten million samples 
 	$(Q)python3 bench/recovery.py $(B)
 bench-kill9: deps-bench all $(PROGRAMS) ## what each server still has of answered samples after kill -9
 	$(Q)python3 bench/kill9_peer.py $(B)
+bench-codec: $(B)/bench/bench_codec ## chunks: bytes a sample, CPU time of writing and reading them
+	$(Q)$(B)/bench/bench_codec
 bench-parts: all $(PROGRAMS) ## the engine's parts alone: one table
 	$(Q)for b in $(wildcard bench/bench_*.c); do $(B)/$${b%.c} || exit 1; done
 # SIZE=quick: minutes instead of the better part of an hour; long: medians of three rounds.

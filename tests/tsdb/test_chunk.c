@@ -2,6 +2,7 @@
 #include "kvcore/base/prng.h"
 #include "tsdb/chunk/chunk.h"
 #include "tsdb/chunk/huffman.h"
+#include "tsdb/chunk/kernel.h"
 #include "tsdb/chunk/pack.h"
 #include "tsdb/ts.h"
 
@@ -329,7 +330,7 @@ Test(huffman, every_number_comes_back_and_as_many_bytes_as_were_said)
         cr_assert_eq(ts_huffman_put(&code, numbers, n, &out), KV_OK);
         cr_assert_eq(out.len, said);
         kv_slice in = kv_buf_slice(&out);
-        cr_assert_eq(ts_huffman_take_code(&in, &table), KV_OK);
+        cr_assert_eq(ts_huffman_take_code(&in, round % 5, &table), KV_OK);
         cr_assert_eq(ts_huffman_take(&in, &table, back, n), KV_OK);
         cr_assert_eq(in.len, 0);
         cr_assert(memcmp(numbers, back, n * sizeof numbers[0]) == 0, "round %u", round);
@@ -384,7 +385,66 @@ Test(huffman, a_code_that_is_none_is_refused)
     struct ts_huffman_table table;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         kv_slice in = kv_slice_of(rows[i].bytes, rows[i].len);
-        cr_assert_eq(ts_huffman_take_code(&in, &table), rows[i].rc, "%s", rows[i].what);
+        cr_assert_eq(ts_huffman_take_code(&in, true, &table), rows[i].rc, "%s", rows[i].what);
         cr_assert(rows[i].rc < 0 || in.len == 0, "%s", rows[i].what);
+    }
+}
+
+/* ---- kernels: every one gives what plain C gives */
+
+Test(kernel, unpacking_is_the_same_at_every_width_and_length)
+{
+    struct kv_prng prng;
+    kv_prng_init(&prng, 8);
+    size_t kinds;
+    const struct ts_kernels *const *all = ts_kernels_all(&kinds);
+    for (unsigned width = 1; width <= TS_KERNEL_WIDTH_MAX; width++)
+        for (size_t n = 0; n <= 150; n++) {
+            size_t len = (n * width + 7) / 8;
+            uint8_t *bits = kv_alloc(len); /* of exactly this length, for the address sanitizer */
+            uint32_t want[150 + TS_KERNEL_SLACK], got[150 + TS_KERNEL_SLACK];
+            for (size_t i = 0; i < len; i++)
+                bits[i] = (uint8_t)kv_prng_next(&prng);
+            all[0]->unpack(kv_slice_of(bits, len), width, want, n);
+            for (size_t k = 1; k < kinds; k++) {
+                all[k]->unpack(kv_slice_of(bits, len), width, got, n);
+                cr_assert(memcmp(want, got, n * sizeof want[0]) == 0, "%s, width %u, %zu numbers",
+                          all[k]->name, width, n);
+            }
+            kv_free(bits);
+        }
+}
+
+Test(kernel, sums_values_and_times_are_the_same_to_the_bit)
+{
+    static const double powers[] = {1, 10, 1e3, 1e12};
+    struct kv_prng prng;
+    kv_prng_init(&prng, 9);
+    size_t kinds;
+    const struct ts_kernels *const *all = ts_kernels_all(&kinds);
+    for (unsigned round = 0; round < 2000; round++) {
+        enum { MOST = 512 };
+        uint8_t bytes[MOST + TS_KERNEL_SLACK];
+        uint32_t want[MOST + TS_KERNEL_SLACK], got[MOST + TS_KERNEL_SLACK];
+        size_t n = kv_prng_below(&prng, MOST + 1);
+        for (size_t i = 0; i < n; i++)
+            bytes[i] = (uint8_t)kv_prng_next(&prng);
+        int32_t base = (int32_t)kv_prng_next(&prng) >> kv_prng_below(&prng, 32);
+        double start = (double)(int64_t)kv_prng_below(&prng, (uint64_t)1 << 52),
+               factor = round % 3 ? 1 : 4096;
+        int64_t first_ms = (int64_t)(kv_prng_next(&prng) >> 20),
+                step_ms = (int64_t)kv_prng_below(&prng, 100000);
+        all[0]->widen(bytes, want, n);
+        all[0]->sum(want, n, round % 2, base);
+        all[0]->values(want, n, start, factor, powers[round % 4], values);
+        all[0]->steps(first_ms, step_ms, times, n);
+        for (size_t k = 1; k < kinds; k++) {
+            all[k]->widen(bytes, got, n);
+            all[k]->sum(got, n, round % 2, base);
+            cr_assert(memcmp(want, got, n * sizeof want[0]) == 0, "%s, round %u", all[k]->name, round);
+            all[k]->values(got, n, start, factor, powers[round % 4], got_values);
+            all[k]->steps(first_ms, step_ms, got_times, n);
+            assert_same(0, n);
+        }
     }
 }

@@ -3,6 +3,7 @@
 #include "kvcore/base/assert.h"
 #include "kvcore/base/coding.h"
 #include "tsdb/chunk/codec.h"
+#include "tsdb/chunk/kernel.h"
 #include "tsdb/chunk/pack.h"
 #include "tsdb/chunk/sequence.h"
 
@@ -327,6 +328,7 @@ struct chunk_reader {
     struct ts_int_params params;
     kv_slice exceptions;                       /* as stored */
     struct ts_sequence_reader *times, *values; /* of the huffman codecs */
+    bool long_read;
     size_t block, n_blocks;
     uint32_t lens[CHUNK_BLOCKS_MAX];
     int64_t first_ms[CHUNK_BLOCKS_MAX];
@@ -400,7 +402,7 @@ static kv_status chunk_read_time_params(kv_slice *in, struct chunk_reader *r)
     r->step_ms = (int64_t)step;
     if (r->info.time_codec == TS_TIME_STEP)
         return step * (r->info.count - 1) == span ? KV_OK : KV_CORRUPT;
-    return ts_sequence_take(in, r->times);
+    return ts_sequence_take(in, r->long_read, r->times);
 }
 
 static kv_status chunk_read_value_params(kv_slice *in, struct chunk_reader *r)
@@ -414,7 +416,7 @@ static kv_status chunk_read_value_params(kv_slice *in, struct chunk_reader *r)
         return chunk_read_decimals(in, r);
     case TS_VALUE_HUFFMAN:
         KV_TRY(chunk_read_decimals(in, r));
-        KV_TRY(ts_sequence_take(in, r->values));
+        KV_TRY(ts_sequence_take(in, r->long_read, r->values));
         if (r->values->differences)
             KV_TRY(kv_take_varint(in, &start));
         r->starts[0] = kv_unzigzag(start);
@@ -496,8 +498,7 @@ static kv_status chunk_decode_times(const struct chunk_reader *r, size_t block, 
 {
     int64_t at = r->first_ms[block];
     if (r->info.time_codec == TS_TIME_STEP) {
-        for (size_t i = 0; i < n; i++)
-            times_ms[i] = at + (int64_t)i * r->step_ms;
+        ts_kernels()->steps(at, r->step_ms, times_ms, n);
         return KV_OK;
     }
     if (r->info.time_codec == TS_TIME_HUFFMAN)
@@ -514,6 +515,23 @@ static kv_status chunk_decode_times(const struct chunk_reader *r, size_t block, 
         times_ms[i] = at + (int64_t)sum;
     }
     return block + 1 == r->n_blocks && sum != room ? KV_CORRUPT : KV_OK;
+}
+
+static kv_status chunk_decode_huffman(const struct chunk_reader *r, size_t block, kv_slice *in,
+                                      double *values, size_t n)
+{
+    uint32_t near[CHUNK_BLOCK_LONG + TS_KERNEL_SLACK];
+    int64_t q[CHUNK_BLOCK_LONG], from;
+    kv_slice at = *in;
+    kv_status rc = ts_sequence_take_near(&at, r->values, r->starts[block], &from, near, n);
+    if (rc == KV_OK && ts_int_values_near(&r->params, from, near, n, values)) {
+        *in = at;
+        return KV_OK;
+    }
+    rc = ts_sequence_take_block(in, r->values, r->starts[block], q, n);
+    if (rc == KV_OK)
+        ts_int_values(&r->params, q, values, n);
+    return rc;
 }
 
 static kv_status chunk_decode_values(const struct chunk_reader *r, size_t block, kv_slice *in, double *values,
@@ -538,13 +556,8 @@ static kv_status chunk_decode_values(const struct chunk_reader *r, size_t block,
         }
         return KV_OK;
     }
-    case TS_VALUE_HUFFMAN: {
-        int64_t q[CHUNK_BLOCK_LONG];
-        kv_status rc = ts_sequence_take_block(in, r->values, r->starts[block], q, n);
-        if (rc == KV_OK)
-            ts_int_values(&r->params, q, values, n);
-        return rc;
-    }
+    case TS_VALUE_HUFFMAN:
+        return chunk_decode_huffman(r, block, in, values, n);
     }
     return KV_TOO_NEW;
 }
@@ -588,6 +601,14 @@ static size_t chunk_trim(int64_t from_ms, int64_t to_ms, int64_t *times_ms, doub
     return kept;
 }
 
+/* About how many of its samples lie in a range that it overlaps. */
+static uint64_t chunk_wanted(const struct ts_chunk_info *info, int64_t from_ms, int64_t to_ms)
+{
+    int64_t first_ms = info->first_ms > from_ms ? info->first_ms : from_ms;
+    int64_t last_ms = info->last_ms < to_ms ? info->last_ms : to_ms;
+    return (uint64_t)(last_ms - first_ms) / ((uint64_t)(info->last_ms - info->first_ms) / info->count + 1);
+}
+
 kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_t *times_ms, double *values,
                           size_t *n)
 {
@@ -600,6 +621,7 @@ kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_
     KV_TRY(chunk_read_head(&chunk, &r.info));
     if (r.info.first_ms > to_ms || r.info.last_ms < from_ms || from_ms > to_ms)
         return KV_OK;
+    r.long_read = chunk_wanted(&r.info, from_ms, to_ms) > CHUNK_BLOCK_LONG;
     KV_TRY(chunk_read_time_params(&chunk, &r));
     KV_TRY(chunk_read_value_params(&chunk, &r));
     KV_TRY(chunk_read_directory(&chunk, &r));

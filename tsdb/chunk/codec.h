@@ -28,6 +28,11 @@ KV_MUST kv_status ts_int_decode_block(kv_slice *in, const struct ts_int_params *
 /* The values of q[n], which is overwritten; n is at most TS_CHUNK_SAMPLES_MAX. */
 void ts_int_values(const struct ts_int_params *params, int64_t *q, double *values, size_t n);
 
+/* The values of q = start + numbers[i] (signed 32 bits), by kernel.h. False, and nothing done, if start or the factor are so large that the
+ * product may not be exact. */
+bool ts_int_values_near(const struct ts_int_params *params, int64_t start, const uint32_t *numbers, size_t n,
+                        double *values);
+
 /* ---- xor */
 
 KV_MUST kv_status ts_xor_encode_block(const double *values, size_t n, struct kv_buf *out);

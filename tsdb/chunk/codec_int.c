@@ -1,10 +1,12 @@
 #include "tsdb/chunk/codec.h"
 
 #include "kvcore/base/coding.h"
+#include "tsdb/chunk/kernel.h"
 #include "tsdb/chunk/pack.h"
 
 #include <math.h>
 
+#define INT_NEAR_MAX      INT32_MAX          /* sums that fit 32 bits */
 #define INT_MAGNITUDE_MAX 9007199254740992.0 /* 2^53: every integer below is a double */
 
 static const double int_powers[TS_INT_EXPONENT_MAX + 1] = {1e0, 1e1, 1e2, 1e3,  1e4,  1e5, 1e6,
@@ -186,22 +188,83 @@ void ts_int_values(const struct ts_int_params *params, int64_t *q, double *value
     }
 }
 
+bool ts_int_values_near(const struct ts_int_params *params, int64_t start, const uint32_t *numbers, size_t n,
+                        double *values)
+{
+    uint64_t far = (uint64_t)(start < 0 ? -(start + 1) : start), largest;
+    if (far > (uint64_t)INT_MAGNITUDE_MAX ||
+        __builtin_mul_overflow(far + INT_NEAR_MAX + 1, params->factor, &largest) ||
+        largest > (uint64_t)INT_MAGNITUDE_MAX)
+        return false;
+    ts_kernels()->values(numbers, n, (double)start, (double)params->factor, int_powers[params->exponent],
+                         values);
+    return true;
+}
+
+struct int_head {
+    uint8_t mode;
+    int64_t start, slope, base;
+};
+
+/* A block whose sums stay within 32 bits of its start; KV_END if it is none: nothing is taken then. */
+static kv_status int_decode_near(kv_slice *in, const struct int_head *head,
+                                 const struct ts_int_params *params, double *values, size_t n)
+{
+    uint32_t numbers[TS_CHUNK_BLOCK + TS_KERNEL_SLACK], most;
+    kv_slice at = *in;
+    bool second = head->mode >= INT_DELTA2, zigzag = head->mode % 2;
+    size_t skip = n > 1 && second ? 2 : 1;
+    uint64_t min;
+    if (ts_unpack_small(&at, numbers + skip, n > skip ? n - skip : 0, &min, &most) != KV_OK)
+        return KV_END;
+    if (min > INT_NEAR_MAX || head->base > INT_NEAR_MAX || head->base < -INT_NEAR_MAX ||
+        head->slope > INT_NEAR_MAX || head->slope < -INT_NEAR_MAX)
+        return KV_END;
+    /* How far a step, then a sum of n steps, can be from zero. */
+    uint64_t reach = (most + min + (uint64_t)(head->base < 0 ? -head->base : head->base)) * n;
+    if (second)
+        reach = (reach + (uint64_t)(head->slope < 0 ? -head->slope : head->slope)) * n;
+    if (reach > INT_NEAR_MAX)
+        return KV_END;
+    int32_t base = (int32_t)head->base;
+    if (!zigzag)
+        base += (int32_t)min;
+    else
+        for (size_t i = skip; i < n && min; i++)
+            numbers[i] += (uint32_t)min;
+    numbers[0] = 0;
+    if (n > skip)
+        ts_kernels()->sum(numbers + skip, n - skip, zigzag, base);
+    if (skip == 2) {
+        numbers[1] = 0;
+        ts_kernels()->sum(numbers + 1, n - 1, false, (int32_t)head->slope);
+    }
+    if (!ts_int_values_near(params, head->start, numbers, n, values))
+        return KV_END;
+    *in = at;
+    return KV_OK;
+}
+
 kv_status ts_int_decode_block(kv_slice *in, const struct ts_int_params *params, double *values, size_t n)
 {
     uint64_t numbers[TS_CHUNK_BLOCK], q[TS_CHUNK_BLOCK], start, slope = 0, base;
-    uint8_t mode;
-    if (kv_take_byte(in, &mode) < 0 || mode >= INT_MODES || kv_take_varint(in, &start) < 0)
+    struct int_head head;
+    if (kv_take_byte(in, &head.mode) < 0 || head.mode >= INT_MODES || kv_take_varint(in, &start) < 0)
         return KV_CORRUPT;
-    if (mode >= INT_DELTA2 && kv_take_varint(in, &slope) < 0)
+    if (head.mode >= INT_DELTA2 && kv_take_varint(in, &slope) < 0)
         return KV_CORRUPT;
     if (kv_take_varint(in, &base) < 0)
         return KV_CORRUPT;
-    size_t skip = mode >= INT_DELTA2 ? 2 : 1;
+    head.start = kv_unzigzag(start);
+    head.slope = kv_unzigzag(slope);
+    head.base = kv_unzigzag(base);
+    if (int_decode_near(in, &head, params, values, n) == KV_OK)
+        return KV_OK;
+    size_t skip = head.mode >= INT_DELTA2 ? 2 : 1;
     kv_status rc = ts_unpack(in, numbers, n > skip ? n - skip : 0);
     if (rc < 0)
         return rc;
-    int_sum(numbers, n, mode, (uint64_t)kv_unzigzag(start), (uint64_t)kv_unzigzag(slope),
-            (uint64_t)kv_unzigzag(base), q);
+    int_sum(numbers, n, head.mode, (uint64_t)head.start, (uint64_t)head.slope, (uint64_t)head.base, q);
     ts_int_values(params, (int64_t *)q, values, n);
     return KV_OK;
 }

@@ -185,11 +185,12 @@ kv_status ts_huffman_put(const struct ts_huffman_code *code, const uint64_t *num
 
 /* An entry of the table: bits 0 to 3 how many bits it uses, 4 to 7 how many symbols below DIRECT they are, then these, a byte each. With no
  * such symbol, the first byte is one of a range. */
-static uint64_t entry_of(const uint8_t *symbols, const uint8_t *lens, unsigned index, unsigned bits)
+static uint64_t entry_of(const uint8_t *symbols, const uint8_t *lens, unsigned index, unsigned bits,
+                         unsigned most)
 {
     uint64_t entry = 0;
     unsigned used = 0, n = 0;
-    for (; n < ENTRY_MAX; n++) {
+    for (; n < most; n++) {
         unsigned symbol = symbols[index >> used];
         if (used + lens[symbol] > bits || symbol >= DIRECT)
             break;
@@ -221,7 +222,7 @@ static kv_status take_lens(kv_slice *in, unsigned first, unsigned n, struct ts_h
     return used != CODES || spare || !table->lens[first] || !table->lens[first + n - 1] ? KV_CORRUPT : KV_OK;
 }
 
-kv_status ts_huffman_take_code(kv_slice *in, struct ts_huffman_table *table)
+kv_status ts_huffman_take_code(kv_slice *in, bool long_read, struct ts_huffman_table *table)
 {
     uint8_t first, n, symbols[CODES];
     unsigned next[TS_HUFFMAN_BITS + 1];
@@ -243,7 +244,7 @@ kv_status ts_huffman_take_code(kv_slice *in, struct ts_huffman_table *table)
             symbols[at] = (uint8_t)s;
     }
     for (unsigned index = 0; index < 1u << table->bits; index++)
-        table->entries[index] = entry_of(symbols, table->lens, index, table->bits);
+        table->entries[index] = entry_of(symbols, table->lens, index, table->bits, long_read ? ENTRY_MAX : 1);
     return KV_OK;
 }
 
@@ -279,14 +280,23 @@ static unsigned entry_part(const struct ts_huffman_table *table, uint64_t entry,
     return (unsigned)wanted;
 }
 
-/* Where every symbol is a number: bytes first, eight stored at once, and numbers of them in one sweep. */
-static size_t take_direct(kv_slice in, const struct ts_huffman_table *table, uint64_t *numbers, size_t n)
+/* Past the bits they end in. */
+static kv_status take_bits(kv_slice *in, size_t bits)
 {
-    uint8_t bytes[TS_HUFFMAN_NUMBERS_MAX + 8];
+    size_t used = (bits + 7) / 8;
+    if (used > in->len)
+        return KV_CORRUPT;
+    *in = kv_slice_of(in->data + used, in->len - used);
+    return KV_OK;
+}
+
+kv_status ts_huffman_take_bytes(kv_slice *in, const struct ts_huffman_table *table, uint8_t *bytes, size_t n)
+{
+    KV_ASSERT(!table->ranges);
     uint64_t mask = ((uint64_t)1 << table->bits) - 1;
     size_t at = 0, i = 0;
     while (i < n) {
-        uint64_t word = bits_at(in, at);
+        uint64_t word = bits_at(*in, at);
         for (unsigned look = 0; look < WORD_BITS / TS_HUFFMAN_BITS && i < n; look++) {
             uint64_t entry = table->entries[word & mask];
             unsigned used = entry & 15, symbols = entry >> 4 & 15;
@@ -298,9 +308,7 @@ static size_t take_direct(kv_slice in, const struct ts_huffman_table *table, uin
             word >>= used;
         }
     }
-    for (i = 0; i < n; i++)
-        numbers[i] = bytes[i];
-    return at;
+    return take_bits(in, at);
 }
 
 static size_t take_mixed(kv_slice in, const struct ts_huffman_table *table, uint64_t *numbers, size_t n)
@@ -341,11 +349,12 @@ static size_t take_mixed(kv_slice in, const struct ts_huffman_table *table, uint
 
 kv_status ts_huffman_take(kv_slice *in, const struct ts_huffman_table *table, uint64_t *numbers, size_t n)
 {
+    uint8_t bytes[TS_HUFFMAN_NUMBERS_MAX + 8];
     KV_ASSERT(n <= TS_HUFFMAN_NUMBERS_MAX);
-    size_t bits = table->ranges ? take_mixed(*in, table, numbers, n) : take_direct(*in, table, numbers, n);
-    size_t used = (bits + 7) / 8;
-    if (used > in->len)
-        return KV_CORRUPT;
-    *in = kv_slice_of(in->data + used, in->len - used);
-    return KV_OK;
+    if (table->ranges)
+        return take_bits(in, take_mixed(*in, table, numbers, n));
+    kv_status rc = ts_huffman_take_bytes(in, table, bytes, n);
+    for (size_t i = 0; rc == KV_OK && i < n; i++)
+        numbers[i] = bytes[i];
+    return rc;
 }

@@ -53,8 +53,12 @@ struct ts_huffman_table {
     uint8_t lens[TS_HUFFMAN_SYMBOLS];
     uint64_t entries[1 << TS_HUFFMAN_BITS];
 };
-/* Take a code or n numbers off the front of *in. KV_CORRUPT unless it is well formed; the table is garbage then. */
-KV_MUST kv_status ts_huffman_take_code(kv_slice *in, struct ts_huffman_table *table);
+/* Take a code or n numbers off the front of *in. KV_CORRUPT unless it is well formed; the table is garbage then. long_read: more than a
+ * block or so will be read, so it pays to make a table that gives several numbers at once. */
+KV_MUST kv_status ts_huffman_take_code(kv_slice *in, bool long_read, struct ts_huffman_table *table);
+/* The same where every symbol is a number (!table->ranges), as bytes; up to 8 more behind them are overwritten. */
+KV_MUST kv_status ts_huffman_take_bytes(kv_slice *in, const struct ts_huffman_table *table, uint8_t *bytes,
+                                        size_t n);
 KV_MUST kv_status ts_huffman_take(kv_slice *in, const struct ts_huffman_table *table, uint64_t *numbers,
                                   size_t n);
 

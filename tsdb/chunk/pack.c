@@ -2,6 +2,7 @@
 
 #include "kvcore/base/assert.h"
 #include "kvcore/base/coding.h"
+#include "tsdb/chunk/kernel.h"
 
 enum { PACK_WIDTH_MAX = 64 };
 
@@ -166,6 +167,35 @@ kv_status ts_unpack(kv_slice *in, uint64_t *numbers, size_t n)
             width == PACK_WIDTH_MAX)
             return KV_CORRUPT;
         numbers[index] += high << width;
+    }
+    *in = at;
+    return KV_OK;
+}
+
+kv_status ts_unpack_small(kv_slice *in, uint32_t *numbers, size_t n, uint64_t *min, uint32_t *most)
+{
+    kv_slice at = *in, bits;
+    uint8_t width, patches;
+    if (kv_take_varint(&at, min) < 0 || kv_take_byte(&at, &width) < 0 || kv_take_byte(&at, &patches) < 0 ||
+        width > TS_KERNEL_WIDTH_MAX || patches > n || kv_take_bytes(&at, (n * width + 7) / 8, &bits) < 0)
+        return KV_END;
+    *most = ((uint32_t)1 << width) - 1;
+    if (width == 0)
+        memset(numbers, 0, n * sizeof *numbers);
+    else
+        ts_kernels()->unpack(bits, width, numbers, n);
+    for (unsigned p = 0; p < patches; p++) {
+        uint8_t index;
+        uint64_t high;
+        if (kv_take_byte(&at, &index) < 0 || kv_take_varint(&at, &high) < 0 || index >= n ||
+            high >> (31 - width))
+            return KV_END;
+        uint32_t patched =
+            numbers[index] + (uint32_t)(high << width); /* once more at one index is odd but well formed */
+        if (patched < numbers[index])
+            return KV_END;
+        numbers[index] = patched;
+        *most = patched > *most ? patched : *most;
     }
     *in = at;
     return KV_OK;

@@ -17,6 +17,10 @@
 KV_MUST kv_status ts_pack(const uint64_t *numbers, size_t n, struct kv_buf *out);
 /* Takes the vector off the front of *in. KV_CORRUPT unless it is well formed. */
 KV_MUST kv_status ts_unpack(kv_slice *in, uint64_t *numbers, size_t n);
+/* The same for a vector of small numbers: each less *min, which the caller adds; *most is at least the largest of numbers. KV_END with *in as
+ * it was for a vector that is not so (see TS_KERNEL_WIDTH_MAX) or not well formed: ts_unpack reads or refuses it. numbers has room for
+ * TS_KERNEL_SLACK more. */
+KV_MUST kv_status ts_unpack_small(kv_slice *in, uint32_t *numbers, size_t n, uint64_t *min, uint32_t *most);
 /* The bytes ts_pack would append. */
 size_t ts_pack_len(const uint64_t *numbers, size_t n);
 

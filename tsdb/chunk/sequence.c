@@ -3,6 +3,10 @@
 #include "kvcore/base/assert.h"
 #include "kvcore/base/coding.h"
 #include "tsdb/chunk/chunk.h"
+#include "tsdb/chunk/kernel.h"
+
+/* Of differences: so many of them, each also up to 8 from it, stay within 32 bits. */
+enum { NEAR_BASE_MAX = INT32_MAX / TS_HUFFMAN_NUMBERS_MAX - 16 };
 
 /* The k-th smallest of v[n], which is reordered. (Hoare, "Algorithm 65: Find", 1961.) */
 static int64_t select_kth(int64_t *v, size_t n, size_t k)
@@ -101,7 +105,7 @@ kv_status ts_sequence_put_block(const struct ts_sequence *sequence, const int64_
     return ts_huffman_put(&sequence->code, numbers, block_count(sequence->differences, n), out);
 }
 
-kv_status ts_sequence_take(kv_slice *in, struct ts_sequence_reader *reader)
+kv_status ts_sequence_take(kv_slice *in, bool long_read, struct ts_sequence_reader *reader)
 {
     uint8_t mode;
     uint64_t base;
@@ -109,7 +113,31 @@ kv_status ts_sequence_take(kv_slice *in, struct ts_sequence_reader *reader)
         return KV_CORRUPT;
     reader->differences = mode;
     reader->base = kv_unzigzag(base);
-    return ts_huffman_take_code(in, &reader->table);
+    return ts_huffman_take_code(in, long_read, &reader->table);
+}
+
+kv_status ts_sequence_take_near(kv_slice *in, const struct ts_sequence_reader *reader, int64_t start,
+                                int64_t *from, uint32_t *near, size_t n)
+{
+    uint8_t bytes[TS_HUFFMAN_NUMBERS_MAX + TS_KERNEL_SLACK];
+    const struct ts_kernels *kernels = ts_kernels();
+    if (reader->table.ranges ||
+        (reader->differences && (reader->base > NEAR_BASE_MAX || reader->base < -NEAR_BASE_MAX)))
+        return KV_END;
+    size_t skip = reader->differences;
+    kv_status rc = ts_huffman_take_bytes(in, &reader->table, bytes, n - skip);
+    if (rc < 0)
+        return rc;
+    kernels->widen(bytes, near + skip, n - skip);
+    if (reader->differences) {
+        near[0] = 0;
+        kernels->sum(near + 1, n - 1, true, (int32_t)reader->base);
+    } else {
+        for (size_t i = 0; i < n; i++)
+            near[i] = (near[i] >> 1) ^ (0 - (near[i] & 1));
+    }
+    *from = reader->differences ? start : reader->base;
+    return KV_OK;
 }
 
 kv_status ts_sequence_take_block(kv_slice *in, const struct ts_sequence_reader *reader, int64_t start,

@@ -29,8 +29,13 @@ struct ts_sequence_reader {
     int64_t base;
     struct ts_huffman_table table;
 };
-KV_MUST kv_status ts_sequence_take(kv_slice *in, struct ts_sequence_reader *reader);
+/* long_read: see ts_huffman_take_code. */
+KV_MUST kv_status ts_sequence_take(kv_slice *in, bool long_read, struct ts_sequence_reader *reader);
 /* start: the block's first integer, used in mode 1. */
+/* The same as distances from *from, signed 32 bits; KV_END and nothing taken where not all are sure to be such. near has room for
+ * TS_KERNEL_SLACK more. */
+KV_MUST kv_status ts_sequence_take_near(kv_slice *in, const struct ts_sequence_reader *reader, int64_t start,
+                                        int64_t *from, uint32_t *near, size_t n);
 KV_MUST kv_status ts_sequence_take_block(kv_slice *in, const struct ts_sequence_reader *reader, int64_t start,
                                          int64_t *q, size_t n);
 

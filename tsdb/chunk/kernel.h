@@ -1,0 +1,34 @@
+/*
+ * kernel.h - the inner loops of reading a chunk, each in plain C and, where the processor has AVX2, in its instructions; which, is
+ * decided once when the program runs. Both give the same bits: everything is integers below 2^53 in doubles.
+ *
+ * Threads    pure functions over the caller's memory; any thread.
+ */
+#ifndef TS_KERNEL_H
+#define TS_KERNEL_H
+
+#include "kvcore/base/slice.h"
+
+enum { TS_KERNEL_WIDTH_MAX = 25, TS_KERNEL_SLACK = 8 };
+
+struct ts_kernels {
+    const char *name; /* for people: "plain", "avx2" */
+    /* n numbers of `width` bits (1 to TS_KERNEL_WIDTH_MAX) out of bits that fill bytes from the low end. numbers has room for
+     * TS_KERNEL_SLACK more, which may be overwritten. bits holds all of them. */
+    void (*unpack)(kv_slice bits, unsigned width, uint32_t *numbers, size_t n);
+    /* Each byte a number. bytes may be read and numbers overwritten TS_KERNEL_SLACK further. */
+    void (*widen)(const uint8_t *bytes, uint32_t *numbers, size_t n);
+    /* numbers[i] += the one before it, + base, from numbers[0] = numbers[0] + base on; zigzag: each is unfolded first. Modulo 2^32. */
+    void (*sum)(uint32_t *numbers, size_t n, bool zigzag, int32_t base);
+    /* values[i] = (start + numbers[i], signed) * factor / power; all of it exact until the division. */
+    void (*values)(const uint32_t *numbers, size_t n, double start, double factor, double power,
+                   double *values);
+    /* times_ms[i] = first_ms + i * step_ms. */
+    void (*steps)(int64_t first_ms, int64_t step_ms, int64_t *times_ms, size_t n);
+};
+/* The best that this processor has. */
+const struct ts_kernels *ts_kernels(void);
+/* For tests: those of this processor, *n of them. */
+const struct ts_kernels *const *ts_kernels_all(size_t *n);
+
+#endif
