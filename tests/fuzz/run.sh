@@ -6,7 +6,7 @@ only=$1
 seconds=$2
 out=build/fuzz
 mkdir -p $out
-src=$(ls kvcore/*/*.c tsdb/*.c tsdb/*/*.c http/*.c http/*/*.c tests/support/damage_kit.c tests/support/kv_kit.c \
+src=$(ls kvcore/*/*.c tsdb/*.c tsdb/*/*.c http/*.c http/*/*.c tests/support/damage_kit.c tests/support/damage_repair.c tests/support/kv_kit.c \
     tests/support/clock_manual.c 2>/dev/null)
 flags="-std=c11 -I. -D_GNU_SOURCE -DKV_DEBUG -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -pthread -Wno-everything"
 for c in $src; do
