@@ -1,7 +1,9 @@
 /* A follower beside a writer: what it shows, when, and what can go wrong. */
+#include "kvcore/base/mem.h"
 #include "kvcore/db/db.h"
 #include "tests/support/file_kit.h"
 #include "tests/support/follow_kit.h"
+#include "tests/support/fault_sites.h"
 #include "tests/support/malloc_fault.h"
 #include "tests/support/sweep.h"
 
@@ -746,16 +748,43 @@ Test(follow, each_operation_of_an_open_fails, .timeout = 600)
     }
 }
 
-Test(follow, each_allocation_of_a_refresh_fails, .timeout = 600)
+/* Each place once (with SWEEP_ALL=1 each allocation), a growth of anything too. */
+static void allocations_fail(bool open)
 {
-    for (uint64_t nth = 1;; nth += sweep_stride(3)) {
+    struct fault_sites *sites = fault_sites_new();
+    bool fired = true;
+    for (uint64_t nth = 1; fired; nth++) {
         struct follow_kit kit;
         sweep_begin(&kit);
-        malloc_fault_arm(nth, false);
-        kv_status rc = follow_kit_try_refresh(&kit);
-        bool fired = malloc_fault_disarm();
-        sweep_end(&kit, rc, nth);
-        if (!fired)
-            break;
+        if (open)
+            kv_kit_close(&kit.follower);
+        if (sweep_all())
+            malloc_fault_arm(nth, false);
+        else
+            malloc_fault_arm_sites(sites, false);
+        kv_mem_exact = true;
+        kv_status rc = open ? follow_kit_try_open(&kit) : follow_kit_try_refresh(&kit);
+        kv_mem_exact = false;
+        fired = malloc_fault_disarm();
+        if (!open) {
+            sweep_end(&kit, rc, nth);
+            continue;
+        }
+        cr_assert(rc == KV_OK || (rc == KV_NO_MEMORY && fired), "%s", kit.follower.err.text);
+        if (rc < 0)
+            follow_kit_open(&kit);
+        follow_kit_same(&kit);
+        follow_kit_release(&kit);
     }
+    fault_sites_free(sites);
+}
+
+Test(follow, each_allocation_of_a_refresh_fails, .timeout = 600)
+{
+    allocations_fail(false);
+}
+
+Test(follow, each_allocation_of_an_open_fails, .timeout = 600)
+{
+    allocations_fail(true);
 }

@@ -3,6 +3,8 @@
  * any operation on the disk or any allocation fails under them: the database holds what it held, every backup that is listed can be read
  * whole, and the next time all three go well.
  */
+#include "kvcore/base/mem.h"
+#include "tests/support/fault_sites.h"
 #include "tests/support/backup_kit.h"
 #include "tests/support/malloc_fault.h"
 #include "tests/support/sweep.h"
@@ -223,8 +225,9 @@ static const struct vfs_fault_plan plans[] = {
     {.kind = VFS_FAULT_SYNC_CLOSE},
 };
 
-/* One night, the second, in which the nth operation (allocation, plan NULL) fails. */
-static bool one(uint64_t nth, const struct vfs_fault_plan *plan)
+/* One night, the second, in which an operation (allocation, plan NULL) fails: the next place of sites that has not failed, or the nth of
+ * all. */
+static bool one(struct fault_sites *sites, uint64_t nth, const struct vfs_fault_plan *plan)
 {
     char how[96], expect[TEXT], found[TEXT];
     struct kv_kit kit;
@@ -242,11 +245,16 @@ static bool one(uint64_t nth, const struct vfs_fault_plan *plan)
     if (plan) {
         struct vfs_fault_plan armed = *plan;
         armed.nth = nth;
+        armed.sites = sites;
         vfs_fault_plan(fault, &armed);
+    } else if (sites) {
+        malloc_fault_arm_sites(sites, false);
     } else {
         malloc_fault_arm(nth, false);
     }
+    kv_mem_exact = !plan; /* each growth is a place then */
     let_work(&kit);
+    kv_mem_exact = false;
     bool fired = plan ? vfs_fault_fired(fault) : malloc_fault_disarm();
     vfs_fault_plan(fault, NULL);
     cr_assert(fired || failures(&kit) == 0, "%s: failed by itself", how);
@@ -264,31 +272,34 @@ static bool one(uint64_t nth, const struct vfs_fault_plan *plan)
     return fired;
 }
 
-static void fail(bool memory, uint64_t stride)
+static void fail(bool memory)
 {
-    for (size_t i = 0; i < (memory ? 1 : sizeof plans / sizeof *plans); i++)
-        for (uint64_t nth = 1; one(nth, memory ? NULL : &plans[i]); nth += sweep_stride(stride))
+    for (size_t i = 0; i < (memory ? 1 : sizeof plans / sizeof *plans); i++) {
+        struct fault_sites *sites = fault_sites_new();
+        for (uint64_t nth = 1; one(sweep_all() ? NULL : sites, nth, memory ? NULL : &plans[i]); nth++)
             cr_assert_lt(nth, 100000);
+        fault_sites_free(sites);
+    }
 }
 
 Test(schedule_sweep, any_operation_fails, .timeout = 3000)
 {
-    fail(false, 17);
+    fail(false);
 }
 
 Test(schedule_sweep, any_operation_fails_under_encryption, .timeout = 3000)
 {
     encrypted = true;
-    fail(false, 29);
+    fail(false);
 }
 
 Test(schedule_sweep, any_allocation_fails, .timeout = 3000)
 {
-    fail(true, 29);
+    fail(true);
 }
 
 Test(schedule_sweep, any_allocation_fails_under_encryption, .timeout = 3000)
 {
     encrypted = true;
-    fail(true, 43);
+    fail(true);
 }
