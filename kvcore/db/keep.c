@@ -109,7 +109,7 @@ static kv_status keep_fold_add(struct kv_keep *keep, const struct kv_entry *entr
         return kv_fold_add(&keep->fold, entry->version, entry->kind, entry->value);
     kv_status rc = kv_attrs_take(&pointer, &ignored);
     if (rc == KV_OK)
-        rc = keep->fetch ? keep->fetch(keep->ctx, pointer, &block) : KV_UNSUPPORTED;
+        rc = keep->fetch(keep->ctx, pointer, &block);
     if (rc == KV_OK)
         rc = kv_fold_add_base(&keep->fold, entry->version, attrs, block->bytes);
     kv_block_unref(block);

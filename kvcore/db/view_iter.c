@@ -97,7 +97,7 @@ static kv_status view_fetch(struct view_iter *view, kv_slice *value, uint64_t *l
         *value = (kv_slice){0};
         return KV_OK;
     }
-    kv_status rc = view->how.fetch ? view->how.fetch(view->how.ctx, *value, &view->held) : KV_UNSUPPORTED;
+    kv_status rc = view->how.fetch(view->how.ctx, *value, &view->held);
     if (rc == KV_OK)
         *value = view->held->bytes;
     return rc;
@@ -134,7 +134,7 @@ static kv_status view_fold_add(struct view_iter *view, const struct kv_entry_ite
     struct kv_block *block = NULL;
     kv_status rc = kv_attrs_take(&pointer, &attrs);
     if (rc == KV_OK)
-        rc = view->how.fetch ? view->how.fetch(view->how.ctx, pointer, &block) : KV_UNSUPPORTED;
+        rc = view->how.fetch(view->how.ctx, pointer, &block);
     if (rc < 0)
         return rc;
     value = block->bytes;

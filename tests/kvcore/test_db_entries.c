@@ -5,6 +5,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* Appends operands to the value, commas between. */
 static kv_status fold_commas(void *ctx, kv_slice key, const kv_slice *value, const kv_slice *operands,
@@ -188,6 +189,94 @@ Test(db_entries, operands_are_folded_wherever_they_lie)
     delete_range(&kit, "a", "b");
     merge_in(&kit, "a", "4");
     expect(&kit, "a=4 b=1,2 c=1 d=5,6");
+    kv_kit_release(&kit);
+}
+
+Test(db_entries, operands_above_a_value_in_the_value_log_are_folded)
+{
+    char big[200], want[256];
+    struct kv_kit kit;
+    kv_kit_init(&kit, NULL);
+    kit.spaces[0].merge = &commas;
+    kit.spaces[0].value_separate_bytes = 64;
+    kv_kit_must_open(&kit);
+    memset(big, 'v', sizeof big - 1);
+    big[sizeof big - 1] = 0;
+    kv_kit_put(&kit, 0, "a", big);
+    put_with(&kit, "b", big, (struct kv_put_options){.meta = 7});
+    cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+    merge_in(&kit, "a", "1");
+    merge_in(&kit, "b", "2");
+    for (enum stage stage = IN_MEMTABLE; stage < STAGES; stage++) {
+        struct kv_pinned got;
+        advance(&kit, stage);
+        snprintf(want, sizeof want, "%s,1", big);
+        cr_assert(kv_kit_is(&kit, NULL, 0, "a", want));
+        cr_assert_eq(kv_get(kit.db, NULL, 0, KV_STR("b"), &got, &kit.err), KV_OK);
+        cr_assert(got.meta == 7 && got.value.len == sizeof big + 1);
+        kv_pinned_release(&got);
+    }
+    cr_assert_eq(kv_kit_stats(&kit, 0).entries, 2, "one value each");
+    kv_kit_release(&kit);
+}
+
+/* A value that expires cannot take operands in, for they outlive it; many large ones stay apart. */
+Test(db_entries, operands_that_cannot_be_folded_away_stay_operands)
+{
+    enum { LONG = 300 << 10, MANY = 5 };
+    struct kv_kit kit;
+    struct kv_pinned got;
+    char *operand = malloc(LONG + 1);
+    cr_assert(operand != NULL);
+    kv_kit_init(&kit, NULL);
+    kit.spaces[0].merge = &commas;
+    kv_kit_must_open(&kit);
+    uint64_t now_s = (uint64_t)kv_retention_clock_ms(kit.db) / 1000;
+    put_with(&kit, "a", "0", (struct kv_put_options){.expires_at_s = now_s + 1000});
+    cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+    merge_in(&kit, "a", "1");
+    merge_in(&kit, "a", "2");
+    for (int i = 0; i < MANY; i++) { /* no base that is known: a table below has the key, too */
+        memset(operand, 'a' + i, LONG);
+        operand[LONG] = 0;
+        merge_in(&kit, "b", operand);
+    }
+    for (enum stage stage = IN_MEMTABLE; stage < STAGES; stage++) {
+        advance(&kit, stage);
+        cr_assert(kv_kit_is(&kit, NULL, 0, "a", "0,1,2"));
+        cr_assert_eq(kv_get(kit.db, NULL, 0, KV_STR("b"), &got, &kit.err), KV_OK);
+        cr_assert_eq(got.value.len, (size_t)MANY * LONG + MANY - 1);
+        kv_pinned_release(&got);
+    }
+    clock_manual_advance_ms(&kit.clock, 2000 * 1000);
+    cr_assert(kv_kit_is(&kit, NULL, 0, "a", "1,2"), "without the value that has expired");
+    cr_assert_eq(kv_merge_range(kit.db, 0, (kv_slice){0}, (kv_slice){0}, &kit.err), KV_OK);
+    cr_assert(kv_kit_is(&kit, NULL, 0, "a", "1,2"));
+    free(operand);
+    kv_kit_release(&kit);
+}
+
+Test(db_entries, operands_outlive_an_open_without_their_operator)
+{
+    struct kv_kit kit;
+    struct kv_pinned got;
+    kv_kit_init(&kit, NULL);
+    kit.spaces[0].merge = &commas;
+    kv_kit_must_open(&kit);
+    kv_kit_put(&kit, 0, "a", "0");
+    cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+    merge_in(&kit, "a", "1");
+    merge_in(&kit, "a", "2");
+    cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+    cr_assert_eq(kv_kit_close(&kit), KV_OK);
+    kit.spaces[0].merge = NULL;
+    kv_kit_must_open(&kit);
+    cr_assert_eq(kv_merge_range(kit.db, 0, (kv_slice){0}, (kv_slice){0}, &kit.err), KV_OK);
+    cr_assert_eq(kv_get(kit.db, NULL, 0, KV_STR("a"), &got, &kit.err), KV_UNSUPPORTED);
+    cr_assert_eq(kv_kit_close(&kit), KV_OK);
+    kit.spaces[0].merge = &commas;
+    kv_kit_must_open(&kit);
+    cr_assert(kv_kit_is(&kit, NULL, 0, "a", "0,1,2"), "nothing was lost");
     kv_kit_release(&kit);
 }
 
