@@ -1,6 +1,7 @@
 /* One budget over the memory of several databases, and a cache whose size changes. */
 #include "kvcore/db/db.h"
 #include "tests/support/kv_kit.h"
+#include "tests/support/vfs_fault.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -157,6 +158,43 @@ Test(memory, without_threads_a_commit_makes_the_room_it_needs)
     cr_assert_gt(metric(w.db[0], "kv_early_flushes_total"), 4);
     expect(&w, 0, 64 * 1024);
     world_close(&w);
+}
+
+/* Tables cannot be made: the budget is passed rather than commits refused, and kept again when they can. */
+Test(memory, a_disk_that_refuses_tables_does_not_refuse_commits)
+{
+    enum { BUDGET = 16 * MIB };
+    for (int threads = KV_THREADS_NONE; threads <= 1; threads += 1 - KV_THREADS_NONE) {
+        struct world w = {0};
+        struct kv_vfs *disk = kv_vfs_mem_new();
+        struct vfs_fault *fault = vfs_fault_new(disk);
+        struct kv_env_options options = {
+            .vfs = vfs_fault_as_vfs(fault), .memory_bytes = BUDGET, .threads = threads};
+        struct kv_space_options space = {.name = "a", .style = KV_STYLE_LEVELLED};
+        struct kv_options how = {.spaces = &space,
+                                 .n_spaces = 1,
+                                 .durability = KV_DURABILITY_OS,
+                                 .log_file_bytes = 64 * MIB,
+                                 .disk_reserve_bytes = 1};
+        cr_assert_eq(kv_env_open(&options, &w.env, &w.err), KV_OK, "%s", w.err.text);
+        cr_assert_eq(kv_open(w.env, "db", &how, &w.db[0], &w.err), KV_OK, "%s", w.err.text);
+        vfs_fault_plan(fault, &(struct vfs_fault_plan){.nth = 1, .sticky = true, .glob = "*.tbl"});
+        int n = 0;
+        for (; metric(w.db[0], "kv_memory_stalls_total") == 0; n += 16) {
+            cr_assert_lt(n, 64 * 1024);
+            fill(&w, 0, n, 16);
+        }
+        cr_assert_eq(metric(w.db[0], "kv_flushes_total"), 0);
+        expect(&w, 0, n);
+        vfs_fault_plan(fault, NULL);
+        cr_assert_eq(kv_flush(w.db[0], &w.err), KV_OK, "%s", w.err.text);
+        cr_assert_leq(metric(w.db[0], "kv_memory_bytes"), BUDGET);
+        expect(&w, 0, n);
+        cr_assert_eq(kv_close(w.db[0], &w.err), KV_OK);
+        kv_env_close(w.env);
+        vfs_fault_free(fault);
+        kv_vfs_mem_free(disk);
+    }
 }
 
 Test(memory, the_cache_may_be_made_smaller_and_larger)
