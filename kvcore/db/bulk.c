@@ -218,12 +218,12 @@ kv_status kv_bulk_settle(struct kv_bulk *bulk, struct kv_err *err)
     for (size_t i = 1; i < n; i++) {
         kv_slice before = kv_table_properties(adds[i - 1].table)->largest;
         kv_slice key = kv_table_properties(adds[i].table)->smallest;
+        char last[64], first[64];
         if (kv_slice_compare(before, key) >= 0)
-            return bulk->failed = kv_fail(
-                       err, KV_INVALID, 0,
-                       "streams of one load overlap: one goes on to \"%.*s\" past \"%.*s\" of another",
-                       (int)(before.len < 40 ? before.len : 40), (const char *)before.data,
-                       (int)(key.len < 40 ? key.len : 40), (const char *)key.data);
+            return bulk->failed = kv_fail(err, KV_INVALID, 0,
+                                          "streams of one load overlap: one goes on to %s past %s of another",
+                                          kv_log_quote(before, last, sizeof last),
+                                          kv_log_quote(key, first, sizeof first));
     }
     return KV_OK;
 }

@@ -150,3 +150,43 @@ Test(db_iter, a_walk_goes_on_across_cuts_and_tables)
     kv_iter_close(it);
     kv_kit_release(&kit);
 }
+
+/* It stands on no entry then; whoever asks once more is told again. */
+Test(db_iter, past_either_end_there_is_nothing_however_often_one_asks)
+{
+    for (int stage = 0; stage < 4; stage++) {
+        struct kv_kit kit;
+        struct kv_iter *it = NULL;
+        kv_kit_init(&kit, NULL);
+        kit.spaces[0].style = stage == 3 ? KV_STYLE_LEVELLED : KV_STYLE_RUNS;
+        kv_kit_must_open(&kit);
+        kv_kit_put(&kit, 0, "a", "1");
+        kv_kit_put(&kit, 0, "b", "1");
+        if (stage > 0)
+            cr_assert_eq(kv_flush(kit.db, &kit.err), KV_OK);
+        if (stage > 1) { /* both of a table and a memtable */
+            kv_kit_put(&kit, 0, "b", "2");
+            kv_kit_put(&kit, 0, "c", "2");
+        }
+        for (int way = 0; way < 2; way++) {
+            cr_assert_eq(kv_iter_open(kit.db, NULL, 0, way ? KV_STR("a") : (kv_slice){0},
+                                      way ? KV_STR("x") : (kv_slice){0}, &it),
+                         KV_OK);
+            kv_status rc = kv_iter_seek(it, (kv_slice){0});
+            int n = 0;
+            for (; rc == KV_OK; n++)
+                rc = kv_iter_next(it);
+            cr_assert_eq(n, stage > 1 ? 3 : 2);
+            for (int i = 0; i < 3; i++)
+                cr_assert_eq(kv_iter_next(it), KV_END);
+            rc = kv_iter_seek_before(it, (kv_slice){0});
+            for (n = 0; rc == KV_OK; n++)
+                rc = kv_iter_prev(it);
+            cr_assert_eq(n, stage > 1 ? 3 : 2);
+            for (int i = 0; i < 3; i++)
+                cr_assert_eq(kv_iter_prev(it), KV_END);
+            kv_iter_close(it);
+        }
+        kv_kit_release(&kit);
+    }
+}

@@ -1,4 +1,6 @@
 #include "kvcore/db/records.h"
+#include "kvcore/base/file_header.h"
+#include "tests/support/file_kit.h"
 #include "tests/support/log_kit.h"
 #include "tests/support/vfs_fault.h"
 
@@ -64,6 +66,32 @@ Test(records, cursor_reports_damage_that_came_after_the_open)
     kv_records_close(records);
     log_kit_abandon(&kit);
     vfs_fault_free(fault);
+    kv_vfs_mem_free(disk);
+}
+
+Test(records, a_record_that_goes_bad_after_the_open_is_damage_with_its_place)
+{
+    struct kv_vfs *disk = kv_vfs_mem_new();
+    struct log_kit kit;
+    struct kv_records *records;
+    struct kv_buf names = {0};
+    struct kv_err err = {0};
+    uint64_t seq;
+    kv_slice record;
+    cr_assert_eq(log_kit_open(&kit, disk, &one_file, NULL), KV_OK);
+    for (uint64_t id = 1; id <= 3; id++)
+        cr_assert_eq(log_kit_commit(&kit, id, NULL, NULL), KV_OK);
+    log_kit_abandon(&kit);
+    cr_assert_eq(log_kit_open(&kit, disk, &one_file, NULL), KV_OK);
+    cr_assert_eq(kv_log_records_open(kit.log, &records), KV_OK);
+    cr_assert_geq(file_kit_list(disk, "db", ".log", &names), 1);
+    file_kit_flip(disk, "db", (char *)names.data, KV_FILE_HEADER_LEN + 40);
+    cr_assert_eq(kv_records_next(records, &seq, &record, &err), KV_CORRUPT);
+    cr_assert(strstr(err.text, (char *)names.data) && strstr(err.text, "was good at open is damaged"), "%s",
+              err.text);
+    kv_records_close(records);
+    log_kit_abandon(&kit);
+    kv_buf_release(&names);
     kv_vfs_mem_free(disk);
 }
 
