@@ -443,7 +443,7 @@ static inline KV_MUST kv_status kv_iter_seek_before(struct kv_iter *it, kv_slice
 {
     return it->ops->seek_before(it, target);
 }
-/* After KV_OK only, of whichever call: directions may be changed. */
+/* After KV_OK of whichever call: directions may be changed. After KV_END, asked again, it is KV_END again. */
 static inline KV_MUST kv_status kv_iter_next(struct kv_iter *it)
 {
     return it->ops->next(it);
