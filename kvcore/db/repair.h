@@ -37,7 +37,7 @@ struct kv_repair {
     size_t logs;
     uint64_t number_max, edit_max, epoch_max;
     uint64_t edit_seen; /* the newest that a file which is no manifest was begun under: it was durable */
-    bool sealed_files;                                /* some are encrypted */
+    bool sealed_files;  /* some are encrypted */
     char names[KV_SPACES_MAX][KV_SPACE_NAME_MAX + 1]; /* of spaces, as tables say; "": not said */
     struct kv_values values;                          /* segments that could be opened */
     struct kv_buf metas;                              /* struct kv_segment_meta: theirs */

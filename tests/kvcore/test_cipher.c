@@ -225,7 +225,8 @@ static kv_status every_call(void)
 {
     struct kv_cipher_pool *pool = NULL;
     struct kv_cipher *cipher = NULL;
-    uint8_t out[4 + KV_CIPHER_TAG_LEN] = {0}, back[4], nonce[KV_CIPHER_NONCE_LEN] = {0}, key[KV_CIPHER_KEY_LEN];
+    uint8_t out[4 + KV_CIPHER_TAG_LEN] = {0}, back[4], nonce[KV_CIPHER_NONCE_LEN] = {0},
+                    key[KV_CIPHER_KEY_LEN];
     kv_slice sealed = kv_slice_of(out, sizeof out);
     kv_status rc;
     KV_TRY(kv_cipher_pool_new(&pool));
