@@ -164,6 +164,7 @@ def main(path):
     exceptions = {}
     if vc in (1, 4):
         exponent, factor = b.u8(), b.varint()
+        offset = b.varint() if factor > 1 else 0
         for _ in range(b.varint()):
             bits, at = b.fixed64(), 0
             for _ in range(b.varint()):
@@ -201,7 +202,7 @@ def main(path):
             values += [part.fixed64() for _ in range(n)]
         else:
             q = ints(part, n) if vc == 1 else values_sequence.block(part, n, starts[k])
-            values += [struct.unpack("<Q", struct.pack("<d", float(signed(x * factor)) / 10.0 ** exponent))[0] for x in q]
+            values += [struct.unpack("<Q", struct.pack("<d", float(signed(x * factor + offset)) / 10.0 ** exponent))[0] for x in q]
         if part.at != len(part.data):
             sys.exit("block %d is not used up" % k)
     for i, bits in exceptions.items():

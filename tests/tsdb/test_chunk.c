@@ -222,6 +222,30 @@ Test(chunk, damage_is_an_error_or_bounded_samples_and_never_a_crash)
     }
 }
 
+/* Free bytes of a disk: they move in pages, from where they are not a multiple of one. */
+Test(chunk, a_common_factor_of_the_steps_is_divided_out)
+{
+    struct kv_prng prng;
+    kv_prng_init(&prng, 10);
+    for (int sign = -1; sign <= 1; sign += 2)
+        for (int tenths = 0; tenths < 2; tenths++) {
+            struct kv_buf out = {0};
+            size_t taken, n;
+            int64_t at = sign * 123456789;
+            fill_times(&prng, 0, N);
+            for (size_t i = 0; i < N; i++, at -= 4096 * (int64_t)kv_prng_below(&prng, 100))
+                values[i] = tenths ? (double)at / 10 : (double)at;
+            cr_assert_eq(ts_chunk_encode(times, values, N, TS_CHUNK_SMALL, &out, &taken), KV_OK);
+            cr_assert_eq(taken, N);
+            cr_assert_lt((double)out.len / N, 0.88, "%.3f bytes a sample, entropy 0.83", (double)out.len / N);
+            cr_assert_eq(ts_chunk_decode(kv_buf_slice(&out), INT64_MIN, INT64_MAX, got_times, got_values, &n),
+                         KV_OK);
+            cr_assert_eq(n, N);
+            assert_same(0, n);
+            kv_buf_release(&out);
+        }
+}
+
 /* The file holds exactly what the first n of times and values become, and comes back; tests/golden/README.md says what they are. */
 static void assert_golden(const char *path, size_t count, enum ts_chunk_effort effort,
                           enum ts_time_codec time_codec, enum ts_value_codec value_codec)
@@ -436,13 +460,14 @@ Test(kernel, sums_values_and_times_are_the_same_to_the_bit)
                 step_ms = (int64_t)kv_prng_below(&prng, 100000);
         all[0]->widen(bytes, want, n);
         all[0]->sum(want, n, round % 2, base);
-        all[0]->values(want, n, start, factor, powers[round % 4], values);
+        const struct ts_scale scale = {start, factor, factor > 1 ? 17 : 0, powers[round % 4]};
+        all[0]->values(want, n, &scale, values);
         all[0]->steps(first_ms, step_ms, times, n);
         for (size_t k = 1; k < kinds; k++) {
             all[k]->widen(bytes, got, n);
             all[k]->sum(got, n, round % 2, base);
             cr_assert(memcmp(want, got, n * sizeof want[0]) == 0, "%s, round %u", all[k]->name, round);
-            all[k]->values(got, n, start, factor, powers[round % 4], got_values);
+            all[k]->values(got, n, &scale, got_values);
             all[k]->steps(first_ms, step_ms, got_times, n);
             assert_same(0, n);
         }

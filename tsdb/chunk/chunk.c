@@ -146,6 +146,8 @@ static kv_status chunk_encode_decimals(const struct chunk_plan *plan, struct kv_
     kv_status rc;
     KV_TRY(kv_buf_append_byte(out, plan->params.exponent));
     KV_TRY(kv_buf_append_varint(out, plan->params.factor));
+    if (plan->params.factor > 1)
+        KV_TRY(kv_buf_append_varint(out, plan->params.offset));
     KV_TRY(kv_buf_append_varint(out, n));
     for (size_t k = 0; k < n; k++)
         KV_TRY(chunk_encode_exceptions(plan, kinds[k], out));
@@ -380,8 +382,12 @@ static kv_status chunk_read_decimals(kv_slice *in, struct chunk_reader *r)
 {
     uint64_t n;
     if (kv_take_byte(in, &r->params.exponent) < 0 || r->params.exponent > TS_INT_EXPONENT_MAX ||
-        kv_take_varint(in, &r->params.factor) < 0 || r->params.factor == 0 || kv_take_varint(in, &n) < 0 ||
-        n > r->info.count)
+        kv_take_varint(in, &r->params.factor) < 0 || r->params.factor == 0)
+        return KV_CORRUPT;
+    if (r->params.factor > 1 &&
+        (kv_take_varint(in, &r->params.offset) < 0 || r->params.offset >= r->params.factor))
+        return KV_CORRUPT;
+    if (kv_take_varint(in, &n) < 0 || n > r->info.count)
         return KV_CORRUPT;
     const uint8_t *start = in->data;
     for (uint64_t i = 0; i < n; i++)

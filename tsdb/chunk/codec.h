@@ -14,8 +14,9 @@
 
 enum { TS_INT_EXPONENT_MAX = 12 };
 struct ts_int_params {
-    uint8_t exponent;      /* value = q * factor / 10^exponent */
+    uint8_t exponent;      /* value = (q * factor + offset) / 10^exponent */
     uint64_t factor;       /* >= 1 */
+    uint64_t offset;       /* < factor */
     uint32_t n_exceptions; /* values that are no such number: stored by bits in the header */
 };
 /* Fills q[n] (0 .. n-1) and params if at least 15 of 16 values are decimals; false otherwise. exceptions gets

@@ -52,14 +52,14 @@ static uint64_t int_gcd(uint64_t a, uint64_t b)
     return a;
 }
 
-/* The common factor of all magnitudes, found with one division a value and none once it is 1. */
+/* The common factor of all distances from the first, found with one division a value and none once it is 1. */
 static uint64_t int_factor(const int64_t *m, size_t n)
 {
     uint64_t factor = 0;
-    for (size_t i = 0; i < n && factor != 1; i++) {
-        uint64_t magnitude = (uint64_t)(m[i] < 0 ? -m[i] : m[i]);
-        if (!factor || magnitude % factor)
-            factor = int_gcd(magnitude, factor);
+    for (size_t i = 1; i < n && factor != 1; i++) {
+        uint64_t distance = (uint64_t)(m[i] < m[0] ? m[0] - m[i] : m[i] - m[0]);
+        if (!factor || distance % factor)
+            factor = int_gcd(distance, factor);
     }
     return factor ? factor : 1;
 }
@@ -90,9 +90,13 @@ bool ts_int_analyse(const double *values, size_t n, int64_t *q, uint16_t *except
         }
     }
     params->factor = int_factor(q, n);
-    if (params->factor > 1)
+    if (params->factor > 1) {
+        int64_t factor = (int64_t)params->factor, rest = q[0] % factor;
+        rest = rest < 0 ? rest + factor : rest;
+        params->offset = (uint64_t)rest;
         for (size_t i = 0; i < n; i++)
-            q[i] /= (int64_t)params->factor;
+            q[i] = (q[i] - rest) / factor;
+    }
     return true;
 }
 
@@ -177,7 +181,7 @@ void ts_int_values(const struct ts_int_params *params, int64_t *q, double *value
 {
     if (params->factor != 1)
         for (size_t i = 0; i < n; i++)
-            q[i] = (int64_t)((uint64_t)q[i] * params->factor);
+            q[i] = (int64_t)((uint64_t)q[i] * params->factor + params->offset);
     if (params->exponent == 0) {
         for (size_t i = 0; i < n; i++)
             values[i] = (double)q[i];
@@ -193,11 +197,12 @@ bool ts_int_values_near(const struct ts_int_params *params, int64_t start, const
 {
     uint64_t far = (uint64_t)(start < 0 ? -(start + 1) : start), largest;
     if (far > (uint64_t)INT_MAGNITUDE_MAX ||
-        __builtin_mul_overflow(far + INT_NEAR_MAX + 1, params->factor, &largest) ||
+        __builtin_mul_overflow(far + INT_NEAR_MAX + 2, params->factor, &largest) ||
         largest > (uint64_t)INT_MAGNITUDE_MAX)
         return false;
-    ts_kernels()->values(numbers, n, (double)start, (double)params->factor, int_powers[params->exponent],
-                         values);
+    const struct ts_scale scale = {(double)start, (double)params->factor, (double)params->offset,
+                                   int_powers[params->exponent]};
+    ts_kernels()->values(numbers, n, &scale, values);
     return true;
 }
 

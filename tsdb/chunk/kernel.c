@@ -41,14 +41,13 @@ static void plain_sum(uint32_t *numbers, size_t n, bool zigzag, int32_t base)
             numbers[i] = at += numbers[i] + (uint32_t)base;
 }
 
-static void plain_values(const uint32_t *numbers, size_t n, double start, double factor, double power,
-                         double *values)
+static void plain_values(const uint32_t *numbers, size_t n, const struct ts_scale *scale, double *values)
 {
     for (size_t i = 0; i < n; i++)
-        values[i] = (start + (double)(int32_t)numbers[i]) * factor;
-    if (power != 1)
+        values[i] = (scale->start + (double)(int32_t)numbers[i]) * scale->factor + scale->offset;
+    if (scale->power != 1)
         for (size_t i = 0; i < n; i++)
-            values[i] /= power;
+            values[i] /= scale->power;
 }
 
 static void plain_steps(int64_t first_ms, int64_t step_ms, int64_t *times_ms, size_t n)
@@ -126,19 +125,19 @@ AVX2 static void avx2_sum(uint32_t *numbers, size_t n, bool zigzag, int32_t base
         numbers[i] = at += (zigzag ? unfolded(numbers[i]) : numbers[i]) + (uint32_t)base;
 }
 
-AVX2 static void avx2_values(const uint32_t *numbers, size_t n, double start, double factor, double power,
-                             double *values)
+AVX2 static void avx2_values(const uint32_t *numbers, size_t n, const struct ts_scale *scale, double *values)
 {
-    __m256d starts = _mm256_set1_pd(start), factors = _mm256_set1_pd(factor), powers = _mm256_set1_pd(power);
+    __m256d start = _mm256_set1_pd(scale->start), factor = _mm256_set1_pd(scale->factor);
+    __m256d offset = _mm256_set1_pd(scale->offset), power = _mm256_set1_pd(scale->power);
     size_t i = 0;
     for (; i + 4 <= n; i += 4) {
         __m256d v = _mm256_cvtepi32_pd(_mm_loadu_si128((const __m128i *)(const void *)(numbers + i)));
-        v = _mm256_mul_pd(_mm256_add_pd(v, starts), factors);
-        if (power != 1)
-            v = _mm256_div_pd(v, powers);
+        v = _mm256_add_pd(_mm256_mul_pd(_mm256_add_pd(v, start), factor), offset);
+        if (scale->power != 1)
+            v = _mm256_div_pd(v, power);
         _mm256_storeu_pd(values + i, v);
     }
-    plain_values(numbers + i, n - i, start, factor, power, values + i);
+    plain_values(numbers + i, n - i, scale, values + i);
 }
 
 AVX2 static void avx2_steps(int64_t first_ms, int64_t step_ms, int64_t *times_ms, size_t n)

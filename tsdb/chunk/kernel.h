@@ -11,6 +11,11 @@
 
 enum { TS_KERNEL_WIDTH_MAX = 25, TS_KERNEL_SLACK = 8 };
 
+/* value = ((start + number, signed) * factor + offset) / power; all of it exact until the division. */
+struct ts_scale {
+    double start, factor, offset, power;
+};
+
 struct ts_kernels {
     const char *name; /* for people: "plain", "avx2" */
     /* n numbers of `width` bits (1 to TS_KERNEL_WIDTH_MAX) out of bits that fill bytes from the low end. numbers has room for
@@ -20,9 +25,7 @@ struct ts_kernels {
     void (*widen)(const uint8_t *bytes, uint32_t *numbers, size_t n);
     /* numbers[i] += the one before it, + base, from numbers[0] = numbers[0] + base on; zigzag: each is unfolded first. Modulo 2^32. */
     void (*sum)(uint32_t *numbers, size_t n, bool zigzag, int32_t base);
-    /* values[i] = (start + numbers[i], signed) * factor / power; all of it exact until the division. */
-    void (*values)(const uint32_t *numbers, size_t n, double start, double factor, double power,
-                   double *values);
+    void (*values)(const uint32_t *numbers, size_t n, const struct ts_scale *scale, double *values);
     /* times_ms[i] = first_ms + i * step_ms. */
     void (*steps)(int64_t first_ms, int64_t step_ms, int64_t *times_ms, size_t n);
 };
