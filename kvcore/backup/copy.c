@@ -67,8 +67,7 @@ static kv_status out_fail(const struct checks *checks, kv_status rc, const struc
     if (rc == KV_CORRUPT || rc == KV_MISSING)
         return kv_fail(err, KV_CORRUPT, 0, "the database is damaged and was not backed up: %.80s: %.120s",
                        checks->db->path, inner->text);
-    if (err)
-        *err = *inner;
+    kv_err_copy(err, inner);
     return rc;
 }
 

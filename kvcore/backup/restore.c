@@ -419,8 +419,7 @@ static kv_status verify_copies(struct restore *r, struct kv_repo *repo, struct k
         char line[240];
         rc = restore_file(r, repo, &r->set.files[i], &inner);
         if (rc < 0 && !is_finding(rc)) {
-            if (err)
-                *err = inner;
+            kv_err_copy(err, &inner);
             return rc;
         }
         snprintf(line, sizeof line, "%s: ok bytes=%" PRIu64, r->set.files[i].name, r->set.files[i].bytes);
@@ -458,8 +457,8 @@ kv_status kv_backup_verify(struct kv_env *env, const struct kv_restore_options *
         rc = options->repository ? verify_repository(&r, &inner) : restore_archives(&r, &inner);
     if (is_finding(rc))
         restore_line(&r, rc, inner.text);
-    if (rc < 0 && err)
-        *err = inner;
+    if (rc < 0)
+        kv_err_copy(err, &inner);
     if (r.findings > 0)
         rc = kv_fail(err, r.first.code, 0, "%" PRIu64 " findings, the first: %.200s", r.findings,
                      r.first.text);

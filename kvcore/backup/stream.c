@@ -242,8 +242,8 @@ kv_status kv_stream(struct kv_db *db, const struct kv_stream_options *options, u
         stream_threads(&s, threads);
         kv_mutex_release(&s.mutex);
         rc = s.rc;
-        if (rc < 0 && err)
-            *err = s.err;
+        if (rc < 0)
+            kv_err_copy(err, &s.err);
         if (version)
             *version = at;
     }

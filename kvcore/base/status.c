@@ -45,6 +45,12 @@ kv_status kv_fail(struct kv_err *err, kv_status code, int sys, const char *forma
     return code;
 }
 
+void kv_err_copy(struct kv_err *err, const struct kv_err *from)
+{
+    if (err)
+        *err = *from;
+}
+
 void kv_assert_failed(const char *condition, const char *file, int line)
 {
     fprintf(stderr, "level=fatal event=assert_failed condition=\"%s\" file=%s line=%d\n", condition, file,

@@ -64,6 +64,8 @@ KV_API const char *kv_status_name(kv_status code);
  * errno, ...). The text is cut at 239 bytes; control bytes in it are replaced by '?'. */
 KV_API kv_status kv_fail(struct kv_err *err, kv_status code, int sys, const char *format, ...)
     KV_PRINTF(4, 5);
+/* *err (unless NULL) becomes what was kept in from. */
+void kv_err_copy(struct kv_err *err, const struct kv_err *from);
 
 /* The only macro that hides a jump: needs a local `kv_status rc` and a label `out`. */
 #define KV_TRY(call)                                                                                         \

@@ -129,8 +129,7 @@ static kv_status check_segments(struct check *c, struct kv_err *err)
         struct kv_value_segment *at = &c->values.list[c->values.n];
         kv_status rc = kv_segment_open(&options, &at->segment, &local);
         if (ends_check(rc)) {
-            if (err)
-                *err = local;
+            kv_err_copy(err, &local);
             return rc;
         }
         if (rc < 0) {
@@ -169,8 +168,7 @@ static kv_status check_table(struct check *c, const struct kv_table_meta *meta, 
     }
     kv_table_unref(table);
     if (ends_check(rc)) {
-        if (err)
-            *err = local;
+        kv_err_copy(err, &local);
         return rc;
     }
     if (rc < 0)
@@ -235,8 +233,7 @@ static kv_status check_logged_value(struct check *c, uint64_t seq, kv_slice valu
     else
         rc = kv_values_verify(&c->values, value, &local);
     if (ends_check(rc)) {
-        if (err)
-            *err = local;
+        kv_err_copy(err, &local);
         return rc;
     }
     if (rc < 0)
@@ -293,10 +290,10 @@ static kv_status check_log(struct check *c, struct kv_err *err)
     memcpy(options.uuid, state->uuid, KV_UUID_LEN);
     kv_status rc = kv_log_open(&options, &known, &replay, &log, &local);
     if (rc < 0) {
-        if (ends_check(rc) && err)
-            *err = local;
-        if (ends_check(rc))
+        if (ends_check(rc)) {
+            kv_err_copy(err, &local);
             return rc;
+        }
         check_line(c, rc, "%s", local.text);
         return KV_OK;
     }
@@ -345,11 +342,12 @@ static kv_status check_all(struct check *c, struct kv_err *err)
     if (rc == KV_NOT_FOUND)
         return kv_fail(err, KV_MISSING, 0, "%s holds no database", c->path);
     if (rc < 0) {
-        if (ends_check(rc) && err)
-            *err = local;
-        if (!ends_check(rc))
-            check_line(c, rc, "%s", local.text);
-        return ends_check(rc) ? rc : KV_OK;
+        if (ends_check(rc)) {
+            kv_err_copy(err, &local);
+            return rc;
+        }
+        check_line(c, rc, "%s", local.text);
+        return KV_OK;
     }
     const struct kv_manifest_state *state = &c->manifest.state;
     check_line(

@@ -98,8 +98,8 @@ static kv_status health_get(struct kv_committer *c, struct kv_err *err)
 {
     kv_mutex_lock(&c->lock);
     kv_status code = c->health;
-    if (code < 0 && err)
-        *err = c->health_err;
+    if (code < 0)
+        kv_err_copy(err, &c->health_err);
     kv_mutex_unlock(&c->lock);
     return code;
 }
@@ -452,8 +452,7 @@ kv_status kv_commit_admit(struct kv_committer *c, bool past_floor, struct kv_err
     if (c->health == KV_NO_SPACE && !past_floor)
         return floor_check(c, &free_bytes, err);
     if (c->health < 0 && c->health != KV_NO_SPACE) {
-        if (err)
-            *err = c->health_err;
+        kv_err_copy(err, &c->health_err);
         return c->health;
     }
     return KV_OK;
@@ -526,8 +525,8 @@ kv_status kv_commit_prepare(struct kv_committer *c, struct waiter *w, struct kv_
 
 static kv_status answer(const struct waiter *w, struct kv_err *err)
 {
-    if (w->rc < 0 && err)
-        *err = w->err;
+    if (w->rc < 0)
+        kv_err_copy(err, &w->err);
     return w->rc;
 }
 

@@ -39,8 +39,7 @@ kv_status kv_db_open_table_or_aside(struct kv_db *db, const struct kv_table_meta
     if (rc == KV_OK)
         return rc;
     if (!is_damage(rc)) {
-        if (err)
-            *err = why;
+        kv_err_copy(err, &why);
         return rc;
     }
     struct kv_table_properties known = {.smallest = meta->smallest,
@@ -75,8 +74,7 @@ kv_status kv_db_open_segment_or_damaged(struct kv_db *db, const struct kv_segmen
     if (rc == KV_OK)
         return rc;
     if (!is_damage(rc)) {
-        if (err)
-            *err = why;
+        kv_err_copy(err, &why);
         return rc;
     }
     char name[32];
@@ -124,8 +122,8 @@ kv_status kv_db_put_aside(struct kv_db *db, struct kv_view *view, const struct k
                 rc = kv_values_verify_table(&view->version->values, item->table, NULL, &why);
             if (rc == KV_CORRUPT)
                 rc = aside_add(db, item, why.text, &edit, &moves);
-            else if (rc < 0 && err)
-                *err = why;
+            else if (rc < 0)
+                kv_err_copy(err, &why);
         }
     struct kv_change change = {.edit = &edit,
                                .moves = (const struct kv_tree_move *)(const void *)moves.data,

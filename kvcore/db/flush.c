@@ -369,8 +369,8 @@ kv_status kv_flush_one(struct kv_db *db, struct kv_err *err)
     if (rc < 0)
         flush_failed(db, &local);
     kv_mutex_unlock(&db->flush_mutex);
-    if (rc < 0 && err)
-        *err = local;
+    if (rc < 0)
+        kv_err_copy(err, &local);
     return rc;
 }
 

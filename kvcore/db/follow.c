@@ -86,8 +86,8 @@ kv_status kv_follow_load(struct kv_db *db, struct kv_err *err)
     while ((rc = kv_manifest_load(&db->manifest, db->dir, db->env->clock, &db->options.key, &why)) < 0 &&
            try_again(&tries, rc, &why))
         kv_manifest_close(&db->manifest);
-    if (rc < 0 && err)
-        *err = why;
+    if (rc < 0)
+        kv_err_copy(err, &why);
     return rc;
 }
 
@@ -441,7 +441,7 @@ kv_status kv_follow_refresh(struct kv_db *db, uint64_t *seq, struct kv_err *err)
     if (seq)
         *seq = kv_db_visible(db);
     kv_mutex_unlock(&db->follow->mutex);
-    if (rc < 0 && err)
-        *err = why;
+    if (rc < 0)
+        kv_err_copy(err, &why);
     return rc;
 }

@@ -86,8 +86,7 @@ kv_status kv_logged_mend_batch(const struct kv_logged_mend *mend, kv_slice batch
                 rc = mend->each(mend->ctx, entry.key, segment, why.text, err);
         } else {
             rc = read;
-            if (err)
-                *err = why;
+            kv_err_copy(err, &why);
         }
     }
     if (rc == KV_END)

@@ -117,8 +117,8 @@ static kv_status mend_file(struct mend *m, uint64_t number, struct kv_err *err)
         rc = KV_OK;
         goto out;
     }
-    if (rc < 0 && err)
-        *err = why;
+    if (rc < 0)
+        kv_err_copy(err, &why);
     KV_TRY(rc);
     bool first = !manifest->keys;
     rc = first ? kv_manifest_load_keys(manifest, m->source, bytes.data, &walk.cipher, err)
@@ -157,8 +157,8 @@ kv_status kv_manifest_mend(struct kv_manifest *manifest, struct kv_dir *dir, str
     kv_status rc = kv_manifest_load(manifest, dir, clock, source, &why);
     *exact = rc == KV_OK;
     if (rc == KV_OK || ends_mend(rc)) {
-        if (rc < 0 && err)
-            *err = why;
+        if (rc < 0)
+            kv_err_copy(err, &why);
         return rc;
     }
     mend_say(&m, "the manifest: %.300s", rc == KV_NOT_FOUND ? "none is published" : why.text);
@@ -166,8 +166,7 @@ kv_status kv_manifest_mend(struct kv_manifest *manifest, struct kv_dir *dir, str
     *manifest = (struct kv_manifest){.dir = dir, .clock = clock, .next_file = 1};
     rc = kv_manifest_read_published(manifest, &why); /* for the generation */
     if (ends_mend(rc)) {
-        if (err)
-            *err = why;
+        kv_err_copy(err, &why);
         goto out;
     }
     if (rc == KV_CORRUPT && manifest->generation == 0) {

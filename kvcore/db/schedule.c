@@ -242,8 +242,8 @@ kv_status kv_schedule_work(struct kv_db *db, struct kv_err *err)
     kv_mutex_unlock(&db->schedule.mutex);
     if (rc < 0 && rc != KV_CANCELED && rc != KV_CONFLICT)
         piece_failed(db, &local);
-    if (rc < 0 && err)
-        *err = local;
+    if (rc < 0)
+        kv_err_copy(err, &local);
     return rc;
 }
 

@@ -147,8 +147,8 @@ kv_status kv_merge_one(struct kv_db *db, struct kv_err *err)
         return KV_OK;
     if (rc < 0 && rc != KV_CANCELED)
         merge_failed(db, rc, &local);
-    if (rc < 0 && err)
-        *err = local;
+    if (rc < 0)
+        kv_err_copy(err, &local);
     return rc;
 }
 

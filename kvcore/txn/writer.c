@@ -48,8 +48,8 @@ static kv_status writer_fail(struct kv_writer *writer, kv_status rc)
 
 static kv_status writer_failed(const struct kv_writer *writer, struct kv_err *err)
 {
-    if (writer->failed < 0 && err)
-        *err = writer->failed_err;
+    if (writer->failed < 0)
+        kv_err_copy(err, &writer->failed_err);
     return writer->failed;
 }
 
