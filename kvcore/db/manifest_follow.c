@@ -40,8 +40,10 @@ static kv_status follow_open(struct kv_manifest *manifest, struct kv_err *err)
         rc = kv_fail(err, KV_CORRUPT, 0, "%s is published but missing", manifest->name);
     KV_TRY(rc);
     KV_TRY(kv_file_read_exact(file, 0, sizeof raw, raw, err));
-    if (memcmp(raw + KV_FILE_HEADER_AT_UID, manifest->header.uid, KV_FILE_UID_LEN) != 0)
-        KV_TRY(kv_fail(err, KV_CORRUPT, 0, "%s: another file has taken its place", manifest->name));
+    if (memcmp(raw + KV_FILE_HEADER_AT_UID, manifest->header.uid, KV_FILE_UID_LEN) != 0) {
+        rc = kv_fail(err, KV_CORRUPT, 0, "%s: another file has taken its place", manifest->name);
+        goto out;
+    }
     KV_TRY(kv_keyring_cipher(manifest->keys, raw, 0, manifest->name, &manifest->cipher, err));
     manifest->file = file;
     return rc;
@@ -101,7 +103,7 @@ kv_status kv_manifest_follow(struct kv_manifest *manifest, struct kv_err *err)
     kv_status rc;
     KV_TRY(kv_manifest_read_published(&now, err));
     if (rc == KV_NOT_FOUND)
-        KV_TRY(kv_fail(err, KV_MISSING, 0, "no manifest is published any more"));
+        return kv_fail(err, KV_MISSING, 0, "no manifest is published any more");
     if (now.generation != manifest->generation || strcmp(now.name, manifest->name) != 0)
         KV_TRY(follow_anew(manifest, err));
     if (!manifest->file)

@@ -1,4 +1,5 @@
 #include "kvcore/db/manifest_mend.h"
+#include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
 #include "kvcore/sst/table_salvage.h"
 
@@ -50,20 +51,31 @@ static bool is_snapshot(const struct kv_manifest_frame *frame)
     return frame->fields.len > 0 && frame->fields.data[0] == 2;
 }
 
-static kv_status mend_frame(struct mend *m, const struct kv_manifest_frame *frame)
+/* Does it end the mending, or is the frame left out? */
+static kv_status mend_refused(const struct mend *m, const struct kv_manifest_frame *frame, kv_status rc,
+                              const struct kv_err *why, struct kv_err *err)
+{
+    if (rc != KV_NO_MEMORY && rc != KV_TOO_NEW)
+        return KV_OK;
+    return kv_fail(err, rc, 0, "%s: offset %" PRIu64 ": %.150s", m->manifest->name, frame->offset,
+                   rc == KV_NO_MEMORY ? "out of memory" : why->text);
+}
+
+static kv_status mend_frame(struct mend *m, const struct kv_manifest_frame *frame, struct kv_err *err)
 {
     struct kv_manifest_state *state = &m->manifest->state, fresh = {0};
+    struct kv_err why = {0};
     if (!is_snapshot(frame)) {
         if (state->n_spaces == 0 || frame->number <= state->edit)
             return KV_OK;
         m->gaps += frame->number != state->edit + 1;
-        kv_status rc = kv_manifest_apply(state, frame->fields, NULL);
+        kv_status rc = kv_manifest_apply(state, frame->fields, &why);
         m->left_out += rc < 0;
         if (rc == KV_OK)
             state->edit = frame->number;
-        return rc == KV_NO_MEMORY || rc == KV_TOO_NEW ? rc : KV_OK;
+        return mend_refused(m, frame, rc, &why, err);
     }
-    kv_status rc = kv_manifest_apply(&fresh, frame->fields, NULL);
+    kv_status rc = kv_manifest_apply(&fresh, frame->fields, &why);
     if (rc == KV_OK && frame->number >= state->edit) {
         kv_manifest_state_release(state);
         *state = fresh;
@@ -71,22 +83,23 @@ static kv_status mend_frame(struct mend *m, const struct kv_manifest_frame *fram
         return KV_OK;
     }
     kv_manifest_state_release(&fresh);
-    return rc == KV_NO_MEMORY || rc == KV_TOO_NEW ? rc : KV_OK;
+    return mend_refused(m, frame, rc, &why, err);
 }
 
 /* Over what is damaged, to the next whole frame. */
-static kv_status mend_frames(struct mend *m, struct kv_manifest_walk *walk)
+static kv_status mend_frames(struct mend *m, struct kv_manifest_walk *walk, struct kv_err *err)
 {
     struct kv_manifest_frame frame;
     kv_status rc = KV_OK;
     while (rc == KV_OK && walk->offset < walk->file.len) {
-        rc = kv_manifest_walk_next(walk, &frame, NULL);
+        rc = kv_manifest_walk_next(walk, &frame, err);
         if (rc == KV_OK) {
-            rc = mend_frame(m, &frame);
-        } else if (rc == KV_CORRUPT) {
+            rc = mend_frame(m, &frame, err);
+        } else if (rc == KV_CORRUPT) { /* a whole one was found behind it, and begins so */
             const uint8_t *from = walk->file.data + walk->offset + 1;
             const uint8_t *next = memchr(from, 'K', walk->file.len - walk->offset - 1);
-            walk->offset = next ? (uint64_t)(next - walk->file.data) : walk->file.len;
+            KV_ASSERT(next != NULL);
+            walk->offset = (uint64_t)(next - walk->file.data);
             rc = KV_OK;
         }
     }
@@ -132,7 +145,7 @@ static kv_status mend_file(struct mend *m, uint64_t number, struct kv_err *err)
     walk.file = kv_buf_slice(&bytes);
     walk.uid = manifest->header.uid;
     m->left_out = m->gaps = 0;
-    KV_TRY(mend_frames(m, &walk));
+    KV_TRY(mend_frames(m, &walk, err));
     mend_say(m, "%s: read up to edit %" PRIu64 "%s%s", name, manifest->state.edit,
              m->gaps ? ", with edits missing in between" : "",
              m->left_out ? ", and some that do not fit what is known" : "");
@@ -145,7 +158,7 @@ out:
 
 static bool ends_mend(kv_status rc)
 {
-    return rc < 0 && rc != KV_CORRUPT && rc != KV_MISSING;
+    return rc < 0 && rc != KV_CORRUPT;
 }
 
 kv_status kv_manifest_mend(struct kv_manifest *manifest, struct kv_dir *dir, struct kv_clock *clock,

@@ -78,8 +78,8 @@ static void world_init(struct world *w)
         file_begin(&w->files[i], SEALED + (uint64_t)i, (uint64_t)(1 + i * RECORDS));
         for (int k = 1; k <= RECORDS; k++)
             file_record(&w->files[i], (uint64_t)(i * RECORDS + k));
-        w->seals[i] = (struct kv_log_seal){w->files[i].number, w->files[i].bytes.len,
-                                           (uint64_t)(1 + i) * RECORDS, 0};
+        w->seals[i] =
+            (struct kv_log_seal){w->files[i].number, w->files[i].bytes.len, (uint64_t)(1 + i) * RECORDS, 0};
     }
     w->known = (struct kv_log_known){.seals = w->seals,
                                      .n_seals = 1,
@@ -199,8 +199,8 @@ static void more_known_than_there(struct world *w)
 
 static void more_known_than_sealed(struct world *w)
 {
-    w->known = (struct kv_log_known){
-        .seals = w->seals, .n_seals = 2, .edit = EDIT, .last_seq = 7, .puts_from = 1};
+    w->known =
+        (struct kv_log_known){.seals = w->seals, .n_seals = 2, .edit = EDIT, .last_seq = 7, .puts_from = 1};
 }
 
 static void all_sealed(struct world *w)
@@ -249,8 +249,8 @@ static const struct row {
     {"the uid is not known", uid_not_known, KV_OK, "", 1, 6, false},
     {"a gap between files", a_gap_between_files, KV_CORRUPT,
      "db/000006.log at offset 0: sequences are missing before it", 1, 3, false},
-    {"a gap in a file", a_gap_in_a_file, KV_CORRUPT, "db/000006.log at offset 248: a bad record that was synced",
-     1, 6, false},
+    {"a gap in a file", a_gap_in_a_file, KV_CORRUPT,
+     "db/000006.log at offset 248: a bad record that was synced", 1, 6, false},
     {"records that were written again", written_again, KV_OK, "", 1, 6, false},
     {"a record of a newer version", a_newer_record, KV_TOO_NEW,
      "db/000006.log at offset 248: a record of a newer version", 1, 6, false},
@@ -364,8 +364,8 @@ Test(log_tail, what_was_read_fits_what_is_known)
     /* Who does not ask is told when the file ends. */
     struct kv_err err = {0};
     struct kv_log_seal shorter = {SEALED, len - 40, 2, 0};
-    w.known = (struct kv_log_known){
-        .seals = &shorter, .n_seals = 1, .edit = EDIT, .last_seq = 2, .puts_from = 1};
+    w.known =
+        (struct kv_log_known){.seals = &shorter, .n_seals = 1, .edit = EDIT, .last_seq = 2, .puts_from = 1};
     cr_assert_eq(world_read(&w, &any, &err), KV_CORRUPT);
     cr_assert(strstr(err.text, "it ends before its seal"), "%s", err.text);
     world_release(&w);
