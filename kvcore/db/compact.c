@@ -363,7 +363,7 @@ static const struct kv_tree_run *run_below(const struct kv_cut *cut, uint32_t le
 /* The tables it lies in are put aside, and whoever picks, picks again. */
 static kv_status merge_met_damage(struct merge *merge, struct kv_view *view)
 {
-    kv_status rc = kv_db_put_aside(merge->db, view, &merge->inputs.taken, NULL);
+    kv_status rc = kv_db_put_aside(merge->db, view, &merge->inputs.taken);
     return rc == KV_OK || rc == KV_CONFLICT ? KV_CONFLICT : KV_CORRUPT;
 }
 

@@ -26,11 +26,6 @@ static void tell_table(struct kv_db *db, const char *space, kv_slice smallest, k
         "\"reads of these keys fail; put the file back from a backup and open again, or run kvtool repair\"");
 }
 
-static bool is_damage(kv_status rc)
-{
-    return rc == KV_CORRUPT || rc == KV_MISSING;
-}
-
 kv_status kv_db_open_table_or_aside(struct kv_db *db, const struct kv_table_meta *meta, struct kv_table **out,
                                     struct kv_err *err)
 {
@@ -38,7 +33,7 @@ kv_status kv_db_open_table_or_aside(struct kv_db *db, const struct kv_table_meta
     kv_status rc = kv_db_open_table(db, meta, out, &why);
     if (rc == KV_OK)
         return rc;
-    if (!is_damage(rc)) {
+    if (rc != KV_CORRUPT) { /* missing is that, too */
         kv_err_copy(err, &why);
         return rc;
     }
@@ -73,7 +68,7 @@ kv_status kv_db_open_segment_or_damaged(struct kv_db *db, const struct kv_segmen
     kv_status rc = kv_db_open_segment(db, meta, out, &why);
     if (rc == KV_OK)
         return rc;
-    if (!is_damage(rc)) {
+    if (rc != KV_CORRUPT) { /* missing is that, too */
         kv_err_copy(err, &why);
         return rc;
     }
@@ -107,8 +102,7 @@ static kv_status aside_add(struct kv_db *db, const struct kv_tree_item *item, co
     return kv_buf_append(moves, kv_slice_of(&move, sizeof move));
 }
 
-kv_status kv_db_put_aside(struct kv_db *db, struct kv_view *view, const struct kv_cut *inputs,
-                          struct kv_err *err)
+kv_status kv_db_put_aside(struct kv_db *db, struct kv_view *view, const struct kv_cut *inputs)
 {
     struct kv_edit edit = {0};
     struct kv_buf moves = {0};
@@ -122,14 +116,12 @@ kv_status kv_db_put_aside(struct kv_db *db, struct kv_view *view, const struct k
                 rc = kv_values_verify_table(&view->version->values, item->table, NULL, &why);
             if (rc == KV_CORRUPT)
                 rc = aside_add(db, item, why.text, &edit, &moves);
-            else if (rc < 0)
-                kv_err_copy(err, &why);
         }
     struct kv_change change = {.edit = &edit,
                                .moves = (const struct kv_tree_move *)(const void *)moves.data,
                                .n_moves = moves.len / sizeof(struct kv_tree_move)};
     if (rc == KV_OK)
-        rc = change.n_moves ? kv_db_change(db, &change, err) : KV_NOT_FOUND;
+        rc = change.n_moves ? kv_db_change(db, &change, NULL) : KV_NOT_FOUND;
     kv_edit_release(&edit);
     kv_buf_release(&moves);
     return rc;

@@ -233,8 +233,7 @@ KV_MUST kv_status kv_db_open_segment_or_damaged(struct kv_db *db, const struct k
                                                 struct kv_segment **out, struct kv_err *err);
 /* A merge of these tables met damage: those it lies in are put aside (version.h), so that merges go on without them.
  * KV_NOT_FOUND: none of them is damaged, or points at a value that cannot be read. */
-KV_MUST kv_status kv_db_put_aside(struct kv_db *db, struct kv_view *view, const struct kv_cut *inputs,
-                                  struct kv_err *err);
+KV_MUST kv_status kv_db_put_aside(struct kv_db *db, struct kv_view *view, const struct kv_cut *inputs);
 /* KV_CORRUPT, naming it, if a table of [lower, upper) lies aside, else KV_OK. */
 kv_status kv_db_aside_in(struct kv_db *db, uint32_t space, kv_slice lower, kv_slice upper,
                          struct kv_err *err);

@@ -70,7 +70,10 @@ kv_status kv_logged_mend_batch(const struct kv_logged_mend *mend, kv_slice batch
     kv_status rc = KV_OK;
     while (rc == KV_OK) {
         const uint8_t *from = rest.data;
-        if ((rc = kv_batch_next(&rest, &entry)) != KV_OK)
+        rc = kv_batch_next(&rest, &entry);
+        if (rc < 0)
+            kv_fail(err, rc, 0, "a commit of the log cannot be taken apart: %s", kv_status_text(rc));
+        if (rc != KV_OK)
             break;
         struct kv_err why = {0};
         uint64_t segment = 0;
@@ -91,8 +94,6 @@ kv_status kv_logged_mend_batch(const struct kv_logged_mend *mend, kv_slice batch
     }
     if (rc == KV_END)
         rc = lost ? kv_buf_append(out, kv_buf_slice(&kept)) : KV_NOT_FOUND;
-    else if (rc == KV_CORRUPT)
-        rc = kv_fail(err, rc, 0, "a commit of the log is malformed");
     kv_buf_release(&kept);
     return rc;
 }

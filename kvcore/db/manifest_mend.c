@@ -13,6 +13,7 @@ struct mend {
     struct kv_buf numbers; /* uint64_t: of manifest files */
     void (*say)(void *ctx, const char *line);
     void *ctx;
+    struct kv_err *err;
     size_t left_out, gaps;
 };
 
@@ -36,7 +37,8 @@ static kv_status mend_look(void *ctx, const char *name, uint64_t bytes)
     (void)bytes;
     if (!kv_file_name_parse(name, &number, &kind) || kind != KV_NAME_MANIFEST)
         return KV_OK;
-    return kv_buf_append(&m->numbers, kv_slice_of(&number, sizeof number));
+    kv_status rc = kv_buf_append(&m->numbers, kv_slice_of(&number, sizeof number));
+    return rc < 0 ? kv_fail(m->err, rc, 0, "out of memory listing the manifests") : KV_OK;
 }
 
 static int order_numbers(const void *a, const void *b)
@@ -165,7 +167,7 @@ kv_status kv_manifest_mend(struct kv_manifest *manifest, struct kv_dir *dir, str
                            const struct kv_key_source *source, bool *exact,
                            void (*say)(void *ctx, const char *line), void *ctx, struct kv_err *err)
 {
-    struct mend m = {.manifest = manifest, .source = source, .say = say, .ctx = ctx};
+    struct mend m = {.manifest = manifest, .source = source, .say = say, .ctx = ctx, .err = err};
     struct kv_err why = {0};
     kv_status rc = kv_manifest_load(manifest, dir, clock, source, &why);
     *exact = rc == KV_OK;

@@ -1,6 +1,7 @@
 #include "tests/support/hook_dir.h"
 #include "kvcore/base/assert.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -82,10 +83,25 @@ static kv_status hook_published(struct kv_dir *base, struct kv_buf *out, uint64_
     return rc == KV_OK ? dir->under->ops->published(dir->under, out, generation, err) : rc;
 }
 
+static void hook_close(struct kv_dir *base)
+{
+    (void)base;
+}
+
 static const struct kv_dir_ops hook_dir_ops = {
-    .open = hook_open, .list = hook_list, .published = hook_published};
+    .close = hook_close, .open = hook_open, .list = hook_list, .published = hook_published};
+
+static kv_status hook_dir_open(struct kv_vfs *vfs, const char *path, bool create, struct kv_dir **out,
+                               struct kv_err *err)
+{
+    (void)path, (void)create, (void)err;
+    *out = &((struct hook_dir *)((char *)vfs - offsetof(struct hook_dir, vfs)))->base;
+    return KV_OK;
+}
+
+static const struct kv_vfs_ops hook_vfs_ops = {.dir_open = hook_dir_open};
 
 void hook_dir_init(struct hook_dir *hook, struct kv_dir *under)
 {
-    *hook = (struct hook_dir){.base = {&hook_dir_ops}, .under = under};
+    *hook = (struct hook_dir){.base = {&hook_dir_ops}, .vfs = {&hook_vfs_ops}, .under = under};
 }

@@ -10,7 +10,8 @@
 #include "tests/support/vfs_fault.h"
 
 struct hook_dir {
-    struct kv_dir base;   /* give this away; it needs no close */
+    struct kv_dir base;   /* give this away; closing it does nothing */
+    struct kv_vfs vfs;    /* or this one: every directory of it is the base */
     struct kv_dir *under; /* may be exchanged between two operations */
     void *ctx;
     /* Before an operation (VFS_OP_OPEN, _READ, _SIZE, _LIST, _PUBLISHED; name NULL for the last two). Anything but KV_OK is its
