@@ -328,7 +328,7 @@ static kv_status merge_add(void *ctx, kv_slice key, kv_slice value)
     return m->sink->add(m->sink, key, value);
 }
 
-/* Whether the chunks can stay as they are: in order, apart, and not worth joining. */
+/* Whether the chunks can stay as they are: in order, apart, not worth joining, and in a finished window as small as can be. */
 static kv_status merge_tidy(const struct kv_hook_entry *entries, size_t n, bool joined, bool *tidy)
 {
     struct ts_chunk_info info, before = {0};
@@ -337,6 +337,8 @@ static kv_status merge_tidy(const struct kv_hook_entry *entries, size_t n, bool 
         kv_status rc = ts_chunk_info(entries[i].value, &info);
         if (rc < 0)
             return rc;
+        if (joined && info.effort != TS_CHUNK_SMALL)
+            *tidy = false;
         if (i > 0) {
             bool full =
                 before.count == TS_CHUNK_SAMPLES_MAX || entries[i - 1].value.len > TS_CHUNK_BYTES_MAX / 2;

@@ -156,7 +156,7 @@ def main(path):
     b = Bytes(open(path, "rb").read())
     codecs, flags, count, first, span = b.u8(), b.u8(), b.varint(), b.zigzag(), b.varint()
     tc, vc = codecs & 15, codecs >> 4
-    if tc > 2 or vc > 4 or flags:
+    if tc > 2 or vc > 5 or flags > 1:
         sys.exit("too new")
     step = b.varint() if tc == 2 or tc == 0 and count > 1 else 0
     late = Sequence(b) if tc == 2 else None
@@ -170,15 +170,15 @@ def main(path):
             for _ in range(b.varint()):
                 at += b.varint()
                 exceptions[at] = bits
-    values_sequence = Sequence(b) if vc == 4 else None
-    starts = [b.zigzag() if vc == 4 and values_sequence.mode else 0]
-    samples = 512 if tc != 1 and vc in (0, 4) else 128
+    values_sequence = Sequence(b) if vc in (4, 5) else None
+    starts = [b.zigzag() if vc in (4, 5) and values_sequence.mode else 0]
+    samples = 512 if tc != 1 and vc in (0, 4, 5) else 128
     n_blocks, lens, firsts = (count + samples - 1) // samples, [], [first]
     has_blocks = not (tc == 0 and vc == 0)
     for _ in range(n_blocks - 1 if has_blocks else 0):
         lens.append(b.varint())
         firsts.append(firsts[-1] + (b.varint() if tc == 1 else step * samples + (b.zigzag() if tc == 2 else 0)))
-        starts.append(starts[-1] + (b.zigzag() if vc == 4 and values_sequence.mode else 0))
+        starts.append(starts[-1] + (b.zigzag() if vc in (4, 5) and values_sequence.mode else 0))
     if not has_blocks:
         firsts = [first + i * step * samples for i in range(n_blocks)]
     times, values = [], []
@@ -200,6 +200,8 @@ def main(path):
             values += xors(part, n)
         elif vc == 3:
             values += [part.fixed64() for _ in range(n)]
+        elif vc == 5:
+            values += [x & M for x in values_sequence.block(part, n, starts[k])]
         else:
             q = ints(part, n) if vc == 1 else values_sequence.block(part, n, starts[k])
             values += [struct.unpack("<Q", struct.pack("<d", float(signed(x * factor + offset)) / 10.0 ** exponent))[0] for x in q]

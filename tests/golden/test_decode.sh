@@ -17,6 +17,17 @@ got=$(python3 tests/golden/decode_backup.py tests/golden/archive-1.kvb | tr '\n'
 # The golden segment of the value log: nothing, a line, sixty of them, noise (tests/kvcore/test_segment.c).
 got=$(python3 tests/golden/decode_vlog.py tests/golden/vlog-1.vlg 128:9 137:37 174:118 292:509 | tr '\n' ';')
 [ "$got" = "0 0 ;0 28 76616c75652031206f66206120676f6c;1 1680 76616c75652032206f66206120676f6c;0 500 003c5e81b40c5ec68e04a3406c97d63c;" ] || { echo "decode_vlog.py read: $got"; exit 1; }
+python3 tests/golden/decode_chunk.py tests/golden/chunk-bits.bin | python3 -c '
+import struct, sys
+v = 0.5
+for i, line in enumerate(sys.stdin):
+    v = v * 0.875 + (i * i % 127) / 1024 + 1 / 3
+    bits = "7ff0000000000002" if i == 600 else "%016x" % struct.unpack("<Q", struct.pack("<d", -v if i == 10 else v))
+    if line.split() != [str(1795224000000 + 15000 * i), bits]:
+        sys.exit("decode_chunk.py, bits, sample %d: %s" % (i, line.strip()))
+if i + 1 != 700:
+    sys.exit("decode_chunk.py, bits: %d samples" % (i + 1))
+' || exit 1
 # Chunks of samples: the sums of what tests/golden/README.md says is in them.
 for chunk in int huffman; do
     python3 tests/golden/decode_chunk.py tests/golden/chunk-$chunk.bin >"${TMPDIR:-/tmp}/chunk.$$" || exit 1

@@ -253,7 +253,7 @@ static void assert_golden(const char *path, size_t count, enum ts_chunk_effort e
     struct kv_buf out = {0};
     struct ts_chunk_info info;
     size_t taken, n;
-    uint8_t bytes[4096];
+    uint8_t bytes[8192];
     FILE *f;
     cr_assert_eq(ts_chunk_encode(times, values, count, effort, &out, &taken), KV_OK);
     cr_assert_eq(taken, count);
@@ -291,6 +291,17 @@ Test(chunk, the_golden_one_of_huffman_is_still_written_and_read)
         values[i] = i == 700 ? bits_double(TS_STALE_NAN) : (double)(40000 + i * i % 23 - i % 7) / 100;
     }
     assert_golden("tests/golden/chunk-huffman.bin", 1300, TS_CHUNK_SMALL, TS_TIME_HUFFMAN, TS_VALUE_HUFFMAN);
+}
+
+Test(chunk, the_golden_one_of_bits_is_still_written_and_read)
+{
+    double v = 0.5;
+    for (int64_t i = 0; i < 700; i++) {
+        times[i] = 1795224000000 + i * 15000;
+        v = v * 0.875 + (double)(i * i % 127) / 1024 + 1.0 / 3;
+        values[i] = i == 600 ? bits_double(TS_STALE_NAN) : i == 10 ? -v : v;
+    }
+    assert_golden("tests/golden/chunk-bits.bin", 700, TS_CHUNK_SMALL, TS_TIME_STEP, TS_VALUE_BITS);
 }
 
 Test(chunk, packing_keeps_every_number_and_its_own_length)

@@ -8,6 +8,7 @@
 #include "tsdb/chunk/sequence.h"
 
 enum {
+    CHUNK_FLAG_SMALL = 1,
     CHUNK_BLOCK_LONG = TS_HUFFMAN_NUMBERS_MAX, /* where nothing but bits of huffman.h is in a block */
     CHUNK_BLOCKS_MAX = TS_CHUNK_SAMPLES_MAX / TS_CHUNK_BLOCK,
     CHUNK_EXCEPTIONS_MAX = TS_CHUNK_SAMPLES_MAX / 16 + 1
@@ -15,13 +16,19 @@ enum {
 
 const char *ts_value_codec_name(enum ts_value_codec codec)
 {
-    static const char *const names[] = {"const", "int", "xor", "raw", "huffman"};
+    static const char *const names[] = {"const", "int", "xor", "raw", "huffman", "bits"};
     return (unsigned)codec < sizeof names / sizeof names[0] ? names[codec] : "unknown";
+}
+
+/* Whether the values are a sequence of q: scaled decimals, or the doubles' bits. */
+static bool chunk_is_sequence(enum ts_value_codec codec)
+{
+    return codec == TS_VALUE_HUFFMAN || codec == TS_VALUE_BITS;
 }
 
 static size_t chunk_block_samples(enum ts_time_codec time_codec, enum ts_value_codec value_codec)
 {
-    return time_codec != TS_TIME_DELTA && (value_codec == TS_VALUE_CONST || value_codec == TS_VALUE_HUFFMAN)
+    return time_codec != TS_TIME_DELTA && (value_codec == TS_VALUE_CONST || chunk_is_sequence(value_codec))
                ? CHUNK_BLOCK_LONG
                : TS_CHUNK_BLOCK;
 }
@@ -99,6 +106,7 @@ static kv_status chunk_encode_block(const struct chunk_plan *plan, size_t at, si
         }
         break;
     case TS_VALUE_HUFFMAN:
+    case TS_VALUE_BITS:
         KV_TRY(ts_sequence_put_block(&plan->values_sequence, plan->q + at, n, out));
         break;
     }
@@ -168,7 +176,7 @@ static kv_status chunk_encode_params(const struct chunk_plan *plan, struct kv_bu
         KV_TRY(kv_buf_append_fixed64(out, chunk_bits(plan->values[0])));
     if (plan->value_codec == TS_VALUE_INT || plan->value_codec == TS_VALUE_HUFFMAN)
         KV_TRY(chunk_encode_decimals(plan, out));
-    if (plan->value_codec == TS_VALUE_HUFFMAN) {
+    if (chunk_is_sequence(plan->value_codec)) {
         KV_TRY(ts_sequence_put(&plan->values_sequence, out));
         if (plan->values_sequence.differences)
             KV_TRY(kv_buf_append_varint(out, kv_zigzag(plan->q[0])));
@@ -188,8 +196,10 @@ static kv_status chunk_encode_directory(const struct chunk_plan *plan, size_t at
         KV_TRY(kv_buf_append_varint(out, (uint64_t)gap_ms));
     if (plan->time_codec == TS_TIME_HUFFMAN)
         KV_TRY(kv_buf_append_varint(out, kv_zigzag(plan->late_ms[at] - plan->late_ms[at - plan->block])));
-    if (plan->value_codec == TS_VALUE_HUFFMAN && plan->values_sequence.differences)
-        KV_TRY(kv_buf_append_varint(out, kv_zigzag(plan->q[at] - plan->q[at - plan->block])));
+    if (chunk_is_sequence(plan->value_codec) && plan->values_sequence.differences) {
+        uint64_t step = (uint64_t)plan->q[at] - (uint64_t)plan->q[at - plan->block];
+        KV_TRY(kv_buf_append_varint(out, kv_zigzag((int64_t)step)));
+    }
 out:
     return rc;
 }
@@ -212,7 +222,7 @@ static kv_status chunk_encode_plan(const struct chunk_plan *plan, struct kv_buf 
         lens[b] = blocks->len - before;
     }
     KV_TRY(kv_buf_append_byte(out, (uint8_t)(plan->time_codec | plan->value_codec << 4)));
-    KV_TRY(kv_buf_append_byte(out, 0));
+    KV_TRY(kv_buf_append_byte(out, plan->effort == TS_CHUNK_SMALL ? CHUNK_FLAG_SMALL : 0));
     KV_TRY(kv_buf_append_varint(out, plan->n));
     KV_TRY(kv_buf_append_varint(out, kv_zigzag(plan->times_ms[0])));
     KV_TRY(kv_buf_append_varint(out, (uint64_t)(plan->times_ms[plan->n - 1] - plan->times_ms[0])));
@@ -231,11 +241,13 @@ static kv_status chunk_try(struct chunk_plan *plan, enum ts_value_codec codec, s
     kv_status rc;
     plan->value_codec = codec;
     plan->block = chunk_block_samples(plan->time_codec, codec);
-    if (codec == TS_VALUE_HUFFMAN)
+    if (codec == TS_VALUE_BITS)
+        memcpy(plan->q, plan->values, plan->n * sizeof plan->q[0]);
+    if (chunk_is_sequence(codec))
         (void)ts_sequence_plan(plan->q, plan->n, plan->block, &plan->values_sequence);
     kv_buf_clear(other);
     KV_TRY(chunk_encode_plan(plan, other, blocks));
-    size_t worth = codec == TS_VALUE_HUFFMAN ? out->len - out->len / 32 : out->len; /* slower to read */
+    size_t worth = chunk_is_sequence(codec) ? out->len - out->len / 32 : out->len; /* slower to read */
     if (out->len == 0 || other->len < worth) {
         struct kv_buf swap = *out;
         *out = *other;
@@ -289,6 +301,8 @@ static kv_status chunk_encode_best(struct chunk_plan *plan, struct kv_buf *out, 
             return KV_OK;
     }
     KV_TRY(chunk_try(plan, TS_VALUE_XOR, out, other, blocks));
+    if (plan->effort == TS_CHUNK_SMALL)
+        KV_TRY(chunk_try(plan, TS_VALUE_BITS, out, other, blocks));
     if (out->len >= 7 * plan->n)
         KV_TRY(chunk_try(plan, TS_VALUE_RAW, out, other, blocks));
     rc = KV_OK;
@@ -344,7 +358,7 @@ static kv_status chunk_read_head(kv_slice *in, struct ts_chunk_info *info)
     uint64_t count, first, span;
     if (kv_take_byte(in, &codecs) < 0 || kv_take_byte(in, &flags) < 0)
         return KV_CORRUPT;
-    if ((codecs & 15) > TS_TIME_HUFFMAN || codecs >> 4 > TS_VALUE_HUFFMAN || flags != 0)
+    if ((codecs & 15) > TS_TIME_HUFFMAN || codecs >> 4 > TS_VALUE_BITS || flags > CHUNK_FLAG_SMALL)
         return KV_TOO_NEW;
     if (kv_take_varint(in, &count) < 0 || kv_take_varint(in, &first) < 0 || kv_take_varint(in, &span) < 0)
         return KV_CORRUPT;
@@ -352,8 +366,12 @@ static kv_status chunk_read_head(kv_slice *in, struct ts_chunk_info *info)
     if (count < 1 || count > TS_CHUNK_SAMPLES_MAX || span >= (uint64_t)1 << 62 || span < count - 1 ||
         (count == 1 && span != 0) || first_ms > INT64_MAX - (int64_t)span)
         return KV_CORRUPT;
-    *info = (struct ts_chunk_info){(uint32_t)count, first_ms, first_ms + (int64_t)span,
-                                   (enum ts_time_codec)(codecs & 15), (enum ts_value_codec)(codecs >> 4)};
+    *info = (struct ts_chunk_info){(uint32_t)count,
+                                   first_ms,
+                                   first_ms + (int64_t)span,
+                                   (enum ts_time_codec)(codecs & 15),
+                                   (enum ts_value_codec)(codecs >> 4),
+                                   flags ? TS_CHUNK_SMALL : TS_CHUNK_QUICK};
     return KV_OK;
 }
 
@@ -422,6 +440,8 @@ static kv_status chunk_read_value_params(kv_slice *in, struct chunk_reader *r)
         return chunk_read_decimals(in, r);
     case TS_VALUE_HUFFMAN:
         KV_TRY(chunk_read_decimals(in, r));
+        /* fallthrough */
+    case TS_VALUE_BITS:
         KV_TRY(ts_sequence_take(in, r->long_read, r->values));
         if (r->values->differences)
             KV_TRY(kv_take_varint(in, &start));
@@ -453,7 +473,7 @@ static kv_status chunk_read_directory(kv_slice *in, struct chunk_reader *r)
     r->n_blocks = (r->info.count + r->block - 1) / r->block;
     r->first_ms[0] = r->info.first_ms;
     bool has_blocks = chunk_has_blocks(r->info.time_codec, r->info.value_codec);
-    bool has_starts = r->info.value_codec == TS_VALUE_HUFFMAN && r->values->differences;
+    bool has_starts = chunk_is_sequence(r->info.value_codec) && r->values->differences;
     size_t sum = 0;
     for (size_t b = 0; b + 1 < r->n_blocks; b++) {
         uint64_t len = 0, gap, start = 0;
@@ -561,6 +581,13 @@ static kv_status chunk_decode_values(const struct chunk_reader *r, size_t block,
             memcpy(&values[i], &bits, sizeof bits);
         }
         return KV_OK;
+    }
+    case TS_VALUE_BITS: {
+        int64_t bits[CHUNK_BLOCK_LONG];
+        kv_status rc = ts_sequence_take_block(in, r->values, r->starts[block], bits, n);
+        if (rc == KV_OK)
+            memcpy(values, bits, n * sizeof values[0]);
+        return rc;
     }
     case TS_VALUE_HUFFMAN:
         return chunk_decode_huffman(r, block, in, values, n);

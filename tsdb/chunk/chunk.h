@@ -28,7 +28,8 @@ enum ts_value_codec {
     TS_VALUE_INT = 1,
     TS_VALUE_XOR = 2,
     TS_VALUE_RAW = 3,
-    TS_VALUE_HUFFMAN = 4
+    TS_VALUE_HUFFMAN = 4,
+    TS_VALUE_BITS = 5
 };
 /* How much is tried. SMALL also tries entropy coding, which takes several times as long to write and about twice as long to
  * read: for what is written once and kept. */
@@ -39,6 +40,7 @@ struct ts_chunk_info {
     int64_t first_ms, last_ms;
     enum ts_time_codec time_codec;
     enum ts_value_codec value_codec;
+    enum ts_chunk_effort effort; /* with which it was written */
 };
 
 /* Appends one chunk of the first samples to *out: as many as fit the two maxima, *taken of n (n >= 1).
@@ -52,7 +54,7 @@ KV_MUST kv_status ts_chunk_info(kv_slice chunk, struct ts_chunk_info *out);
  * After a failure the arrays hold garbage. */
 KV_MUST kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_t *times_ms,
                                   double *values, size_t *n);
-/* The name of a codec for people: "const", "int", "xor", "raw", "huffman". Static. */
+/* The name of a codec for people: "const", "int", "xor", "raw", "huffman", "bits". Static. */
 const char *ts_value_codec_name(enum ts_value_codec codec);
 
 #endif
