@@ -82,19 +82,19 @@ Test(crash_sweep, power_lost_after_any_change_xfs_like, .timeout = 240)
 Test(crash_sweep, power_lost_under_encryption_posix_min, .timeout = 1200)
 {
     encrypted = true;
-    sweep_profile(VFS_CRASH_POSIX_MIN, sweep_stride(3));
+    sweep_profile(VFS_CRASH_POSIX_MIN, sweep_stride(7));
 }
 
 Test(crash_sweep, power_lost_under_encryption_ext4_ordered, .timeout = 1200)
 {
     encrypted = true;
-    sweep_profile(VFS_CRASH_EXT4_ORDERED, sweep_stride(5));
+    sweep_profile(VFS_CRASH_EXT4_ORDERED, sweep_stride(11));
 }
 
 Test(crash_sweep, power_lost_under_encryption_xfs_like, .timeout = 1200)
 {
     encrypted = true;
-    sweep_profile(VFS_CRASH_XFS_LIKE, sweep_stride(5));
+    sweep_profile(VFS_CRASH_XFS_LIKE, sweep_stride(11));
 }
 
 /* The machine comes back, and power is lost again after any change that the recovery makes. profile negative: by turns. */
@@ -106,7 +106,7 @@ static void sweep_recovery(int only)
     char how[96];
     life_record(&history, crash, encrypted);
     uint64_t n = vfs_crash_ops(crash);
-    for (uint64_t ops = history.done[0]; ops <= n + 1; ops += sweep_stride(7)) {
+    for (uint64_t ops = history.done[0]; ops <= n + 1; ops += sweep_stride(encrypted ? 29 : 17)) {
         enum vfs_crash_profile profile =
             (enum vfs_crash_profile)(only < 0 ? ops % VFS_CRASH_PROFILES : (uint64_t)only);
         struct kv_vfs *disk = vfs_crash_at(crash, ops, 3 + ops, profile);
@@ -234,7 +234,7 @@ static bool live_with_fault(uint64_t nth, enum vfs_fault_kind kind, bool sticky)
 
 static void sweep_faults(enum vfs_fault_kind kind, bool sticky)
 {
-    for (uint64_t nth = 1; live_with_fault(nth, kind, sticky); nth += sweep_stride(encrypted ? 7 : 3))
+    for (uint64_t nth = 1; live_with_fault(nth, kind, sticky); nth += sweep_stride(encrypted ? 17 : 11))
         ;
 }
 
