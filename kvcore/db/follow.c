@@ -107,14 +107,14 @@ static kv_status list_items(const struct kv_version *version, const struct kv_tr
     *n = 0;
     for (uint32_t s = 0; version && s < version->n_spaces; s++)
         all += version->trees[s].n_items;
-    const struct kv_tree_item **items = kv_zalloc(all, sizeof *items);
+    const struct kv_tree_item **items = kv_zalloc(all, sizeof(struct kv_tree_item *));
     if (!items)
         return KV_NO_MEMORY;
     for (uint32_t s = 0; version && s < version->n_spaces; s++)
         for (size_t i = 0; i < version->trees[s].n_items; i++)
             items[(*n)++] = &version->trees[s].items[i];
     if (*n > 1)
-        qsort(items, *n, sizeof *items, order_items);
+        qsort(items, *n, sizeof(struct kv_tree_item *), order_items);
     *out = items;
     return KV_OK;
 }
@@ -269,7 +269,7 @@ static kv_status copy_space(struct kv_memtable *from, uint32_t space, uint64_t f
     const struct kv_skipnode *at = NULL;
     struct kv_entry entry;
     kv_status rc;
-    while ((rc = kv_memtable_newer(from, space, floor - 1, &at, &entry)) == KV_OK)
+    while (kv_memtable_newer(from, space, floor - 1, &at, &entry) == KV_OK)
         KV_TRY(kv_memtable_add(into, space, &entry));
     KV_TRY(kv_memtable_ranges(from, space, &ranges));
     const struct kv_range *list = (const struct kv_range *)(const void *)ranges.data;
@@ -387,7 +387,7 @@ static kv_status catch_up(struct kv_follow *follow, struct kv_err *err)
     kv_status rc;
     KV_TRY(read_manifest(follow, err));
     for (bool settled = false; !settled;) {
-        bool any;
+        bool any = false;
         if (!version_fits(follow))
             KV_TRY(make_version(follow, err));
         KV_TRY(read_log(follow, &any, err));

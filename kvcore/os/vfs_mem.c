@@ -295,12 +295,10 @@ static kv_status mem_open(struct kv_dir *base, const char *name, struct kv_file 
     struct mem_name *found = names_find(&dir->node->now, name);
     if (!found)
         rc = kv_fail(err, KV_MISSING, 0, "open %s/%s: no such file", dir->node->path, name);
-    else
-        rc = mem_file_new(found->inode, name, false, out);
-    if (rc == KV_OK)
+    else if ((rc = mem_file_new(found->inode, name, false, out)) == KV_OK)
         inode_ref(found->inode);
-    else if (rc == KV_NO_MEMORY)
-        kv_fail(err, rc, 0, "open %s/%s: out of memory", dir->node->path, name);
+    else
+        rc = kv_fail(err, rc, 0, "open %s/%s: out of memory", dir->node->path, name);
     kv_mutex_unlock(&dir->vfs->lock);
     return rc;
 }
