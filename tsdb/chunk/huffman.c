@@ -47,7 +47,7 @@ void ts_huffman_count(struct ts_huffman_counts *counts, const uint64_t *numbers,
 static void tree_depths(const uint32_t *of, const uint8_t *order, unsigned n, uint8_t *depths)
 {
     uint64_t weight[2 * TS_HUFFMAN_SYMBOLS];
-    uint16_t parent[2 * TS_HUFFMAN_SYMBOLS];
+    uint16_t parent[2 * TS_HUFFMAN_SYMBOLS] = {0};
     for (unsigned i = 0; i < n; i++)
         weight[i] = of[order[i]];
     unsigned leaf = 0, inner = n, next = n; /* leaves and inner nodes, each in rising order */
@@ -59,7 +59,7 @@ static void tree_depths(const uint32_t *of, const uint8_t *order, unsigned n, ui
             parent[least] = (uint16_t)next;
         }
     }
-    uint8_t depth[2 * TS_HUFFMAN_SYMBOLS];
+    uint8_t depth[2 * TS_HUFFMAN_SYMBOLS] = {0};
     depth[2 * n - 2] = 0;
     for (unsigned i = 2 * n - 2; i-- > 0;)
         depth[i] = (uint8_t)(depth[parent[i]] + 1);
