@@ -46,7 +46,7 @@ void ts_huffman_count(struct ts_huffman_counts *counts, const uint64_t *numbers,
 /* The depth of each leaf in the tree of Huffman's construction. order: symbols by rising count, at least two. */
 static void tree_depths(const uint32_t *of, const uint8_t *order, unsigned n, uint8_t *depths)
 {
-    uint64_t weight[2 * TS_HUFFMAN_SYMBOLS];
+    uint64_t weight[2 * TS_HUFFMAN_SYMBOLS] = {0};
     uint16_t parent[2 * TS_HUFFMAN_SYMBOLS] = {0};
     for (unsigned i = 0; i < n; i++)
         weight[i] = of[order[i]];
@@ -114,7 +114,7 @@ static unsigned reversed(unsigned code, unsigned len)
 
 size_t ts_huffman_make(const struct ts_huffman_counts *counts, struct ts_huffman_code *code)
 {
-    uint8_t order[TS_HUFFMAN_SYMBOLS], depths[TS_HUFFMAN_SYMBOLS] = {0};
+    uint8_t order[TS_HUFFMAN_SYMBOLS] = {0}, depths[TS_HUFFMAN_SYMBOLS] = {0};
     unsigned n = 0, next[TS_HUFFMAN_BITS + 1], last = 0;
     *code = (struct ts_huffman_code){.first = TS_HUFFMAN_SYMBOLS};
     for (unsigned s = 0; s < TS_HUFFMAN_SYMBOLS; s++) {
