@@ -2,6 +2,7 @@
 
 #include "kvcore/base/assert.h"
 #include "kvcore/base/coding.h"
+#include "kvcore/base/mem.h"
 #include "tsdb/chunk/codec.h"
 #include "tsdb/chunk/kernel.h"
 #include "tsdb/chunk/pack.h"
@@ -48,6 +49,7 @@ struct chunk_plan {
     struct ts_int_params params;
     int64_t q[TS_CHUNK_SAMPLES_MAX];
     struct ts_sequence values_sequence; /* of q */
+    int64_t scratch[TS_CHUNK_SAMPLES_MAX];
     uint16_t exceptions[CHUNK_EXCEPTIONS_MAX];
 };
 
@@ -244,7 +246,7 @@ static kv_status chunk_try(struct chunk_plan *plan, enum ts_value_codec codec, s
     if (codec == TS_VALUE_BITS)
         memcpy(plan->q, plan->values, plan->n * sizeof plan->q[0]);
     if (chunk_is_sequence(codec))
-        (void)ts_sequence_plan(plan->q, plan->n, plan->block, &plan->values_sequence);
+        (void)ts_sequence_plan(plan->q, plan->n, plan->block, plan->scratch, &plan->values_sequence);
     kv_buf_clear(other);
     KV_TRY(chunk_encode_plan(plan, other, blocks));
     size_t worth = chunk_is_sequence(codec) ? out->len - out->len / 32 : out->len; /* slower to read */
@@ -277,7 +279,7 @@ static void chunk_plan_times(struct chunk_plan *plan)
         packed += ts_pack_len(deltas, count - 1) +
                   (at ? 1 + kv_varint_len((uint64_t)(times_ms[at] - times_ms[at - TS_CHUNK_BLOCK])) : 0);
     }
-    if (ts_sequence_plan(plan->late_ms, n, CHUNK_BLOCK_LONG, &plan->times_sequence) < packed) {
+    if (ts_sequence_plan(plan->late_ms, n, CHUNK_BLOCK_LONG, plan->scratch, &plan->times_sequence) < packed) {
         plan->time_codec = TS_TIME_HUFFMAN;
         plan->step_ms = step_ms;
     }
@@ -315,20 +317,23 @@ kv_status ts_chunk_encode(const int64_t *times_ms, const double *values, size_t 
 {
     KV_ASSERT(n >= 1);
     struct kv_buf best = {0}, other = {0}, blocks = {0};
-    struct chunk_plan plan;
-    plan.times_ms = times_ms;
-    plan.values = values;
-    plan.effort = effort;
-    plan.n = n < TS_CHUNK_SAMPLES_MAX ? n : TS_CHUNK_SAMPLES_MAX;
+    struct chunk_plan *plan = kv_alloc(sizeof *plan); /* too large for a worker's stack */
+    if (!plan)
+        return KV_NO_MEMORY;
+    plan->times_ms = times_ms;
+    plan->values = values;
+    plan->effort = effort;
+    plan->n = n < TS_CHUNK_SAMPLES_MAX ? n : TS_CHUNK_SAMPLES_MAX;
     kv_status rc;
-    KV_TRY(chunk_encode_best(&plan, &best, &other, &blocks));
+    KV_TRY(chunk_encode_best(plan, &best, &other, &blocks));
     while (best.len > TS_CHUNK_BYTES_MAX) {
-        plan.n = plan.n * 3 / 4; /* ends: a single block always fits */
-        KV_TRY(chunk_encode_best(&plan, &best, &other, &blocks));
+        plan->n = plan->n * 3 / 4; /* ends: a single block always fits */
+        KV_TRY(chunk_encode_best(plan, &best, &other, &blocks));
     }
     KV_TRY(kv_buf_append(out, kv_buf_slice(&best)));
-    *taken = plan.n;
+    *taken = plan->n;
 out:
+    kv_free(plan);
     kv_buf_release(&best);
     kv_buf_release(&other);
     kv_buf_release(&blocks);

@@ -54,9 +54,9 @@ static size_t block_count(bool differences, size_t n)
     return n - differences;
 }
 
-static size_t plan_mode(const int64_t *q, size_t n, size_t block, bool differences, struct ts_sequence *s)
+static size_t plan_mode(const int64_t *q, size_t n, size_t block, bool differences, int64_t *all,
+                        struct ts_sequence *s)
 {
-    int64_t all[TS_CHUNK_SAMPLES_MAX];
     uint64_t numbers[TS_HUFFMAN_NUMBERS_MAX];
     struct ts_huffman_counts counts = {.low_bits = 0};
     size_t kept = block_count(differences, n), starts = 0;
@@ -75,13 +75,14 @@ static size_t plan_mode(const int64_t *q, size_t n, size_t block, bool differenc
     return 1 + kv_varint_len(kv_zigzag(s->base)) + starts + ts_huffman_make(&counts, &s->code);
 }
 
-size_t ts_sequence_plan(const int64_t *q, size_t n, size_t block, struct ts_sequence *sequence)
+size_t ts_sequence_plan(const int64_t *q, size_t n, size_t block, int64_t *scratch,
+                        struct ts_sequence *sequence)
 {
     struct ts_sequence other;
-    size_t bytes = plan_mode(q, n, block, false, sequence);
+    size_t bytes = plan_mode(q, n, block, false, scratch, sequence);
     if (n < 2)
         return bytes;
-    size_t bytes_of_other = plan_mode(q, n, block, true, &other);
+    size_t bytes_of_other = plan_mode(q, n, block, true, scratch, &other);
     if (bytes_of_other < bytes)
         *sequence = other;
     return bytes_of_other < bytes ? bytes_of_other : bytes;
