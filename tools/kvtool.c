@@ -8,6 +8,7 @@
 #include "kvcore/db/env.h"
 #include "kvcore/db/keys.h"
 #include "kvcore/db/log_read.h"
+#include "kvcore/db/follow.h"
 #include "kvcore/db/manifest.h"
 #include "kvcore/db/salvage.h"
 #include "kvcore/os/secret.h"
@@ -356,11 +357,8 @@ static kv_status manifest_of(const char *path, struct kv_dir **dir, struct kv_ma
 {
     kv_status rc = kv_vfs_dir_open(kv_vfs_posix(), path, false, dir, err);
     if (rc == KV_OK)
-        rc = kv_manifest_load(manifest, *dir, kv_clock_system(), &key, err);
-    for (int tries = 0; follow && rc == KV_CORRUPT && tries < 10; tries++) { /* another one was published */
-        kv_manifest_close(manifest);
-        rc = kv_manifest_load(manifest, *dir, kv_clock_system(), &key, err);
-    }
+        rc = follow ? kv_follow_load(manifest, *dir, kv_clock_system(), &key, err)
+                    : kv_manifest_load(manifest, *dir, kv_clock_system(), &key, err);
     return rc == KV_NOT_FOUND ? kv_fail(err, KV_MISSING, 0, "%s holds no database", path) : rc;
 }
 

@@ -78,14 +78,14 @@ static bool try_again(struct tries *tries, kv_status rc, const struct kv_err *er
     return again;
 }
 
-kv_status kv_follow_load(struct kv_db *db, struct kv_err *err)
+kv_status kv_follow_load(struct kv_manifest *manifest, struct kv_dir *dir, struct kv_clock *clock,
+                         const struct kv_key_source *source, struct kv_err *err)
 {
     struct tries tries = {0};
     struct kv_err why = {0};
     kv_status rc;
-    while ((rc = kv_manifest_load(&db->manifest, db->dir, db->env->clock, &db->options.key, &why)) < 0 &&
-           try_again(&tries, rc, &why))
-        kv_manifest_close(&db->manifest);
+    while ((rc = kv_manifest_load(manifest, dir, clock, source, &why)) < 0 && try_again(&tries, rc, &why))
+        kv_manifest_close(manifest);
     if (rc < 0)
         kv_err_copy(err, &why);
     return rc;

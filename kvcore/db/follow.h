@@ -13,7 +13,8 @@
 KV_MUST kv_status kv_follow_new(struct kv_db *db, struct kv_follow **out);
 void kv_follow_free(struct kv_follow *follow); /* NULL is fine; before db->dir is closed */
 /* kv_manifest_load beside a writer. */
-KV_MUST kv_status kv_follow_load(struct kv_db *db, struct kv_err *err);
+KV_MUST kv_status kv_follow_load(struct kv_manifest *manifest, struct kv_dir *dir, struct kv_clock *clock,
+                                 const struct kv_key_source *source, struct kv_err *err);
 
 /* ---- of open.c, shared */
 

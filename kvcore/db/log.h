@@ -92,6 +92,15 @@ struct kv_log_known {
                      record */
 };
 
+/* The seal of a file; NULL: it has none. */
+static inline const struct kv_log_seal *kv_log_known_seal(const struct kv_log_known *known, uint64_t number)
+{
+    for (size_t i = 0; i < known->n_seals; i++)
+        if (known->seals[i].number == number)
+            return &known->seals[i];
+    return NULL;
+}
+
 struct kv_log_replay {
     void *ctx;
     /* Every commit at or above min(puts_from, records_from), in sequence order, each once. batch: for

@@ -78,14 +78,6 @@ static int compare_numbers(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static const struct kv_log_seal *seal_of(const struct kv_log_known *known, uint64_t number)
-{
-    for (size_t i = 0; i < known->n_seals; i++)
-        if (known->seals[i].number == number)
-            return &known->seals[i];
-    return NULL;
-}
-
 static bool have_number(const struct recovery *r, uint64_t number)
 {
     return r->n_numbers && bsearch(&number, r->numbers, r->n_numbers, sizeof number, compare_numbers) != NULL;
@@ -324,7 +316,7 @@ static kv_status header_failed(struct recovery *r, struct kv_log_reader *reader,
     bool found = true;
     if (rc != KV_CORRUPT || !reader->window)
         return rc;
-    bool announced = number <= r->known->current || seal_of(r->known, number);
+    bool announced = number <= r->known->current || kv_log_known_seal(r->known, number);
     if (!announced) {
         rc = kv_log_reader_has_magic(reader, &found, err);
         if (rc < 0)
@@ -343,7 +335,7 @@ static kv_status scan_opened(struct recovery *r, struct kv_log_reader *reader, u
                              struct kv_err *err)
 {
     struct kv_log *log = r->log;
-    const struct kv_log_seal *seal = seal_of(r->known, number);
+    const struct kv_log_seal *seal = kv_log_known_seal(r->known, number);
     struct log_file file = {.first_seq = reader->header.first_seq, .sealed = seal != NULL};
     file.seal = (struct kv_log_seal){
         .number = number, .valid_len = KV_FILE_HEADER_LEN, .last_seq = file.first_seq - 1};
@@ -399,9 +391,10 @@ static kv_status first_pass(struct recovery *r, struct kv_err *err)
     kv_status rc = KV_OK;
     for (size_t i = 0; i < r->n_numbers && rc == KV_OK; i++) {
         uint64_t number = r->numbers[i];
-        bool leftover = number < known->first || (number < known->current && !seal_of(known, number));
+        bool leftover =
+            number < known->first || (number < known->current && !kv_log_known_seal(known, number));
         for (size_t s = 0; s < known->n_seals && !known->current && !leftover; s++)
-            leftover = number < known->seals[s].number && !seal_of(known, number);
+            leftover = number < known->seals[s].number && !kv_log_known_seal(known, number);
         rc = leftover ? kv_log_doom(r->log, number) : scan_file(r, number, err);
     }
     if (rc == KV_OK && r->based && r->last_seq < known->last_seq)

@@ -17,14 +17,6 @@ static kv_status damage(const struct kv_log_tail *tail, uint64_t offset, const c
                    tail->path, tail->number, offset, what);
 }
 
-static const struct kv_log_seal *seal_of(const struct kv_log_known *known, uint64_t number)
-{
-    for (size_t i = 0; i < known->n_seals; i++)
-        if (known->seals[i].number == number)
-            return &known->seals[i];
-    return NULL;
-}
-
 static bool is_current(const struct kv_log_known *known, const struct kv_log_reader *reader, uint64_t number)
 {
     return number == known->current &&
@@ -35,7 +27,7 @@ bool kv_log_tail_fits(const struct kv_log_tail *tail, const struct kv_log_known 
 {
     if (!tail->open)
         return true; /* the file before was compared with its seal */
-    const struct kv_log_seal *seal = seal_of(known, tail->number);
+    const struct kv_log_seal *seal = kv_log_known_seal(known, tail->number);
     if (!seal)
         return is_current(known, &tail->reader, tail->number);
     return seal->valid_len >= tail->reader.offset && seal->last_seq + 1 >= tail->seq;
@@ -78,7 +70,7 @@ static kv_status open_next(struct kv_log_tail *tail, const struct kv_log_known *
     if (rc == KV_MISSING)
         rc = damage(tail, 0, "the file is missing", err);
     if (rc == KV_OK)
-        rc = check_header(tail, known, before == 0, seal_of(known, number) != NULL, err);
+        rc = check_header(tail, known, before == 0, kv_log_known_seal(known, number) != NULL, err);
     if (rc < 0) {
         kv_log_reader_close(&tail->reader);
         tail->number = before;
@@ -147,7 +139,7 @@ static kv_status judge_bad(struct kv_log_tail *tail, const struct kv_log_seal *s
 static kv_status read_file(struct kv_log_tail *tail, const struct kv_log_known *known,
                            const struct kv_log_replay *replay, bool *any, struct kv_err *err)
 {
-    const struct kv_log_seal *seal = seal_of(known, tail->number);
+    const struct kv_log_seal *seal = kv_log_known_seal(known, tail->number);
     struct kv_log_item item;
     kv_status rc = look_anew(tail, seal, err);
     while (rc == KV_OK) {

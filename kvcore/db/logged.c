@@ -94,6 +94,8 @@ kv_status kv_logged_mend_batch(const struct kv_logged_mend *mend, kv_slice batch
     }
     if (rc == KV_END)
         rc = lost ? kv_buf_append(out, kv_buf_slice(&kept)) : KV_NOT_FOUND;
+    if (rc == KV_NO_MEMORY)
+        kv_fail(err, rc, 0, "out of memory taking lost values out of the log");
     kv_buf_release(&kept);
     return rc;
 }

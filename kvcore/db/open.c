@@ -228,8 +228,9 @@ static kv_status open_manifest(struct kv_db *db, struct kv_edit *edit, struct kv
 {
     struct listing list = {.db = db};
     kv_status rc;
-    KV_TRY(db->follow ? kv_follow_load(db, err)
-                      : kv_manifest_load(&db->manifest, db->dir, db->env->clock, &db->options.key, err));
+    kv_status (*load)(struct kv_manifest *, struct kv_dir *, struct kv_clock *, const struct kv_key_source *,
+                      struct kv_err *) = db->follow ? kv_follow_load : kv_manifest_load;
+    KV_TRY(load(&db->manifest, db->dir, db->env->clock, &db->options.key, err));
     bool missing = rc == KV_NOT_FOUND;
     KV_TRY(db->dir->ops->list(db->dir, list_look, &list, err));
     struct kv_manifest_state *state = &db->manifest.state;

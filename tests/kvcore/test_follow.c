@@ -1,10 +1,8 @@
 /* A follower beside a writer: what it shows, when, and what can go wrong. */
-#include "kvcore/base/mem.h"
 #include "kvcore/db/db.h"
 #include "tests/support/file_kit.h"
 #include "tests/support/follow_kit.h"
-#include "tests/support/fault_sites.h"
-#include "tests/support/malloc_fault.h"
+#include "tests/support/fault_arm.h"
 #include "tests/support/sweep.h"
 
 #include <criterion/criterion.h>
@@ -758,14 +756,9 @@ static void allocations_fail(bool open)
         sweep_begin(&kit);
         if (open)
             kv_kit_close(&kit.follower);
-        if (sweep_all())
-            malloc_fault_arm(nth, false);
-        else
-            malloc_fault_arm_sites(sites, false);
-        kv_mem_exact = true;
+        fault_arm(NULL, NULL, sweep_all() ? NULL : sites, nth);
         kv_status rc = open ? follow_kit_try_open(&kit) : follow_kit_try_refresh(&kit);
-        kv_mem_exact = false;
-        fired = malloc_fault_disarm();
+        fired = fault_disarm(NULL, NULL);
         if (!open) {
             sweep_end(&kit, rc, nth);
             continue;

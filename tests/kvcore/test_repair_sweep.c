@@ -2,14 +2,11 @@
  * kv_repair when something else fails: power is lost after each of its changes, in each profile; each operation on the disk fails, and
  * each allocation. Repaired again, the database is what it would have become at once; and a repair that answers KV_OK has made it that.
  */
-#include "kvcore/base/mem.h"
-#include "tests/support/fault_sites.h"
+#include "tests/support/fault_arm.h"
 #include "tests/support/file_kit.h"
 #include "tests/support/kv_kit.h"
-#include "tests/support/malloc_fault.h"
 #include "tests/support/sweep.h"
 #include "tests/support/vfs_crash.h"
-#include "tests/support/vfs_fault.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -330,23 +327,10 @@ static bool one(struct kv_vfs *world, struct fault_sites *sites, uint64_t nth,
     struct kv_vfs *disk = kv_vfs_mem_crash_clone(world);
     struct vfs_fault *fault = vfs_fault_new(disk);
     kit_make(&kit, vfs_fault_as_vfs(fault));
-    if (plan) {
-        struct vfs_fault_plan armed = *plan;
-        armed.nth = nth;
-        armed.sites = sites;
-        vfs_fault_plan(fault, &armed);
-    } else if (sites) {
-        malloc_fault_arm_sites(sites, false);
-    } else {
-        malloc_fault_arm(nth, false);
-    }
-    kv_mem_exact = !plan; /* each growth is a place then */
+    fault_arm(fault, plan, sites, nth);
     kv_status rc = repair(&kit, &report, lines);
-    kv_mem_exact = false;
-    bool fired = plan ? vfs_fault_fired(fault) : malloc_fault_disarm();
-    vfs_fault_plan(fault, NULL);
-    snprintf(how, sizeof how, "%s %d%s, %s %d", plan ? "kind" : "memory", plan ? (int)plan->kind : 0,
-             plan && plan->sticky ? " from then on" : "", plan ? "operation" : "allocation", (int)nth);
+    bool fired = fault_disarm(fault, plan);
+    fault_text(plan, nth, how);
     cr_assert(rc == KV_OK || fired, "%s: %s", how, kit.err.text);
     cr_assert(rc == KV_OK || rc == KV_IO || rc == KV_NO_SPACE || rc == KV_UNKNOWN_OUTCOME ||
                   (!plan && rc == KV_NO_MEMORY),

@@ -3,13 +3,10 @@
  * any operation on the disk or any allocation fails under them: the database holds what it held, every backup that is listed can be read
  * whole, and the next time all three go well.
  */
-#include "kvcore/base/mem.h"
-#include "tests/support/fault_sites.h"
+#include "tests/support/fault_arm.h"
 #include "tests/support/backup_kit.h"
-#include "tests/support/malloc_fault.h"
 #include "tests/support/sweep.h"
 #include "tests/support/vfs_crash.h"
-#include "tests/support/vfs_fault.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -240,23 +237,10 @@ static bool one(struct fault_sites *sites, uint64_t nth, const struct vfs_fault_
     let_work(&kit);
     by_day(&kit, 1, NULL, NULL);
     content(&kit, expect);
-    snprintf(how, sizeof how, "%s %d%s, %s %d", plan ? "kind" : "memory", plan ? (int)plan->kind : 0,
-             plan && plan->sticky ? " from then on" : "", plan ? "operation" : "allocation", (int)nth);
-    if (plan) {
-        struct vfs_fault_plan armed = *plan;
-        armed.nth = nth;
-        armed.sites = sites;
-        vfs_fault_plan(fault, &armed);
-    } else if (sites) {
-        malloc_fault_arm_sites(sites, false);
-    } else {
-        malloc_fault_arm(nth, false);
-    }
-    kv_mem_exact = !plan; /* each growth is a place then */
+    fault_text(plan, nth, how);
+    fault_arm(fault, plan, sites, nth);
     let_work(&kit);
-    kv_mem_exact = false;
-    bool fired = plan ? vfs_fault_fired(fault) : malloc_fault_disarm();
-    vfs_fault_plan(fault, NULL);
+    bool fired = fault_disarm(fault, plan);
     cr_assert(fired || failures(&kit) == 0, "%s: failed by itself", how);
     cr_assert_str_eq(content(&kit, found), expect, "%s", how);
     struct kv_vfs *power_lost = kv_vfs_mem_crash_clone(disk);

@@ -1,10 +1,7 @@
 #include "tests/support/failing_kit.h"
 #include "kvcore/base/assert.h"
-#include "kvcore/base/mem.h"
-#include "tests/support/fault_sites.h"
-#include "tests/support/malloc_fault.h"
+#include "tests/support/fault_arm.h"
 #include "tests/support/sweep.h"
-#include "tests/support/vfs_fault.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -91,21 +88,14 @@ static bool one(struct failing *f)
     struct stage stage;
     struct kv_kit *kit = &stage.kit;
     stage_begin(&stage, f->world);
-    if (f->memory && f->sites)
-        malloc_fault_arm_sites(f->sites, f->world->sticky);
-    else if (f->memory)
-        malloc_fault_arm(f->nth, f->world->sticky);
+    const struct vfs_fault_plan plan = {
+        .sticky = f->world->sticky, .kind = f->world->full ? VFS_FAULT_SHORT_ENOSPC : VFS_FAULT_SHORT_EIO};
+    if (f->memory)
+        fault_arm_memory(f->sites, f->nth, f->world->sticky);
     else
-        vfs_fault_plan(stage.fault, &(struct vfs_fault_plan){.nth = f->nth,
-                                                             .sites = f->sites,
-                                                             .sticky = f->world->sticky,
-                                                             .kind = f->world->full ? VFS_FAULT_SHORT_ENOSPC
-                                                                                    : VFS_FAULT_SHORT_EIO});
-    kv_mem_exact = f->memory; /* each growth is a place then */
+        fault_arm(stage.fault, &plan, f->sites, f->nth);
     kv_status rc = f->deed->run(kit);
-    kv_mem_exact = false;
-    bool fired = f->memory ? malloc_fault_disarm() : vfs_fault_fired(stage.fault);
-    vfs_fault_plan(stage.fault, NULL);
+    bool fired = fault_disarm(stage.fault, f->memory ? NULL : &plan);
     cr_assert(rc == KV_OK || fired, "%s failed by itself: %s", f->deed->name, kit->err.text);
     bool may = rc == KV_OK || rc == KV_UNKNOWN_OUTCOME || rc == KV_READ_ONLY ||
                (f->memory ? rc == KV_NO_MEMORY || rc == KV_IO || rc == KV_NO_SPACE

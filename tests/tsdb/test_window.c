@@ -1,6 +1,7 @@
 /* Merging the chunks of a day. */
 #include "kvcore/base/mem.h"
 #include "tests/support/store_kit.h"
+#include "tsdb/chunk/chunk.h"
 #include "tsdb/db.h"
 
 #include <criterion/criterion.h>
@@ -27,6 +28,21 @@ static void fill(struct store_kit *kit, int64_t start_ms, int n, int every)
         if (i % every == every - 1)
             cr_assert_eq(ts_flush(kit->db, false, &kit->err), KV_OK, "%s", kit->err.text);
     }
+}
+
+/* How many chunks of the store were written so. */
+static size_t efforts(struct store_kit *kit, enum ts_chunk_effort effort)
+{
+    struct kv_iter *it = NULL;
+    size_t n = 0;
+    cr_assert_eq(kv_iter_open(kit->db->kv, NULL, TS_SPACE_CHUNKS, (kv_slice){0}, (kv_slice){0}, &it), KV_OK);
+    for (kv_status rc = kv_iter_seek(it, (kv_slice){0}); rc == KV_OK; rc = kv_iter_next(it)) {
+        struct ts_chunk_info info;
+        cr_assert_eq(ts_chunk_info(it->value, &info), KV_OK);
+        n += info.effort == effort;
+    }
+    kv_iter_close(it);
+    return n;
 }
 
 static size_t count(struct store_kit *kit, int series)
@@ -74,6 +90,28 @@ Test(window, a_finished_one_is_merged_once_and_its_chunks_joined)
     cr_assert_eq(store_kit_close(&kit, false), KV_OK);
     cr_assert_eq(store_kit_open(&kit), KV_OK);
     cr_assert(the_window(&kit, KIT_START_MS).merged, "and it is remembered");
+    store_kit_release(&kit);
+}
+
+/* A chunk to itself in its slot is joined with nothing, and yet coded as small as can be: once. */
+Test(window, a_chunk_alone_is_written_anew_when_its_window_is_finished)
+{
+    struct store_kit kit;
+    struct ts_stats before, after;
+    store_kit_init(&kit);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    fill(&kit, KIT_START_MS - KIT_START_MS % TS_SLOT_MS - TS_SLOT_MS, 100, 100);
+    cr_assert_eq(the_window(&kit, KIT_START_MS).chunks, 3);
+    cr_assert_eq(efforts(&kit, TS_CHUNK_QUICK), 3);
+    clock_manual_advance_ms(&kit.clock, 14 * 3600000);
+    cr_assert_eq(ts_maintain(kit.db, &kit.err), KV_OK, "%s", kit.err.text);
+    cr_assert_eq(the_window(&kit, KIT_START_MS).chunks, 3);
+    cr_assert_eq(efforts(&kit, TS_CHUNK_SMALL), 3);
+    cr_assert_eq(count(&kit, 1), 100);
+    ts_stats(kit.db, &before);
+    cr_assert_eq(ts_maintain(kit.db, &kit.err), KV_OK);
+    ts_stats(kit.db, &after);
+    cr_assert_eq(before.merges, after.merges, "once");
     store_kit_release(&kit);
 }
 

@@ -245,11 +245,15 @@ static kv_status chunk_try(struct chunk_plan *plan, enum ts_value_codec codec, s
     plan->block = chunk_block_samples(plan->time_codec, codec);
     if (codec == TS_VALUE_BITS)
         memcpy(plan->q, plan->values, plan->n * sizeof plan->q[0]);
-    if (chunk_is_sequence(codec))
-        (void)ts_sequence_plan(plan->q, plan->n, plan->block, plan->scratch, &plan->values_sequence);
+    size_t worth = out->len, least = 0;
+    if (chunk_is_sequence(codec)) {
+        least = ts_sequence_plan(plan->q, plan->n, plan->block, plan->scratch, &plan->values_sequence);
+        worth -= worth / 32; /* slower to read */
+    }
+    if (out->len > 0 && least >= worth)
+        return KV_OK;
     kv_buf_clear(other);
     KV_TRY(chunk_encode_plan(plan, other, blocks));
-    size_t worth = chunk_is_sequence(codec) ? out->len - out->len / 32 : out->len; /* slower to read */
     if (out->len == 0 || other->len < worth) {
         struct kv_buf swap = *out;
         *out = *other;
@@ -353,7 +357,7 @@ struct chunk_reader {
     size_t block, n_blocks;
     uint32_t lens[CHUNK_BLOCKS_MAX];
     int64_t first_ms[CHUNK_BLOCKS_MAX];
-    int64_t starts[CHUNK_BLOCKS_MAX]; /* first integers, of value codec huffman by differences */
+    int64_t starts[CHUNK_BLOCKS_MAX]; /* first integers, of values that are a sequence of differences */
     kv_slice blocks;
 };
 
@@ -385,7 +389,7 @@ kv_status ts_chunk_info(kv_slice chunk, struct ts_chunk_info *out)
     return chunk_read_head(&chunk, out);
 }
 
-/* One kind of exceptions: *bits, and each index to values[index - begin] where it is in [begin, end); values may be NULL. */
+/* One kind of exceptions: its bits go to values[index - begin] for each index in [begin, end). values NULL: it is only checked. */
 static kv_status chunk_take_exceptions(kv_slice *in, uint64_t count, size_t begin, size_t end, double *values)
 {
     uint64_t bits, n, at = 0, gap;

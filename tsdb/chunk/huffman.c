@@ -52,7 +52,6 @@ static void tree_depths(const uint32_t *of, const uint8_t *order, unsigned n, ui
         weight[i] = of[order[i]];
     unsigned leaf = 0, inner = n, next = n; /* leaves and inner nodes, each in rising order */
     for (; next < 2 * n - 1; next++) {
-        weight[next] = 0;
         for (int side = 0; side < 2; side++) {
             unsigned least = leaf < n && (inner == next || weight[leaf] <= weight[inner]) ? leaf++ : inner++;
             weight[next] += weight[least];
@@ -60,7 +59,6 @@ static void tree_depths(const uint32_t *of, const uint8_t *order, unsigned n, ui
         }
     }
     uint8_t depth[2 * TS_HUFFMAN_SYMBOLS] = {0};
-    depth[2 * n - 2] = 0;
     for (unsigned i = 2 * n - 2; i-- > 0;)
         depth[i] = (uint8_t)(depth[parent[i]] + 1);
     memcpy(depths, depth, n);

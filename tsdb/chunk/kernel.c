@@ -25,17 +25,12 @@ static void plain_widen(const uint8_t *bytes, uint32_t *numbers, size_t n)
         numbers[i] = bytes[i];
 }
 
-static uint32_t unfolded(uint32_t v)
-{
-    return (v >> 1) ^ (0 - (v & 1));
-}
-
 static void plain_sum(uint32_t *numbers, size_t n, bool zigzag, int32_t base)
 {
     uint32_t at = 0;
     if (zigzag)
         for (size_t i = 0; i < n; i++)
-            numbers[i] = at += unfolded(numbers[i]) + (uint32_t)base;
+            numbers[i] = at += ts_unfolded(numbers[i]) + (uint32_t)base;
     else
         for (size_t i = 0; i < n; i++)
             numbers[i] = at += numbers[i] + (uint32_t)base;
@@ -122,7 +117,7 @@ AVX2 static void avx2_sum(uint32_t *numbers, size_t n, bool zigzag, int32_t base
     }
     uint32_t at = i ? numbers[i - 1] : 0;
     for (; i < n; i++)
-        numbers[i] = at += (zigzag ? unfolded(numbers[i]) : numbers[i]) + (uint32_t)base;
+        numbers[i] = at += (zigzag ? ts_unfolded(numbers[i]) : numbers[i]) + (uint32_t)base;
 }
 
 AVX2 static void avx2_values(const uint32_t *numbers, size_t n, const struct ts_scale *scale, double *values)

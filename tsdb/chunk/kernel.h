@@ -16,6 +16,12 @@ struct ts_scale {
     double start, factor, offset, power;
 };
 
+/* A signed number out of one that was folded by zigzag. */
+static inline uint32_t ts_unfolded(uint32_t v)
+{
+    return (v >> 1) ^ (0 - (v & 1));
+}
+
 struct ts_kernels {
     const char *name; /* for people: "plain", "avx2" */
     /* n numbers of `width` bits (1 to TS_KERNEL_WIDTH_MAX) out of bits that fill bytes from the low end. numbers has room for

@@ -135,7 +135,7 @@ kv_status ts_sequence_take_near(kv_slice *in, const struct ts_sequence_reader *r
         kernels->sum(near + 1, n - 1, true, (int32_t)reader->base);
     } else {
         for (size_t i = 0; i < n; i++)
-            near[i] = (near[i] >> 1) ^ (0 - (near[i] & 1));
+            near[i] = ts_unfolded(near[i]);
     }
     *from = reader->differences ? start : reader->base;
     return KV_OK;

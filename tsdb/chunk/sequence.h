@@ -18,7 +18,7 @@ struct ts_sequence {
     int64_t base;
     struct ts_huffman_code code;
 };
-/* Chooses the mode and makes the code for q[n], n >= 1, in blocks of `block`. scratch: room for n. Returns about the bytes it will take. */
+/* Chooses the mode and makes the code for q[n], n >= 1, in blocks of `block`. scratch: room for n. Returns the bytes that it takes in them at least. */
 size_t ts_sequence_plan(const int64_t *q, size_t n, size_t block, int64_t *scratch,
                         struct ts_sequence *sequence);
 KV_MUST kv_status ts_sequence_put(const struct ts_sequence *sequence, struct kv_buf *out);
