@@ -14,6 +14,7 @@
 enum { FILE_BYTES_MAX = 1 << 20 };
 
 struct setting {
+    const char *field, *dashed; /* the flag as it is typed */
     const char *flag;
     enum config_kind kind;
     size_t offset;
@@ -21,7 +22,7 @@ struct setting {
 };
 static const struct setting settings[] = {
 #define X(field, kind, flag, otherwise, takes, help)                                                         \
-    {flag, CONFIG_##kind, offsetof(struct config, field), otherwise, takes, help},
+    {#field, "--" flag, flag, CONFIG_##kind, offsetof(struct config, field), otherwise, takes, help},
     CONFIG_LIST(X)
 #undef X
 };
@@ -106,6 +107,8 @@ static bool parse_value(const struct setting *s, kv_slice text, struct config_va
         return parse_choice(booleans, 2, text, &v->number);
     case CONFIG_COUNT:
         v->number = 0;
+        if (strstr(s->takes, "|off") && kv_slice_equal(text, KV_STR("off")))
+            return true;
         if (!http_parse_uint(text, UINT32_MAX, &count) || count == 0)
             return false;
         v->number = (int64_t)count;
@@ -130,7 +133,7 @@ static const char *takes(const struct setting *s)
     case CONFIG_BOOL:
         return "true or false";
     case CONFIG_COUNT:
-        return "a whole number above 0";
+        return strstr(s->takes, "|off") ? "a whole number above 0, or off" : "a whole number above 0";
     case CONFIG_BYTES:
         return "a size above 0, like 64MiB";
     case CONFIG_TIME:
@@ -403,6 +406,14 @@ kv_status config_help(struct kv_buf *out)
             return rc;
     }
     return KV_OK;
+}
+
+const char *config_flag_of(kv_slice field)
+{
+    for (size_t i = 0; i < N_SETTINGS; i++)
+        if (kv_slice_equal(field, kv_slice_str(settings[i].field)))
+            return settings[i].dashed;
+    return NULL;
 }
 
 kv_status config_json(const struct config *config, struct kv_buf *out)

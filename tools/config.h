@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* field, kind, flag, default, what it takes, help. Kinds: TEXT, BOOL, COUNT (plain number), BYTES (512, 64KiB, 1GiB), TIME (15s, 30d; "inf"
+/* field, kind, flag, default, what it takes, help. Kinds: TEXT, BOOL, COUNT (plain number; "off" where it says so is 0), BYTES (512, 64KiB, 1GiB), TIME (15s, 30d; "inf"
  * or "off" where it says so), DURABILITY, LEVEL. */
 #define CONFIG_LIST(X)                                                                                       \
     X(data, TEXT, "data", "./data", "DIR", "directory of the store; created when missing")                   \
@@ -41,6 +41,10 @@
     X(query_memory_max, BYTES, "query-memory-max", "512MiB", "BYTES", "memory one query may use")            \
     X(lookback_ms, TIME, "lookback", "5m", "TIME", "how far back an instant selector looks")                 \
     X(series_max, COUNT, "series-max", "20000000", "N", "live series; further ones are rejected")            \
+    X(metric_series_max, COUNT, "metric-series-max", "off", "N|off", "series of one metric name")            \
+    X(series_per_s_max, COUNT, "new-series-rate", "off", "N|off",                                            \
+      "new series a second; ten seconds' worth may come at once")                                            \
+    X(request_samples_max, COUNT, "request-samples-max", "off", "N|off", "samples of one write request")     \
     X(labels_max, COUNT, "labels-max", "64", "N", "labels of a series, its name included")                   \
     X(label_name_len_max, COUNT, "label-name-max", "1024", "N", "bytes of a label's name")                   \
     X(label_value_len_max, COUNT, "label-value-max", "4096", "N", "bytes of a label's value")                \
@@ -82,6 +86,8 @@ KV_MUST kv_status config_read_yaml(struct config *config, const char *path, kv_s
                                    struct kv_err *err);
 /* The table of settings for --help. */
 KV_MUST kv_status config_help(struct kv_buf *out);
+/* "--series-max" for series_max, the name of a field above (and, where it is one, of ts_options); NULL: there is none. */
+const char *config_flag_of(kv_slice field);
 /* {"listen":"127.0.0.1:9430",...} for status/flags. */
 KV_MUST kv_status config_json(const struct config *config, struct kv_buf *out);
 

@@ -100,6 +100,9 @@ static kv_status open_store(struct serving *s, struct kv_err *err)
         .sync_interval_ms = (uint32_t)c->durability.extra,
         .future_ms = c->future_ms.number,
         .series_max = (uint64_t)c->series_max.number,
+        .metric_series_max = (uint64_t)c->metric_series_max.number,
+        .series_per_s_max = (uint32_t)c->series_per_s_max.number,
+        .request_samples_max = (uint64_t)c->request_samples_max.number,
         .labels_max = (uint32_t)c->labels_max.number,
         .label_name_len_max = (uint32_t)c->label_name_len_max.number,
         .label_value_len_max = (uint32_t)c->label_value_len_max.number,
@@ -127,6 +130,7 @@ static kv_status start_http(struct serving *s, struct kv_err *err)
         .metrics = s->metrics,
         .data_dir = c->data.text,
         .retention = c->retention_ms.text,
+        .option_name = config_flag_of,
         .query_timeout_ms = c->query_timeout_ms.number,
         .query_samples_max = (uint64_t)c->query_samples_max.number,
         .query_memory_max = (uint64_t)c->query_memory_max.number,
@@ -136,7 +140,8 @@ static kv_status start_http(struct serving *s, struct kv_err *err)
     KV_TRY(config_json(c, &s->flags));
     KV_TRY(kv_buf_append_byte(&s->flags, 0));
     s->app.flags_json = (const char *)s->flags.data;
-    http_app_init(&s->app);
+    if (http_app_init(&s->app) < 0)
+        return kv_fail(err, KV_NO_MEMORY, 0, "out of memory starting the server");
     s->app_ready = true;
     struct http_server_options options = {
         .listen = c->listen.text,

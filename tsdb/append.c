@@ -23,6 +23,7 @@ struct ts_appender {
     struct ts_record_writer writer;
     size_t n_new;
     bool started;
+    uint64_t rate_refused;   /* samples, of result.rejected */
     int64_t low_ms, high_ms; /* times taken, asked once a request; both inclusive */
     bool *take;
     size_t take_capacity;
@@ -72,6 +73,8 @@ void ts_append_abort(struct ts_appender *appender)
     appender->result.accepted = appender->result.rejected = appender->result.series_created =
         appender->result.seq = 0;
     appender->result.n_rejects = 0;
+    appender->result.retry_in_ms = 0;
+    appender->rate_refused = 0;
 }
 
 static kv_status append_start(struct ts_appender *a)
@@ -127,12 +130,16 @@ static kv_status append_filter(struct ts_appender *a, const struct ts_row *row, 
     }
     char text[240];
     if (n_old > 0) {
-        snprintf(text, sizeof text, "time %lld ms is before %lld ms, the oldest that is kept (retention)",
-                 (long long)row->times_ms[first_old], (long long)a->low_ms);
+        snprintf(text, sizeof text, "time %lld ms is before %lld ms, %s", (long long)row->times_ms[first_old],
+                 (long long)a->low_ms,
+                 a->low_ms == TS_TIME_MIN ? "the oldest there is"
+                                          : "the oldest that is kept; raise ts_options.retention_ms");
         ts_append_reject(a, row->position, TS_REJECT_TOO_OLD, n_old, text);
     }
     if (n_new > 0) {
-        snprintf(text, sizeof text, "time %lld ms is after %lld ms, %lld ms past now",
+        snprintf(text, sizeof text,
+                 "time %lld ms is after %lld ms, %lld ms past now: check the sender's clock, or raise "
+                 "ts_options.future_ms",
                  (long long)row->times_ms[first_new], (long long)a->high_ms,
                  (long long)a->db->options.future_ms);
         ts_append_reject(a, row->position, TS_REJECT_TOO_NEW, n_new, text);
@@ -149,10 +156,24 @@ static bool append_all_taken(const struct ts_appender *a, const struct ts_row *r
     return !outside;
 }
 
+/* The row makes the request too large. */
+static KV_MUST kv_status append_too_many(struct ts_appender *a, const struct ts_row *row, struct kv_err *err)
+{
+    uint64_t samples = a->result.accepted + row->n;
+    atomic_fetch_add(&a->db->counters.rejected[TS_REJECT_REQUEST_LIMIT], samples);
+    return kv_fail(err, KV_LIMIT, 0,
+                   "the request holds more than %llu samples: send smaller ones, or raise "
+                   "ts_options.request_samples_max",
+                   (unsigned long long)a->db->options.request_samples_max);
+}
+
 kv_status ts_append_row(struct ts_appender *appender, const struct ts_row *row, struct kv_err *err)
 {
     if (!appender->started && append_start(appender) < 0)
         return kv_fail(err, KV_NO_MEMORY, 0, "no memory for a write request");
+    const struct ts_append_result *so_far = &appender->result;
+    if (so_far->accepted + so_far->rejected + row->n > appender->db->options.request_samples_max)
+        return append_too_many(appender, row, err);
     size_t n_taken = row->n;
     bool all = append_all_taken(appender, row);
     if (!all && append_filter(appender, row, &n_taken) < 0)
@@ -164,6 +185,10 @@ kv_status ts_append_row(struct ts_appender *appender, const struct ts_row *row, 
     kv_status rc = ts_resolve(appender->resolver, row, &ref, &why, err);
     if (rc == KV_INVALID) {
         ts_append_reject(appender, row->position, why.reason, n_taken, why.text);
+        if (why.reason == TS_REJECT_SERIES_RATE) {
+            appender->rate_refused += n_taken;
+            appender->result.retry_in_ms = why.retry_in_ms;
+        }
         return KV_OK;
     }
     if (rc < 0)
@@ -307,6 +332,8 @@ kv_status ts_commit(struct ts_appender *appender, struct ts_append_result *resul
             atomic_fetch_add(&db->counters.appended, a->result.accepted);
         }
     }
+    if (a->result.accepted > 0 || a->result.rejected > a->rate_refused)
+        a->result.retry_in_ms = 0;
     if (rc == KV_OK)
         *result = a->result;
     ts_append_abort(a);

@@ -110,32 +110,51 @@ static KV_PRINTF(4, 5) kv_status
 /* For "%.*s" in a message. */
 #define SHORT(s) (int)((s).len > 64 ? 64 : (s).len), (const char *)(s).data
 
+/* " of metric \"x\"" once the name is there, else "". */
+static const char *of_metric(const struct ts_resolver *r, char text[96])
+{
+    text[0] = 0;
+    for (size_t i = 0; i < r->n_labels; i++) {
+        const struct label_at *at = &r->labels[i];
+        if (!kv_slice_equal(kv_slice_of(r->text.data + at->name, at->name_len), TS_METRIC_NAME))
+            continue;
+        kv_slice name = kv_slice_of(r->text.data + at->value, at->value_len);
+        (void)snprintf(text, 96, " of metric \"%.*s\"", SHORT(name));
+    }
+    return text;
+}
+
 static kv_status sink_add(struct ts_label_sink *sink, kv_slice name, kv_slice value)
 {
     struct ts_resolver *r = (struct ts_resolver *)sink;
     const struct ts_registry_options *o = &r->registry->options;
+    char metric[96];
     kv_status rc;
     if (name.len == 0)
         return refuse(r, KV_INVALID, TS_REJECT_LABEL_INVALID, "a label has an empty name");
     if (name.len > o->label_name_len_max)
         return refuse(r, KV_LIMIT, TS_REJECT_LABEL_LIMIT,
-                      "label name \"%.*s...\" has %zu bytes, at most %u are accepted", SHORT(name), name.len,
-                      o->label_name_len_max);
+                      "label name \"%.*s...\" has %zu bytes, at most %u are accepted; raise "
+                      "ts_options.label_name_len_max",
+                      SHORT(name), name.len, o->label_name_len_max);
     if (!ts_utf8_valid(name))
         return refuse(r, KV_INVALID, TS_REJECT_LABEL_INVALID, "label name \"%.*s\" is not UTF-8 without NUL",
                       SHORT(name));
     if (value.len > o->label_value_len_max)
         return refuse(r, KV_LIMIT, TS_REJECT_LABEL_LIMIT,
-                      "the value of label \"%.*s\" has %zu bytes, at most %u are accepted", SHORT(name),
-                      value.len, o->label_value_len_max);
+                      "the value of label \"%.*s\" has %zu bytes, at most %u are accepted; raise "
+                      "ts_options.label_value_len_max",
+                      SHORT(name), value.len, o->label_value_len_max);
     if (!ts_utf8_valid(value))
         return refuse(r, KV_INVALID, TS_REJECT_LABEL_INVALID,
                       "the value of label \"%.*s\" is not UTF-8 without NUL", SHORT(name));
     if (value.len == 0)
         return KV_OK;
     if (r->n_labels == o->labels_max)
-        return refuse(r, KV_LIMIT, TS_REJECT_LABEL_LIMIT, "more than %u labels (\"%.*s\" is one too many)",
-                      o->labels_max, SHORT(name));
+        return refuse(
+            r, KV_LIMIT, TS_REJECT_LABEL_LIMIT,
+            "a series%s has more than %u labels (\"%.*s\" is one too many); raise ts_options.labels_max",
+            of_metric(r, metric), o->labels_max, SHORT(name));
     size_t sorted_capacity = r->labels_capacity;
     KV_TRY(grow((void **)&r->labels, r->n_labels, &r->labels_capacity, sizeof *r->labels));
     if (r->labels_capacity != sorted_capacity || !r->sorted) {
@@ -258,16 +277,6 @@ static bool resolve_known(struct ts_resolver *r, kv_hash128 id, uint64_t *ref)
     return true;
 }
 
-/* Counts a series to be against the limit. */
-static bool reserve(struct ts_registry *registry)
-{
-    uint64_t reserved = atomic_fetch_add(&registry->reserved, 1) + 1;
-    if (atomic_load(&registry->series) + reserved <= registry->options.series_max)
-        return true;
-    atomic_fetch_sub(&registry->reserved, 1);
-    return false;
-}
-
 static KV_MUST kv_status fresh_add(struct ts_resolver *r, kv_hash128 hash, uint64_t looked_seq, size_t at,
                                    struct kv_err *err)
 {
@@ -279,11 +288,7 @@ static KV_MUST kv_status fresh_add(struct ts_resolver *r, kv_hash128 hash, uint6
     KV_TRY(ts_registry_metric_entry(registry, ts_labels_get(r->sorted, r->n_labels, TS_METRIC_NAME), &metric,
                                     err));
     KV_TRY(grow((void **)&r->fresh, r->n_fresh, &r->fresh_capacity, sizeof *r->fresh));
-    if (!reserve(registry))
-        return refuse(r, KV_INVALID, TS_REJECT_SERIES_LIMIT,
-                      "a new series, but the limit of %llu series is reached (metric \"%.*s\")",
-                      (unsigned long long)registry->options.series_max,
-                      (int)(metric->name_len > 64 ? 64 : metric->name_len), (const char *)metric->name);
+    KV_TRY(ts_registry_reserve(registry, metric, r->why));
     r->fresh[r->n_fresh] = (struct fresh){.hash = hash,
                                           .metric = metric,
                                           .at = at,
@@ -291,10 +296,11 @@ static KV_MUST kv_status fresh_add(struct ts_resolver *r, kv_hash128 hash, uint6
                                           .looked_seq = looked_seq,
                                           .reserved = true};
     rc = ts_hash_map_put(&r->by_hash, hash, r->n_fresh + 1);
-    if (rc < 0)
-        atomic_fetch_sub(&registry->reserved, 1);
-    else
+    if (rc < 0) {
+        ts_registry_unreserve(registry, metric, true);
+    } else {
         r->n_fresh++;
+    }
 out:
     return rc;
 }
@@ -367,6 +373,7 @@ kv_status ts_resolve(struct ts_resolver *r, const struct ts_row *row, uint64_t *
         return KV_OK;
     why->reason = TS_REJECT_NONE;
     why->text[0] = 0;
+    why->retry_in_ms = 0;
     r->why = why;
     kv_status rc = resolve_unknown(r, row, id, ref, err);
     r->why = NULL;
@@ -493,7 +500,7 @@ static KV_MUST kv_status create(struct ts_resolver *r, struct fresh *f, uint64_t
     f->reserved = false;
     r->created++;
     atomic_fetch_add(&registry->series, 1);
-    atomic_fetch_sub(&registry->reserved, 1);
+    ts_registry_unreserve(registry, m, false);
     return KV_OK;
 }
 
@@ -654,6 +661,7 @@ void ts_resolver_undo(struct ts_resolver *r)
         registry->n_recents--;
         ts_hash_map_remove(&registry->recent, f->hash);
         atomic_fetch_add(&registry->reserved, 1);
+        atomic_fetch_add(&f->metric->reserved, 1);
         atomic_fetch_sub(&registry->series, 1);
         f->reserved = true;
         f->created = f->new_metric = false;
@@ -675,11 +683,9 @@ size_t ts_resolver_created(const struct ts_resolver *r)
 void ts_resolver_clear(struct ts_resolver *r)
 {
     struct ts_registry *registry = r->registry;
-    uint64_t reserved = 0;
     for (size_t i = 0; i < r->n_fresh; i++)
-        reserved += r->fresh[i].reserved;
-    if (reserved)
-        atomic_fetch_sub(&registry->reserved, reserved);
+        if (r->fresh[i].reserved)
+            ts_registry_unreserve(registry, r->fresh[i].metric, true);
     atomic_fetch_add_explicit(&registry->created, r->created, memory_order_relaxed);
     atomic_fetch_add_explicit(&registry->predicted, r->predicted, memory_order_relaxed);
     atomic_fetch_add_explicit(&registry->found, r->found, memory_order_relaxed);

@@ -43,8 +43,11 @@ struct ts_resolver;
 
 /* All zero is the default, as in ts_options. */
 struct ts_registry_options {
-    uint64_t series_max;  /* 0: 20 million */
+    uint64_t series_max; /* 0: 20 million */
+    uint64_t metric_series_max;
     uint64_t cache_bytes; /* 0: 256 MiB */
+    uint32_t series_per_s_max;
+    struct kv_clock *clock; /* NULL: the system's */
     uint32_t labels_max, label_name_len_max, label_value_len_max;
 };
 /* Reads the counters; instant whatever the number of series. db: opened with ts_spaces_fill's spaces; must
@@ -97,7 +100,8 @@ static inline bool ts_ref_is_new(uint64_t ref)
 /* Why a row was refused. */
 struct ts_refusal {
     enum ts_reject_reason reason;
-    char text[240]; /* what, where, which limit; without the row's position */
+    uint32_t retry_in_ms; /* TS_REJECT_SERIES_RATE: when there is room for one more */
+    char text[240];       /* what, where, which limit; without the row's position */
 };
 
 KV_MUST kv_status ts_resolver_new(struct ts_registry *registry, struct ts_resolver **out);

@@ -4,12 +4,14 @@
  *     series_cache.c   identity -> ref, bounded, with successors
  *     series.c         the registry: metrics, refs, labels
  *     resolver.c       one request's rows: resolve, stage, prepare, undo, apply
+ *     series_limit.c   how many new series there may be
  *
  * Locks, in order: kvcore's commit lock, registry.lock, cache.insert, a cache shard's.
  */
 #ifndef TS_SERIES_INTERNAL_H
 #define TS_SERIES_INTERNAL_H
 
+#include "kvcore/os/clock.h"
 #include "kvcore/os/thread.h"
 #include "tsdb/series.h"
 
@@ -53,14 +55,17 @@ void ts_hash_map_remove(struct ts_hash_map *map, kv_hash128 key);
 
 enum {
     TS_RECENT_MAX = 1 << 16, /* series whose creation prepare remembers, so that it need not read */
+    TS_RATE_BURST_S = 10,    /* so many seconds' worth of new series may come at once */
 };
 
-/* Lives as long as the registry; number and next change under the commit lock only. */
+/* Lives as long as the registry; number and next change under the commit lock only (next is read by anyone, for the
+ * limit). */
 struct ts_metric {
     struct ts_metric *chain;
     uint64_t hash;
-    uint32_t number; /* 0: none yet */
-    uint32_t next;   /* series number to be given out next */
+    uint32_t number;           /* 0: none yet */
+    _Atomic uint32_t next;     /* series number to be given out next */
+    _Atomic uint32_t reserved; /* series to be, of requests under way */
     uint32_t name_len;
     uint8_t name[];
 };
@@ -88,6 +93,9 @@ struct ts_registry {
     uint64_t recent_floor; /* series created by commits above it are all in recent */
 
     _Atomic uint64_t series, reserved, created;
+    _Atomic uint64_t
+        rate_ns; /* by the monotonic clock: when all the new series so far would have come at the rate allowed
+                                 (the token bucket's level, as a time) */
     _Atomic uint64_t predicted, found, missed;
 };
 
@@ -99,5 +107,11 @@ KV_MUST kv_status ts_registry_find_hash(struct ts_registry *registry, kv_hash128
 /* The entry of a metric name, read from kvcore the first time. */
 KV_MUST kv_status ts_registry_metric_entry(struct ts_registry *registry, kv_slice name,
                                            struct ts_metric **out, struct kv_err *err);
+
+/* Counts a series to be against the limits. KV_INVALID: refused, and *why says it. */
+KV_MUST kv_status ts_registry_reserve(struct ts_registry *registry, struct ts_metric *metric,
+                                      struct ts_refusal *why);
+/* It is counted elsewhere now; or, give_back, it came to nothing and does not count against the rate either. */
+void ts_registry_unreserve(struct ts_registry *registry, struct ts_metric *metric, bool give_back);
 
 #endif

@@ -23,6 +23,8 @@ static void options_resolve(const struct ts_options *asked, struct ts_options *o
         out->retention_ms = TS_RETENTION_MS_DEFAULT;
     if (out->future_ms <= 0)
         out->future_ms = TS_FUTURE_MS_DEFAULT;
+    if (out->request_samples_max == 0)
+        out->request_samples_max = UINT64_MAX;
     if (out->head_bytes_max == 0)
         out->head_bytes_max = TS_HEAD_BYTES_DEFAULT;
     if (out->head_log_bytes_max == 0)
@@ -378,6 +380,9 @@ static kv_status db_new_head(struct ts_db *db, uint64_t next_seq, struct ts_head
 static kv_status db_load(struct ts_db *db, struct kv_err *err)
 {
     const struct ts_registry_options registry = {.series_max = db->options.series_max,
+                                                 .metric_series_max = db->options.metric_series_max,
+                                                 .series_per_s_max = db->options.series_per_s_max,
+                                                 .clock = db->clock,
                                                  .cache_bytes = db->options.series_cache_bytes,
                                                  .labels_max = db->options.labels_max,
                                                  .label_name_len_max = db->options.label_name_len_max,

@@ -46,8 +46,12 @@ struct ts_options {
     uint32_t sync_interval_ms;
     int64_t future_ms; /* samples newer than this past the newer of wall and retention clock are rejected. 0:
                           1 h */
-    uint64_t series_max; /* live series. 0: 20 million */
-    uint32_t labels_max; /* 0: TS_LABELS_MAX_DEFAULT; likewise the two below */
+    uint64_t series_max;        /* live series. 0: 20 million */
+    uint64_t metric_series_max; /* series of one metric name. 0: no bound of its own */
+    uint32_t series_per_s_max;  /* new series a second, by the monotonic clock; ten seconds' worth may come at
+                                     once. 0: no bound */
+    uint64_t request_samples_max; /* samples of one appender's commit. 0: what 64 MiB hold */
+    uint32_t labels_max;          /* 0: TS_LABELS_MAX_DEFAULT; likewise the two below */
     uint32_t label_name_len_max;
     uint32_t label_value_len_max;
     uint64_t head_bytes_max; /* memory of samples not yet in tables; reaching it flushes early. 0: 256 MiB */
@@ -99,7 +103,9 @@ struct ts_row {
 };
 enum ts_protocol { TS_PROTOCOL_LABELS = 1, TS_PROTOCOL_PROM_WRITE = 2, TS_PROTOCOL_INFLUX = 3 };
 
-/* Why samples were refused. One list makes codes, metric label values and texts. */
+/* Why samples were refused. One list makes codes, metric label values and texts. Texts that go with them say
+ * what was over which limit, and name the option that raises it as "ts_options.FIELD", so that a program can
+ * put its own name for the setting there. */
 #define TS_REJECT_LIST(X)                                                                                    \
     X(TS_REJECT_NONE, "none")                                                                                \
     X(TS_REJECT_LABEL_MISSING_NAME, "missing_name")                                                          \
@@ -107,6 +113,9 @@ enum ts_protocol { TS_PROTOCOL_LABELS = 1, TS_PROTOCOL_PROM_WRITE = 2, TS_PROTOC
     X(TS_REJECT_LABEL_DUPLICATE, "duplicate_label")                                                          \
     X(TS_REJECT_LABEL_LIMIT, "label_limit")                                                                  \
     X(TS_REJECT_SERIES_LIMIT, "series_limit")                                                                \
+    X(TS_REJECT_METRIC_LIMIT, "metric_series_limit")                                                         \
+    X(TS_REJECT_SERIES_RATE, "new_series_rate")                                                              \
+    X(TS_REJECT_REQUEST_LIMIT, "request_limit")                                                              \
     X(TS_REJECT_TOO_OLD, "too_old")                                                                          \
     X(TS_REJECT_TOO_NEW, "too_new")                                                                          \
     X(TS_REJECT_UNSUPPORTED, "unsupported")                                                                  \
@@ -128,7 +137,10 @@ struct ts_reject {
 struct ts_append_result {
     uint64_t accepted, rejected; /* samples */
     uint64_t series_created;
-    uint64_t seq;     /* version of the commit; 0 if nothing was stored */
+    uint64_t seq; /* version of the commit; 0 if nothing was stored */
+    uint32_t
+        retry_in_ms;  /* above 0: nothing was stored, all of it only for TS_REJECT_SERIES_RATE, and so long
+                             from now it could be tried again */
     size_t n_rejects; /* details kept, at most TS_REJECTS_KEPT, in row order */
     struct ts_reject rejects[TS_REJECTS_KEPT];
 };
@@ -137,7 +149,8 @@ struct ts_append_result {
 TS_API KV_MUST kv_status ts_appender_new(struct ts_db *db, struct ts_appender **out);
 TS_API void ts_appender_free(struct ts_appender *appender); /* NULL is fine */
 /* Adds a row. Per-row faults are counted in the result, not returned; negative means the whole request cannot
- * go on (KV_NO_MEMORY, KV_LIMIT: the record grew past its bound, KV_READ_ONLY, KV_IO, KV_CORRUPT). */
+ * go on (KV_NO_MEMORY, KV_LIMIT: it grew past request_samples_max or 64 MiB, KV_READ_ONLY, KV_IO,
+ * KV_CORRUPT). */
 TS_API KV_MUST kv_status ts_append_row(struct ts_appender *appender, const struct ts_row *row,
                                        struct kv_err *err);
 /* For what a decoder refused by itself before a row existed, so that one result holds all. */

@@ -2,12 +2,18 @@
 #include "http/json.h"
 #include "kvcore/base/mem.h"
 
-void http_app_init(struct http_app *app)
+#include <stdio.h>
+
+kv_status http_app_init(struct http_app *app)
 {
+    kv_status rc = http_rejected_new(&app->rejected);
+    if (rc < 0)
+        return rc;
     app->started_ms = kv_clock_wall_ms(app->clock);
     app->n_sessions = 0;
     app->stopping = false;
     kv_mutex_init(&app->sessions_mutex);
+    return KV_OK;
 }
 
 static void session_free(struct http_session *session)
@@ -25,6 +31,7 @@ void http_app_release(struct http_app *app)
     while (app->n_sessions)
         session_free(app->sessions[--app->n_sessions]);
     kv_mutex_release(&app->sessions_mutex);
+    http_rejected_free(app->rejected);
 }
 
 static kv_status session_new(struct http_app *app, struct http_session **out)
@@ -120,6 +127,28 @@ void http_api_query_failed(struct http_reply *reply, const char *param, const st
         if (err->code == KV_BUSY || err->code == KV_NO_MEMORY)
             http_reply_retry_after(reply, HTTP_RETRY_SECONDS);
     }
+}
+
+void http_api_option_names(const struct http_app *app, const char *text, char *out, size_t size)
+{
+    static const char mark[] = "ts_options.";
+    size_t n = 0;
+    while (*text && n + 1 < size) {
+        size_t field = strncmp(text, mark, sizeof mark - 1) == 0
+                           ? strspn(text + sizeof mark - 1, "abcdefghijklmnopqrstuvwxyz_")
+                           : 0;
+        const char *name = field > 0 && app->option_name
+                               ? app->option_name(kv_slice_of((const uint8_t *)text + sizeof mark - 1, field))
+                               : NULL;
+        if (name) {
+            n += (size_t)snprintf(out + n, size - n, "%s", name);
+            n = n < size ? n : size - 1;
+            text += sizeof mark - 1 + field;
+        } else {
+            out[n++] = *text++;
+        }
+    }
+    out[n] = 0;
 }
 
 void http_api_labels_json(struct http_json *json, const struct ts_label *labels, size_t n)

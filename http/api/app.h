@@ -10,6 +10,7 @@
 #include "http/decode/decoder.h"
 #include "http/inflate.h"
 #include "http/metrics.h"
+#include "http/rejected.h"
 #include "http/router.h"
 #include "kvcore/os/thread.h"
 
@@ -29,8 +30,12 @@ struct http_app {
     struct kv_clock *clock;
     const struct kv_logger *log;
     struct http_metrics *metrics;
-    const char *data_dir;       /* for snapshots, which become its siblings. NULL: none are made */
-    const char *retention;      /* as configured, for status pages */
+    const char *data_dir;  /* for snapshots, which become its siblings. NULL: none are made */
+    const char *retention; /* as configured, for status pages */
+    const char *(*option_name)(
+        kv_slice field);        /* what a field of ts_options is called where it is set: "--series-max" for
+                                                   series_max; NULL from it: not set anywhere. NULL: fields keep their
+                                                   names */
     const char *flags_json;     /* {"name":"value",...} for status/flags. NULL: {} */
     size_t inflated_bytes_max;  /* 0: HTTP_INFLATED_MAX_DEFAULT */
     int64_t query_timeout_ms;   /* 0: 2 min; timeout= can only lower it */
@@ -42,11 +47,12 @@ struct http_app {
 
     /* private */
     int64_t started_ms;
+    struct http_rejected *rejected;
     kv_mutex sessions_mutex;
     struct http_session *sessions[HTTP_SESSIONS_KEPT];
     size_t n_sessions;
 };
-void http_app_init(struct http_app *app);
+KV_MUST kv_status http_app_init(struct http_app *app);
 void http_app_release(struct http_app *app);
 /* A warm session, or a new one. */
 KV_MUST kv_status http_app_session_take(struct http_app *app, struct http_session **out);
@@ -68,7 +74,8 @@ http_handler http_api_ping, http_api_influx_query, http_api_influx_health, http_
     http_api_healthy, http_api_ready; /* health.c */
 http_handler http_api_buildinfo, http_api_runtimeinfo, http_api_tsdb, http_api_flags, http_api_config,
     http_api_rules, http_api_alerts, http_api_targets, http_api_scrape_pools, http_api_empty_list,
-    http_api_alertmanagers; /* status.c */
+    http_api_alertmanagers;     /* status.c */
+http_handler http_api_rejected; /* rejected.c */
 http_handler http_api_delete_series, http_api_clean_tombstones, http_api_snapshot, http_api_flush,
     http_api_clock;            /* admin.c */
 http_handler http_api_metrics; /* metrics.c */
@@ -83,6 +90,8 @@ void http_api_end(struct http_json *json, struct http_reply *reply, const char *
 /* The reply for a parameter that does not do, or for a failed query call. */
 void http_api_bad_param(struct http_reply *reply, const struct kv_err *err);
 void http_api_query_failed(struct http_reply *reply, const char *param, const struct ts_query_err *err);
+/* A text of the store's with each ts_options.FIELD replaced by what the option is called here; NUL behind, cut to fit. */
+void http_api_option_names(const struct http_app *app, const char *text, char *out, size_t size);
 /* {"name":"value",...} */
 void http_api_labels_json(struct http_json *json, const struct ts_label *labels, size_t n);
 

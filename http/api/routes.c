@@ -25,6 +25,7 @@ const struct http_route http_routes[] = {
     {"/api/v1/status/buildinfo", GET, HTTP_ROUTE_READ, http_api_buildinfo, 0, false},
     {"/api/v1/status/runtimeinfo", GET, HTTP_ROUTE_READ, http_api_runtimeinfo, 0, false},
     {"/api/v1/status/tsdb", GET, HTTP_ROUTE_QUERY, http_api_tsdb, 0, false},
+    {"/api/v1/rejected", GET, HTTP_ROUTE_READ, http_api_rejected, 0, false},
     {"/api/v1/status/flags", GET, HTTP_ROUTE_READ, http_api_flags, 0, false},
     {"/api/v1/status/config", GET, HTTP_ROUTE_READ, http_api_config, 0, false},
     {"/api/v1/rules", GET, HTTP_ROUTE_READ, http_api_rules, 0, false},

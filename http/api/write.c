@@ -12,6 +12,7 @@ struct ingest {
     struct http_decode_sink sink;
     struct http_app *app;
     struct http_session *session;
+    const struct http_request *request;
     struct kv_err *err;
     bool influx; /* the protocol, and with it the form of errors */
 };
@@ -52,6 +53,8 @@ static const char *influx_code(unsigned status)
         return "request too large";
     case 415:
         return "unsupported media type";
+    case 429:
+        return "too many requests";
     case 503:
         return "unavailable";
     default:
@@ -62,7 +65,7 @@ static const char *influx_code(unsigned status)
 /* Our error shape with InfluxDB's keys beside it; line 0: none. */
 static void influx_error(struct http_reply *reply, unsigned status, uint32_t line, const char *text)
 {
-    http_reply_error(reply, status, status < 500 ? "bad_data" : "unavailable", "%s", text);
+    http_reply_error(reply, status, status < 500 && status != 429 ? "bad_data" : "unavailable", "%s", text);
     if (reply->status != status || reply->body.len == 0)
         return;
     reply->body.len--; /* the closing brace */
@@ -80,14 +83,35 @@ static void influx_error(struct http_reply *reply, unsigned status, uint32_t lin
     http_reply_header(reply, "X-Influx-Error", text);
 }
 
-static void ingest_failed(struct ingest *in, struct http_reply *reply, kv_status code, const char *text)
+/* For GET /api/v1/rejected. text: as it is answered. */
+static void ingest_remember(struct ingest *in, const struct ts_reject *reject, const char *text)
 {
-    http_reply_failed(reply, code, text);
-    if (in->influx)
-        influx_error(reply, reply->status, 0, text);
+    struct http_rejection r = {.time_ms = kv_clock_wall_ms(in->app->clock),
+                               .samples = reject->samples,
+                               .protocol = in->influx ? "influx" : "prom_write",
+                               .reason = reject->reason,
+                               .position = reject->position};
+    http_rejected_text(in->request->remote, r.sender, sizeof r.sender);
+    http_rejected_text(http_request_header(in->request, KV_STR("User-Agent")), r.agent, sizeof r.agent);
+    http_rejected_text(kv_slice_str(text), r.text, sizeof r.text);
+    http_rejected_add(in->app->rejected, &r);
 }
 
-/* 400 with the first rejects and the count of all; what was accepted is stored and synced. */
+static void ingest_failed(struct ingest *in, struct http_reply *reply, kv_status code, const char *text)
+{
+    const struct ts_reject whole = {.reason =
+                                        code == KV_LIMIT ? TS_REJECT_REQUEST_LIMIT : TS_REJECT_MALFORMED};
+    char named[512];
+    http_api_option_names(in->app, text, named, sizeof named);
+    if (code == KV_LIMIT || code == KV_INVALID)
+        ingest_remember(in, &whole, named);
+    http_reply_failed(reply, code, named);
+    if (in->influx)
+        influx_error(reply, reply->status, 0, named);
+}
+
+/* 400 with the first rejects and the count of all; what was accepted is stored and synced. 429 if nothing was stored and
+ * waiting is all it takes. */
 static void ingest_rejected(struct ingest *in, struct http_reply *reply,
                             const struct ts_append_result *result)
 {
@@ -98,18 +122,23 @@ static void ingest_rejected(struct ingest *in, struct http_reply *reply,
     const char *unit = in->influx ? "line" : "time series";
     for (size_t i = 0; i < result->n_rejects && n < sizeof text; i++) {
         const struct ts_reject *r = &result->rejects[i];
-        char place[40] = ""; /* the store knows no lines */
+        char place[40] = "", why[320]; /* the store knows no lines */
+        http_api_option_names(in->app, r->text, why, sizeof why);
+        ingest_remember(in, r, why);
         if (strncmp(r->text, unit, strlen(unit)) != 0)
             snprintf(place, sizeof place, " %s %" PRIu32 ":", unit, r->position);
-        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s %s (%s)", i ? ";" : ":", place, r->text,
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s %s (%s)", i ? ";" : ":", place, why,
                               ts_reject_name(r->reason));
     }
     if (result->n_rejects == TS_REJECTS_KEPT && n < sizeof text)
         snprintf(text + n, sizeof text - n, "; and so on");
+    unsigned status = result->retry_in_ms > 0 ? 429 : 400;
     if (in->influx)
-        influx_error(reply, 400, result->n_rejects ? result->rejects[0].position : 0, text);
+        influx_error(reply, status, result->n_rejects ? result->rejects[0].position : 0, text);
     else
-        http_reply_error(reply, 400, "bad_data", "%s", text);
+        http_reply_error(reply, status, status == 429 ? "unavailable" : "bad_data", "%s", text);
+    if (status == 429)
+        http_reply_retry_after(reply, (result->retry_in_ms + 999) / 1000);
 }
 
 /* ---- one request ------------------------------------------------------------------------------------------------- */
@@ -179,7 +208,7 @@ static void ingest(struct http_app *app, struct http_request *request, struct ht
                    enum http_coding coding, int64_t unit_ns)
 {
     struct kv_err err = {0};
-    struct ingest in = {{ingest_row, ingest_reject, ingest_metadata}, app, NULL, &err, influx};
+    struct ingest in = {{ingest_row, ingest_reject, ingest_metadata}, app, NULL, request, &err, influx};
     struct http_decode_options options = {kv_clock_wall_ms(app->clock), unit_ns};
     kv_status rc = http_app_session_take(app, &in.session);
     if (rc < 0) {

@@ -23,7 +23,7 @@ void http_world_open(struct http_world *world, const struct ts_options *store, i
     world->app.clock = kv_clock_system();
     world->app.metrics = &world->metrics;
     world->app.data_dir = "store";
-    http_app_init(&world->app);
+    KV_ASSERT(http_app_init(&world->app) == KV_OK);
 }
 
 void http_world_close(struct http_world *world)

@@ -51,12 +51,13 @@ Test(config, defaults_are_understood)
     cr_assert_eq(config.body_budget_bytes.number, 256 << 20);
     cr_assert_eq(config.durability.number, KV_DURABILITY_GROUP);
     cr_assert_eq(config.insecure_listen.number, 0);
+    cr_assert(config.metric_series_max.number == 0 && config.series_per_s_max.number == 0);
 }
 
 Test(config, values_of_every_kind)
 {
     cr_assert_eq(load("--retention inf --self-metrics=off --durability interval=1s --insecure-listen --cache "
-                      "2GiB --queries-max 5 --log-level warn"),
+                      "2GiB --queries-max 5 --metric-series-max 7 --new-series-rate off --log-level warn"),
                  KV_OK, "%s", err.text);
     cr_assert_eq(config.retention_ms.number, INT64_MAX);
     cr_assert_eq(config.self_metrics_ms.number, 0);
@@ -64,6 +65,7 @@ Test(config, values_of_every_kind)
     cr_assert_eq(config.insecure_listen.number, 1);
     cr_assert_eq(config.cache_bytes.number, 2LL << 30);
     cr_assert_eq(config.queries_max.number, 5);
+    cr_assert(config.metric_series_max.number == 7 && config.series_per_s_max.number == 0);
     cr_assert_eq(config.log_level.number, KV_LOG_WARN);
 }
 
@@ -182,6 +184,20 @@ Test(config, files_that_cannot_be_read_are_named)
               err.text);
     cr_assert_eq(load("--config /tmp"), KV_INVALID);
     cr_assert(strstr(err.text, "/tmp is not a file"), "%s", err.text);
+}
+
+Test(config, options_of_the_store_are_named_as_flags)
+{
+    cr_assert_str_eq(config_flag_of(KV_STR("series_max")), "--series-max");
+    cr_assert_str_eq(config_flag_of(KV_STR("metric_series_max")), "--metric-series-max");
+    cr_assert_str_eq(config_flag_of(KV_STR("series_per_s_max")), "--new-series-rate");
+    cr_assert_str_eq(config_flag_of(KV_STR("request_samples_max")), "--request-samples-max");
+    cr_assert_str_eq(config_flag_of(KV_STR("labels_max")), "--labels-max");
+    cr_assert_str_eq(config_flag_of(KV_STR("label_name_len_max")), "--label-name-max");
+    cr_assert_str_eq(config_flag_of(KV_STR("label_value_len_max")), "--label-value-max");
+    cr_assert_str_eq(config_flag_of(KV_STR("future_ms")), "--future-max");
+    cr_assert_str_eq(config_flag_of(KV_STR("retention_ms")), "--retention");
+    cr_assert_null(config_flag_of(KV_STR("read_only")));
 }
 
 Test(config, help_and_json_list_every_setting)

@@ -130,6 +130,59 @@ Test(append, many_new_series_in_one_request_outgrow_the_gap_in_front)
     store_kit_release(&kit);
 }
 
+Test(append, a_request_of_too_many_samples_is_refused_whole_and_names_the_limit)
+{
+    struct store_kit kit;
+    struct ts_stats stats;
+    store_kit_init(&kit);
+    kit.options.request_samples_max = 3;
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    const int64_t times[] = {KIT_START_MS, KIT_START_MS + 1};
+    const double values[] = {1, 2};
+    cr_assert_eq(store_kit_add_many(&kit, 1, times, values, 2), KV_OK);
+    cr_assert_eq(store_kit_add_many(&kit, 2, times, values, 2), KV_LIMIT);
+    cr_assert(strstr(kit.err.text, "more than 3 samples") &&
+                  strstr(kit.err.text, "ts_options.request_samples_max"),
+              "%s", kit.err.text);
+    ts_append_abort(kit.appender);
+    ts_stats(kit.db, &stats);
+    cr_assert_eq(stats.samples_rejected[TS_REJECT_REQUEST_LIMIT], 4);
+    cr_assert_eq(stats.series, 0);
+    cr_assert_eq(store_kit_add_many(&kit, 1, times, values, 2), KV_OK, "the appender goes on");
+    cr_assert_eq(store_kit_add(&kit, 2, KIT_START_MS, 1), KV_OK);
+    cr_assert_eq(store_kit_commit(&kit), KV_OK);
+    cr_assert_eq(kit.result.accepted, 3);
+    store_kit_release(&kit);
+}
+
+Test(append, only_a_request_of_which_all_waits_for_the_rate_of_new_series_is_to_be_tried_again)
+{
+    struct store_kit kit;
+    store_kit_init(&kit);
+    kit.options.series_per_s_max = 1;
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    for (int i = 0; i < 12; i++)
+        cr_assert_eq(store_kit_add(&kit, i, KIT_START_MS, 1), KV_OK);
+    cr_assert_eq(store_kit_commit(&kit), KV_OK);
+    cr_assert(kit.result.accepted == 10 && kit.result.rejected == 2 && kit.result.retry_in_ms == 0);
+    cr_assert_eq(kit.result.rejects[0].reason, TS_REJECT_SERIES_RATE);
+    for (int i = 10; i < 12; i++)
+        cr_assert_eq(store_kit_add(&kit, i, KIT_START_MS, 1), KV_OK);
+    cr_assert_eq(store_kit_commit(&kit), KV_OK);
+    cr_assert(kit.result.seq == 0 && kit.result.rejected == 2);
+    cr_assert(kit.result.retry_in_ms > 0 && kit.result.retry_in_ms <= 1001, "%u", kit.result.retry_in_ms);
+    cr_assert_eq(store_kit_add(&kit, 10, KIT_START_MS, 1), KV_OK);
+    cr_assert_eq(store_kit_add(&kit, 1, INT64_MAX, 1), KV_OK); /* no waiting cures this one */
+    cr_assert_eq(store_kit_commit(&kit), KV_OK);
+    cr_assert(kit.result.rejected == 2 && kit.result.retry_in_ms == 0);
+    clock_manual_advance_ms(&kit.clock, 2000);
+    for (int i = 10; i < 12; i++)
+        cr_assert_eq(store_kit_add(&kit, i, KIT_START_MS, 1), KV_OK);
+    cr_assert_eq(store_kit_commit(&kit), KV_OK);
+    cr_assert_eq(kit.result.accepted, 2);
+    store_kit_release(&kit);
+}
+
 static size_t largest;
 
 static bool note_largest(size_t size)

@@ -1,5 +1,6 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/base/prng.h"
+#include "tests/support/clock_manual.h"
 #include "tests/support/registry_kit.h"
 #include "tsdb/series_internal.h"
 
@@ -227,15 +228,18 @@ Test(series, rows_that_cannot_be_series_are_refused_with_a_reason)
         {{L("__name__", "up"), L("123456789", "1")},
          2,
          TS_REJECT_LABEL_LIMIT,
-         "label name \"123456789...\" has 9 bytes, at most 8 are accepted"},
+         "label name \"123456789...\" has 9 bytes, at most 8 are accepted; raise "
+         "ts_options.label_name_len_max"},
         {{L("__name__", "up"), L("a", "12345678901")},
          2,
          TS_REJECT_LABEL_LIMIT,
-         "the value of label \"a\" has 11 bytes, at most 10 are accepted"},
+         "the value of label \"a\" has 11 bytes, at most 10 are accepted; raise "
+         "ts_options.label_value_len_max"},
         {{L("__name__", "up"), L("a", "1"), L("b", "2"), L("c", "3")},
          4,
          TS_REJECT_LABEL_LIMIT,
-         "more than 3 labels (\"c\" is one too many)"},
+         "a series of metric \"up\" has more than 3 labels (\"c\" is one too many); raise "
+         "ts_options.labels_max"},
     };
     struct registry_kit kit = {
         .options = {.labels_max = 3, .label_name_len_max = 8, .label_value_len_max = 10}};
@@ -272,7 +276,9 @@ Test(series, the_limit_counts_series_and_those_under_way)
     size_t n = registry_kit_labels("up i=3", labels);
     cr_expect_eq(registry_kit_resolve(b, labels, n, 'x', &ref, &why), KV_INVALID);
     cr_expect_eq(why.reason, TS_REJECT_SERIES_LIMIT);
-    cr_expect_str_eq(why.text, "a new series, but the limit of 3 series is reached (metric \"up\")");
+    cr_expect_str_eq(why.text,
+                     "a new series of metric \"up\", but there are 3 series, the most there may be; raise "
+                     "ts_options.series_max");
     cr_expect_eq(resolve(b, "up i=0", 'x'), ts_ref_of(1, 0)); /* known ones go on */
     ts_resolver_clear(a);                                     /* given up: room for another */
     cr_expect_eq(registry_kit_resolve(b, labels, n, 'x', &ref, &why), KV_OK);
@@ -284,6 +290,91 @@ Test(series, the_limit_counts_series_and_those_under_way)
     ts_resolver_free(a);
     ts_resolver_free(b);
     registry_kit_close(&kit);
+}
+
+/* The reason why a series is refused, TS_REJECT_NONE when it is not; why may be NULL. */
+static enum ts_reject_reason refused(struct ts_resolver *r, const char *text, struct ts_refusal *why)
+{
+    struct ts_refusal own;
+    struct ts_label labels[16];
+    uint64_t ref;
+    why = why ? why : &own;
+    return registry_kit_resolve(r, labels, registry_kit_labels(text, labels), 'x', &ref, why) == KV_OK
+               ? TS_REJECT_NONE
+               : why->reason;
+}
+
+Test(series, the_limit_of_a_metric_counts_its_own_series_and_those_under_way)
+{
+    struct registry_kit kit = {.options = {.metric_series_max = 2}};
+    registry_kit_open(&kit);
+    struct ts_resolver *a = resolver_of(&kit), *b = resolver_of(&kit);
+    struct ts_refusal why;
+    (void)registry_kit_add(&kit, "up i=0");
+    (void)registry_kit_add(&kit, "down i=0");
+    (void)resolve(a, "up i=1", 'x');
+    cr_expect_eq(refused(b, "up i=2", &why), TS_REJECT_METRIC_LIMIT);
+    cr_expect_str_eq(why.text,
+                     "a new series of metric \"up\", which has 2, the most one metric may have; raise "
+                     "ts_options.metric_series_max");
+    cr_expect_eq(refused(b, "down i=1", NULL), TS_REJECT_NONE, "another metric");
+    cr_expect_eq(refused(b, "up i=0", NULL), TS_REJECT_NONE, "a known series");
+    ts_resolver_clear(a);
+    cr_expect_eq(refused(b, "up i=2", NULL), TS_REJECT_NONE, "room was given back");
+    registry_kit_commit(&kit, b, NULL);
+    ts_resolver_clear(b);
+    cr_expect_eq(refused(b, "up i=3", NULL), TS_REJECT_METRIC_LIMIT);
+    ts_resolver_free(a);
+    ts_resolver_free(b);
+    registry_kit_reopen(&kit);
+    a = resolver_of(&kit);
+    cr_expect_eq(refused(a, "up i=3", NULL), TS_REJECT_METRIC_LIMIT, "counted from disk");
+    ts_resolver_free(a);
+    registry_kit_close(&kit);
+}
+
+/* How many new series of the metric are let through before one is refused. */
+static int let_through(struct ts_resolver *r, const char *metric, struct ts_refusal *why)
+{
+    char text[40];
+    for (int i = 0;; i++) {
+        (void)snprintf(text, sizeof text, "%s i=%d", metric, i);
+        enum ts_reject_reason reason = refused(r, text, why);
+        if (reason == TS_REJECT_NONE && i < 1000)
+            continue;
+        cr_assert_eq(reason, TS_REJECT_SERIES_RATE);
+        return i;
+    }
+}
+
+Test(series, new_series_a_second_are_bounded_by_the_monotonic_clock)
+{
+    struct clock_manual clock;
+    struct ts_refusal why;
+    clock_manual_init(&clock, 1000, 1);
+    struct registry_kit kit = {.options = {.series_per_s_max = 5, .clock = &clock.base}};
+    registry_kit_open(&kit);
+    struct ts_resolver *r = resolver_of(&kit);
+    cr_expect_eq(let_through(r, "a", &why), 5 * TS_RATE_BURST_S, "ten seconds' worth at once");
+    cr_expect(why.retry_in_ms >= 200 && why.retry_in_ms <= 201, "%u", why.retry_in_ms);
+    cr_expect(strstr(why.text, "more than 5 a second") && strstr(why.text, "ts_options.series_per_s_max"),
+              "%s", why.text);
+    registry_kit_commit(&kit, r, NULL);
+    ts_resolver_clear(r);
+    clock_manual_set_wall_ms(&clock, 1000000);
+    cr_expect_eq(let_through(r, "b", NULL), 0, "the wall clock does not matter");
+    clock_manual_advance_ms(&clock, 1000);
+    cr_expect_eq(let_through(r, "c", NULL), 5);
+    ts_resolver_clear(r); /* not committed: they do not count */
+    cr_expect_eq(let_through(r, "d", NULL), 5);
+    registry_kit_commit(&kit, r, NULL);
+    ts_resolver_clear(r);
+    cr_expect_eq(refused(r, "a i=3", NULL), TS_REJECT_NONE, "known ones are never held up");
+    clock_manual_advance_ms(&clock, 3600000);
+    cr_expect_eq(let_through(r, "e", NULL), 5 * TS_RATE_BURST_S, "no more than that is saved up");
+    ts_resolver_free(r);
+    registry_kit_close(&kit);
+    clock_manual_release(&clock);
 }
 
 Test(series, a_full_cache_evicts_and_stays_right)
