@@ -555,18 +555,25 @@ static kv_status chunk_decode_times(const struct chunk_reader *r, size_t block, 
 static kv_status chunk_decode_huffman(const struct chunk_reader *r, size_t block, kv_slice *in,
                                       double *values, size_t n)
 {
-    uint32_t near[CHUNK_BLOCK_LONG + TS_KERNEL_SLACK];
-    int64_t q[CHUNK_BLOCK_LONG], from;
-    kv_slice at = *in;
-    kv_status rc = ts_sequence_take_near(&at, r->values, r->starts[block], &from, near, n);
-    if (rc == KV_OK && ts_int_values_near(&r->params, from, near, n, values)) {
-        *in = at;
-        return KV_OK;
-    }
-    rc = ts_sequence_take_block(in, r->values, r->starts[block], q, n);
+    int64_t q[CHUNK_BLOCK_LONG];
+    kv_status rc = ts_sequence_take_block(in, r->values, r->starts[block], q, n);
     if (rc == KV_OK)
         ts_int_values(&r->params, q, values, n);
     return rc;
+}
+
+/* Values of `lanes` blocks at once, from `block` on, n of each, where their codec can. KV_END and nothing taken: it cannot. */
+static kv_status chunk_decode_near(const struct chunk_reader *r, size_t block, size_t lanes, kv_slice *in,
+                                   double *values, size_t n)
+{
+    struct ts_scale scales[2];
+    if (r->info.value_codec != TS_VALUE_HUFFMAN)
+        return KV_END;
+    for (size_t lane = 0; lane < lanes; lane++)
+        if (!ts_int_scale(&r->params, r->values->differences ? r->starts[block + lane] : r->values->base,
+                          &scales[lane]))
+            return KV_END;
+    return ts_sequence_take_values(in, lanes, r->values, scales, values, n);
 }
 
 static kv_status chunk_decode_values(const struct chunk_reader *r, size_t block, kv_slice *in, double *values,
@@ -602,6 +609,28 @@ static kv_status chunk_decode_values(const struct chunk_reader *r, size_t block,
         return chunk_decode_huffman(r, block, in, values, n);
     }
     return KV_TOO_NEW;
+}
+
+/* `lanes` blocks of n samples, the first one's bytes at offset. */
+static kv_status chunk_decode_blocks(const struct chunk_reader *r, size_t block, size_t lanes, size_t offset,
+                                     int64_t *times_ms, double *values, size_t n)
+{
+    kv_slice in[2];
+    kv_status rc;
+    for (size_t lane = 0; lane < lanes; lane++) {
+        in[lane] = kv_slice_of(r->blocks.data + offset, r->lens[block + lane]);
+        offset += r->lens[block + lane];
+        KV_TRY(chunk_decode_times(r, block + lane, &in[lane], times_ms + lane * n, n));
+    }
+    rc = chunk_decode_near(r, block, lanes, in, values, n);
+    if (rc == KV_END)
+        for (size_t lane = 0; lane < lanes; lane++)
+            KV_TRY(chunk_decode_values(r, block + lane, &in[lane], values + lane * n, n));
+    KV_TRY(rc);
+    if (in[0].len || (lanes == 2 && in[1].len))
+        rc = KV_CORRUPT;
+out:
+    return rc;
 }
 
 /* Puts back the values that are no decimals, for the samples [begin, end) which stand at values[0]. Validated
@@ -668,19 +697,22 @@ kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_
     KV_TRY(chunk_read_value_params(&chunk, &r));
     KV_TRY(chunk_read_directory(&chunk, &r));
     size_t done = 0, begin = 0, offset = 0;
-    for (size_t b = 0; b < r.n_blocks && r.first_ms[b] <= to_ms; offset += r.lens[b], b++) {
+    for (size_t b = 0, lanes; b < r.n_blocks && r.first_ms[b] <= to_ms; b += lanes) {
         size_t at = b * r.block;
+        lanes = 1;
         if (b + 1 < r.n_blocks && r.first_ms[b + 1] <= from_ms) {
             begin = at + r.block;
+            offset += r.lens[b];
             continue;
         }
         size_t count = r.info.count - at < r.block ? r.info.count - at : r.block;
-        kv_slice block = kv_slice_of(r.blocks.data + offset, r.lens[b]);
-        KV_TRY(chunk_decode_times(&r, b, &block, times_ms + done, count));
-        KV_TRY(chunk_decode_values(&r, b, &block, values + done, count));
-        if (block.len)
-            return KV_CORRUPT;
-        done += count;
+        if (r.info.count - at >= 2 * r.block && r.first_ms[b + 1] <= to_ms)
+            lanes = 2;
+        KV_TRY(chunk_decode_blocks(&r, b, lanes, offset, times_ms + done, values + done, count));
+        for (size_t lane = 0; lane < lanes; lane++) {
+            offset += r.lens[b + lane];
+            done += count;
+        }
     }
     chunk_patch_exceptions(&r, begin, begin + done, values);
     *n = chunk_trim(from_ms, to_ms, times_ms, values, done);

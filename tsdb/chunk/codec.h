@@ -29,10 +29,10 @@ KV_MUST kv_status ts_int_decode_block(kv_slice *in, const struct ts_int_params *
 /* The values of q[n], which is overwritten; n is at most TS_CHUNK_SAMPLES_MAX. */
 void ts_int_values(const struct ts_int_params *params, int64_t *q, double *values, size_t n);
 
-/* The values of q = start + numbers[i] (signed 32 bits), by kernel.h. False, and nothing done, if start or the factor are so large that the
- * product may not be exact. */
-bool ts_int_values_near(const struct ts_int_params *params, int64_t start, const uint32_t *numbers, size_t n,
-                        double *values);
+/* How kernel.h makes values of q = start + numbers[i] (signed 32 bits). False if start or the factor are so large that the product may not be
+ * exact. */
+struct ts_scale;
+bool ts_int_scale(const struct ts_int_params *params, int64_t start, struct ts_scale *out);
 
 /* ---- xor */
 

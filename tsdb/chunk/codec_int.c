@@ -192,17 +192,15 @@ void ts_int_values(const struct ts_int_params *params, int64_t *q, double *value
     }
 }
 
-bool ts_int_values_near(const struct ts_int_params *params, int64_t start, const uint32_t *numbers, size_t n,
-                        double *values)
+bool ts_int_scale(const struct ts_int_params *params, int64_t start, struct ts_scale *out)
 {
     uint64_t far = (uint64_t)(start < 0 ? -(start + 1) : start), largest;
     if (far > (uint64_t)INT_MAGNITUDE_MAX ||
         __builtin_mul_overflow(far + INT_NEAR_MAX + 2, params->factor, &largest) ||
         largest > (uint64_t)INT_MAGNITUDE_MAX)
         return false;
-    const struct ts_scale scale = {(double)start, (double)params->factor, (double)params->offset,
-                                   int_powers[params->exponent]};
-    ts_kernels()->values(numbers, n, &scale, values);
+    *out = (struct ts_scale){(double)start, (double)params->factor, (double)params->offset,
+                             int_powers[params->exponent]};
     return true;
 }
 
@@ -216,6 +214,7 @@ static kv_status int_decode_near(kv_slice *in, const struct int_head *head,
                                  const struct ts_int_params *params, double *values, size_t n)
 {
     uint32_t numbers[TS_CHUNK_BLOCK + TS_KERNEL_SLACK], most;
+    struct ts_scale scale;
     kv_slice at = *in;
     bool second = head->mode >= INT_DELTA2, zigzag = head->mode % 2;
     size_t skip = n > 1 && second ? 2 : 1;
@@ -237,15 +236,18 @@ static kv_status int_decode_near(kv_slice *in, const struct int_head *head,
     else
         for (size_t i = skip; i < n && min; i++)
             numbers[i] += (uint32_t)min;
-    numbers[0] = 0;
-    if (n > skip)
-        ts_kernels()->sum(numbers + skip, n - skip, zigzag, base);
-    if (skip == 2) {
-        numbers[1] = 0;
-        ts_kernels()->sum(numbers + 1, n - 1, false, (int32_t)head->slope);
-    }
-    if (!ts_int_values_near(params, head->start, numbers, n, values))
+    if (!ts_int_scale(params, head->start, &scale))
         return KV_END;
+    const struct ts_kernels *kernels = ts_kernels();
+    numbers[0] = 0;
+    kernels->values(numbers, 1, &scale, values);
+    if (skip == 2) {
+        kernels->sum(numbers + 2, n - 2, zigzag, base);
+        numbers[1] = 0;
+        zigzag = false;
+        base = (int32_t)head->slope;
+    }
+    kernels->sum_values(numbers + 1, n - 1, zigzag, base, &scale, values + 1);
     *in = at;
     return KV_OK;
 }

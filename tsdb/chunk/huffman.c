@@ -2,13 +2,16 @@
 
 #include "kvcore/base/assert.h"
 #include "kvcore/base/coding.h"
+#include "tsdb/chunk/kernel.h"
 
 enum {
     DIRECT = 16,   /* numbers below are symbols */
-    ENTRY_MAX = 7, /* symbols in an entry of the table */
-    CODES = 1 << TS_HUFFMAN_BITS,
+    ENTRY_MAX = 6, /* symbols in an entry of the table */
+    LONG_LOOK = 8, /* bits of a look at least, where many numbers are read */
     WORD_BITS = 57 /* what one load surely gives */
 };
+
+#define CODES (1u << TS_HUFFMAN_BITS)
 
 /* ---- symbols */
 
@@ -181,25 +184,54 @@ kv_status ts_huffman_put(const struct ts_huffman_code *code, const uint64_t *num
 
 /* ---- reading */
 
-/* An entry of the table: bits 0 to 3 how many bits it uses, 4 to 7 how many symbols below DIRECT they are, then these, a byte each. With no
- * such symbol, the first byte is one of a range. */
-static uint64_t entry_of(const uint8_t *symbols, const uint8_t *lens, unsigned index, unsigned bits,
-                         unsigned most)
+/* An entry where every symbol is a number: the lowest byte says how many bits of input it uses, the next how many symbols they are; these follow, a
+ * byte each. */
+static inline unsigned entry_used(uint64_t entry)
 {
-    uint64_t entry = 0;
-    unsigned used = 0, n = 0;
-    for (; n < most; n++) {
-        unsigned symbol = symbols[index >> used];
-        if (used + lens[symbol] > bits || symbol >= DIRECT)
-            break;
-        entry |= (uint64_t)symbol << (8 * n + 8);
-        used += lens[symbol];
+    return (uint8_t)entry;
+}
+
+static inline unsigned entry_count(uint64_t entry)
+{
+    return (uint8_t)(entry >> 8);
+}
+
+/* `symbol`, then what `rest` has. */
+static uint64_t entry_with(const uint8_t *lens, unsigned symbol, uint64_t rest)
+{
+    unsigned count = entry_count(rest), used = entry_used(rest);
+    if (count == ENTRY_MAX) { /* no room for its last */
+        used -= lens[(uint8_t)(rest >> (8 * ENTRY_MAX + 8))];
+        count--;
     }
-    if (n == 0) {
-        unsigned symbol = symbols[index];
-        return (uint64_t)symbol << 8 | lens[symbol];
+    return rest >> 16 << 24 | symbol << 16 | (count + 1) << 8 | (used + lens[symbol]);
+}
+
+/* The entries for looks of `bits` bits, from those for fewer: the first symbol, and what the bits behind it give. */
+static void several_of(const uint8_t *symbols, const uint8_t *lens, unsigned bits, bool long_read,
+                       uint64_t *out)
+{
+    uint64_t fewer[CODES]; /* for looks of b bits: 1 << b of them, from there on */
+    fewer[0] = fewer[1] = 0;
+    if (!long_read) {
+        for (unsigned i = 0; i < 1u << bits; i++)
+            out[i] = entry_with(lens, symbols[i], 0);
+        return;
     }
-    return entry | n << 4 | used;
+    for (unsigned b = 0; b <= bits; b++) {
+        uint64_t *to = b == bits ? out : fewer + ((size_t)1 << b);
+        for (unsigned i = 0; i < 1u << b; i++) {
+            unsigned symbol = symbols[i], len = lens[symbol];
+            to[i] = len > b ? 0 : entry_with(lens, symbol, fewer[(1u << (b - len)) + (i >> len)]);
+        }
+    }
+}
+
+static struct ts_huffman_entry entry_of_one(const uint8_t *lens, unsigned symbol)
+{
+    unsigned low = symbol < DIRECT ? 0 : symbol_low_bits(symbol);
+    uint64_t base = symbol < DIRECT ? symbol : symbol_base(symbol);
+    return (struct ts_huffman_entry){base, lens[symbol], (uint8_t)low, (uint8_t)(lens[symbol] + low)};
 }
 
 static kv_status take_lens(kv_slice *in, unsigned first, unsigned n, struct ts_huffman_table *table)
@@ -227,22 +259,31 @@ kv_status ts_huffman_take_code(kv_slice *in, bool long_read, struct ts_huffman_t
     kv_status rc = KV_OK;
     if (kv_take_byte(in, &first) < 0 || kv_take_byte(in, &n) < 0 || n < 1 || first + n > TS_HUFFMAN_SYMBOLS)
         return KV_CORRUPT;
+    unsigned last = (unsigned)first + n - 1;
     table->bits = 0;
-    table->ranges = first + n > DIRECT;
+    table->low_bits = last < DIRECT ? 0 : symbol_low_bits(last);
+    table->most = last < DIRECT ? last : symbol_base(last) + (((uint64_t)1 << table->low_bits) - 1);
     memset(table->lens, 0, sizeof table->lens);
     if (n > 1 && (rc = take_lens(in, first, n, table)) < 0)
         return rc;
+    if (n > 1 && long_read && !table->low_bits && table->bits < LONG_LOOK)
+        table->bits = LONG_LOOK;
     first_codes(table->lens, next);
     symbols[0] = first; /* of a lone symbol */
-    for (unsigned s = first; s < (unsigned)first + n && n > 1; s++) {
+    for (unsigned s = first; s <= last && n > 1; s++) {
         unsigned len = table->lens[s];
         if (!len)
             continue;
         for (unsigned at = reversed(next[len]++, len); at < 1u << table->bits; at += 1u << len)
             symbols[at] = (uint8_t)s;
     }
-    for (unsigned index = 0; index < 1u << table->bits; index++)
-        table->entries[index] = entry_of(symbols, table->lens, index, table->bits, long_read ? ENTRY_MAX : 1);
+    if (n == 1) /* no bits: as often as wanted */
+        table->of.several[0] = entry_with(table->lens, first, 0);
+    else if (!table->low_bits)
+        several_of(symbols, table->lens, table->bits, long_read, table->of.several);
+    if (table->low_bits)
+        for (unsigned i = 0; i < 1u << table->bits; i++)
+            table->of.one[i] = entry_of_one(table->lens, symbols[i]);
     return KV_OK;
 }
 
@@ -258,23 +299,13 @@ static uint64_t bits_at(kv_slice in, size_t at)
     return kv_get_fixed64(last) >> (at % 8);
 }
 
-/* The number of a range whose code ends at bit `at`. */
-static uint64_t range_number(kv_slice in, size_t at, unsigned symbol)
-{
-    unsigned n = symbol_low_bits(symbol);
-    uint64_t low = bits_at(in, at);
-    if (n > 32)
-        low = (low & UINT32_MAX) | bits_at(in, at + 32) << 32;
-    return symbol_base(symbol) + (low & (((uint64_t)1 << n) - 1));
-}
-
 /* The symbols of an entry that are still wanted, and in *used the bits of these. */
 static unsigned entry_part(const struct ts_huffman_table *table, uint64_t entry, size_t wanted,
                            unsigned *used)
 {
     *used = 0;
     for (size_t i = 0; i < wanted; i++)
-        *used += table->lens[entry >> (8 * i + 8) & 255];
+        *used += table->lens[entry >> (8 * i + 16) & 255];
     return (unsigned)wanted;
 }
 
@@ -288,71 +319,155 @@ static kv_status take_bits(kv_slice *in, size_t bits)
     return KV_OK;
 }
 
-kv_status ts_huffman_take_bytes(kv_slice *in, const struct ts_huffman_table *table, uint8_t *bytes, size_t n)
+/* One block being read: the bits read so far, and where the next number goes. */
+struct lane {
+    kv_slice in;
+    size_t at, i;
+    uint64_t word;
+};
+
+enum { LOOKS = WORD_BITS / TS_HUFFMAN_BITS, LOOKS_MOST = LOOKS * ENTRY_MAX };
+
+static inline void look_several(struct lane *lane, const struct ts_huffman_table *table, uint64_t mask,
+                                uint8_t *bytes)
 {
-    KV_ASSERT(!table->ranges);
-    uint64_t mask = ((uint64_t)1 << table->bits) - 1;
-    size_t at = 0, i = 0;
-    while (i < n) {
-        uint64_t word = bits_at(*in, at);
-        for (unsigned look = 0; look < WORD_BITS / TS_HUFFMAN_BITS && i < n; look++) {
-            uint64_t entry = table->entries[word & mask];
-            unsigned used = entry & 15, symbols = entry >> 4 & 15;
-            kv_put_fixed64(bytes + i, entry >> 8);
-            if (i + symbols > n)
-                symbols = entry_part(table, entry, n - i, &used);
-            i += symbols;
-            at += used;
-            word >>= used;
-        }
-    }
-    return take_bits(in, at);
+    uint64_t entry = table->of.several[lane->word & mask];
+    kv_put_fixed64(bytes + lane->i, entry >> 16);
+    lane->i += entry_count(entry);
+    lane->at += entry_used(entry);
+    lane->word >>= entry_used(entry);
 }
 
-static size_t take_mixed(kv_slice in, const struct ts_huffman_table *table, uint64_t *numbers, size_t n)
+/* Goes on with a lane up to n numbers; up to 8 bytes behind them are overwritten. */
+static void take_bytes(struct lane lane, const struct ts_huffman_table *table, uint64_t mask, uint8_t *bytes,
+                       size_t n, size_t *bits)
 {
-    uint64_t mask = ((uint64_t)1 << table->bits) - 1;
-    size_t at = 0, i = 0;
-    while (i < n) {
-        uint64_t word = bits_at(in, at);
-        unsigned left = WORD_BITS;
-        while (left >= TS_HUFFMAN_BITS && i < n) {
-            uint64_t entry = table->entries[word & mask];
-            unsigned used = entry & 15, symbols = entry >> 4 & 15;
-            if (!symbols) {
-                unsigned symbol = entry >> 8 & 255, low = symbol_low_bits(symbol);
-                if (used + low > left && left == WORD_BITS)
-                    numbers[i++] = range_number(in, at + used, symbol);
-                else if (used + low > left)
-                    break;
-                else
-                    numbers[i++] = symbol_base(symbol) + (word >> used & (((uint64_t)1 << low) - 1));
-                at += used + low;
-                if (used + low > left)
-                    break;
-                used += low;
-            } else {
-                if (i + symbols > n)
-                    symbols = entry_part(table, entry, n - i, &used);
-                for (unsigned k = 0; k < symbols; k++)
-                    numbers[i++] = entry >> (8 * k + 8) & 255;
-                at += used;
-            }
-            left -= used;
-            word >>= used;
+    while (n - lane.i >= LOOKS_MOST) {
+        lane.word = bits_at(lane.in, lane.at);
+        for (unsigned look = 0; look < LOOKS; look++)
+            look_several(&lane, table, mask, bytes);
+    }
+    while (lane.i < n) {
+        uint64_t entry = table->of.several[bits_at(lane.in, lane.at) & mask];
+        unsigned used = entry_used(entry), count = entry_count(entry);
+        kv_put_fixed64(bytes + lane.i, entry >> 16);
+        if (lane.i + count > n)
+            count = entry_part(table, entry, n - lane.i, &used);
+        lane.i += count;
+        lane.at += used;
+    }
+    *bits = lane.at;
+}
+
+static void take_bytes_of_two(const kv_slice *in, const struct ts_huffman_table *table, uint64_t mask,
+                              uint8_t *bytes0, uint8_t *bytes1, size_t n, size_t *bits)
+{
+    struct lane a = {.in = in[0]}, b = {.in = in[1]};
+    while (n - a.i >= LOOKS_MOST && n - b.i >= LOOKS_MOST) {
+        a.word = bits_at(a.in, a.at);
+        b.word = bits_at(b.in, b.at);
+        for (unsigned look = 0; look < LOOKS; look++) {
+            look_several(&a, table, mask, bytes0);
+            look_several(&b, table, mask, bytes1);
         }
     }
-    return at;
+    take_bytes(a, table, mask, bytes0, n, &bits[0]);
+    take_bytes(b, table, mask, bytes1, n, &bits[1]);
+}
+
+static inline uint64_t entry_number(const struct ts_huffman_entry *entry, uint64_t low)
+{
+    return entry->base + (low & (((uint64_t)1 << entry->low) - 1));
+}
+
+/* The next number, however long. */
+static uint64_t take_long(kv_slice in, const struct ts_huffman_table *table, size_t *at)
+{
+    const struct ts_huffman_entry *entry =
+        &table->of.one[bits_at(in, *at) & (((uint64_t)1 << table->bits) - 1)];
+    uint64_t low = bits_at(in, *at + entry->len);
+    if (entry->low > 32)
+        low = (low & UINT32_MAX) | bits_at(in, *at + entry->len + 32) << 32;
+    *at += entry->whole;
+    return entry_number(entry, low);
+}
+
+static inline uint32_t look_one(struct lane *lane, const struct ts_huffman_table *table, uint64_t mask)
+{
+    const struct ts_huffman_entry *entry = &table->of.one[lane->word & mask];
+    uint32_t number = (uint32_t)entry_number(entry, lane->word >> entry->len);
+    lane->word >>= entry->whole;
+    lane->at += entry->whole;
+    return number;
+}
+
+static void take_ones(kv_slice in, const struct ts_huffman_table *table, uint64_t mask, unsigned sure,
+                      uint32_t *numbers, size_t n, size_t *bits)
+{
+    struct lane a = {.in = in};
+    while (a.i < n) {
+        size_t end = n - a.i < sure ? n : a.i + sure;
+        a.word = bits_at(a.in, a.at);
+        for (; a.i < end; a.i++)
+            numbers[a.i] = look_one(&a, table, mask);
+    }
+    *bits = a.at;
+}
+
+static void take_ones_of_two(const kv_slice *in, const struct ts_huffman_table *table, uint64_t mask,
+                             unsigned sure, uint32_t *numbers0, uint32_t *numbers1, size_t n, size_t *bits)
+{
+    struct lane a = {.in = in[0]}, b = {.in = in[1]};
+    for (size_t i = 0; i < n;) {
+        size_t end = n - i < sure ? n : i + sure;
+        a.word = bits_at(a.in, a.at);
+        b.word = bits_at(b.in, b.at);
+        for (; i < end; i++) {
+            numbers0[i] = look_one(&a, table, mask);
+            numbers1[i] = look_one(&b, table, mask);
+        }
+    }
+    bits[0] = a.at;
+    bits[1] = b.at;
+}
+
+kv_status ts_huffman_take_small(kv_slice *in, size_t lanes, const struct ts_huffman_table *table,
+                                uint32_t *const *numbers, size_t n)
+{
+    KV_ASSERT(n <= TS_HUFFMAN_NUMBERS_MAX && table->most <= UINT32_MAX && (lanes == 1 || lanes == 2));
+    uint64_t mask = ((uint64_t)1 << table->bits) - 1;
+    size_t bits[2];
+    if (!table->low_bits) {
+        uint8_t bytes[2][TS_HUFFMAN_NUMBERS_MAX + 8];
+        if (lanes == 2)
+            take_bytes_of_two(in, table, mask, bytes[0], bytes[1], n, bits);
+        else
+            take_bytes((struct lane){.in = in[0]}, table, mask, bytes[0], n, bits);
+        for (size_t lane = 0; lane < lanes; lane++)
+            ts_kernels()->widen(bytes[lane], numbers[lane], n);
+    } else {
+        unsigned sure = WORD_BITS / (table->bits + table->low_bits); /* so many are in any word */
+        if (lanes == 2)
+            take_ones_of_two(in, table, mask, sure, numbers[0], numbers[1], n, bits);
+        else
+            take_ones(in[0], table, mask, sure, numbers[0], n, bits);
+    }
+    kv_status rc = take_bits(&in[0], bits[0]);
+    return rc == KV_OK && lanes == 2 ? take_bits(&in[1], bits[1]) : rc;
 }
 
 kv_status ts_huffman_take(kv_slice *in, const struct ts_huffman_table *table, uint64_t *numbers, size_t n)
 {
-    uint8_t bytes[TS_HUFFMAN_NUMBERS_MAX + 8];
     KV_ASSERT(n <= TS_HUFFMAN_NUMBERS_MAX);
-    if (table->ranges)
-        return take_bits(in, take_mixed(*in, table, numbers, n));
-    kv_status rc = ts_huffman_take_bytes(in, table, bytes, n);
-    for (size_t i = 0; rc == KV_OK && i < n; i++)
-        numbers[i] = bytes[i];
-    return rc;
+    if (table->most <= UINT32_MAX) {
+        uint32_t small[TS_HUFFMAN_NUMBERS_MAX + TS_KERNEL_SLACK], *to = small;
+        kv_status rc = ts_huffman_take_small(in, 1, table, &to, n);
+        for (size_t i = 0; rc == KV_OK && i < n; i++)
+            numbers[i] = small[i];
+        return rc;
+    }
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++)
+        numbers[i] = take_long(*in, table, &at);
+    return take_bits(in, at);
 }

@@ -47,19 +47,28 @@ KV_MUST kv_status ts_huffman_put_code(const struct ts_huffman_code *code, struct
 KV_MUST kv_status ts_huffman_put(const struct ts_huffman_code *code, const uint64_t *numbers, size_t n,
                                  struct kv_buf *out);
 
+struct ts_huffman_entry {
+    uint64_t base;           /* the symbol's smallest number */
+    uint8_t len, low, whole; /* bits of the code, behind it, and of both */
+};
 struct ts_huffman_table {
-    unsigned bits; /* of the longest code; entries has 1 << bits */
-    bool ranges;   /* not every symbol is a number */
+    unsigned bits;     /* that a look takes: not fewer than the longest code's */
+    unsigned low_bits; /* the most that follow a code; 0: every symbol is a number */
+    uint64_t most;     /* no number is larger */
     uint8_t lens[TS_HUFFMAN_SYMBOLS];
-    uint64_t entries[1 << TS_HUFFMAN_BITS];
+    union {                                     /* by the next bits of input */
+        uint64_t several[1 << TS_HUFFMAN_BITS]; /* low_bits 0: as many numbers as these bits make */
+        struct ts_huffman_entry one[1 << TS_HUFFMAN_BITS]; /* else */
+    } of;
 };
 /* Take a code or n numbers off the front of *in. KV_CORRUPT unless it is well formed; the table is garbage then. long_read: more than a
  * block or so will be read, so it pays to make a table that gives several numbers at once. */
 KV_MUST kv_status ts_huffman_take_code(kv_slice *in, bool long_read, struct ts_huffman_table *table);
-/* The same where every symbol is a number (!table->ranges), as bytes; up to 8 more behind them are overwritten. */
-KV_MUST kv_status ts_huffman_take_bytes(kv_slice *in, const struct ts_huffman_table *table, uint8_t *bytes,
-                                        size_t n);
 KV_MUST kv_status ts_huffman_take(kv_slice *in, const struct ts_huffman_table *table, uint64_t *numbers,
                                   size_t n);
+/* The same where table->most is below 2^32; each numbers[lane] has room for TS_KERNEL_SLACK more, which may be overwritten. lanes: 1, or 2 for
+ * two blocks at once, n numbers of each: each number waits for the one before it, so two take little longer than one. */
+KV_MUST kv_status ts_huffman_take_small(kv_slice *in, size_t lanes, const struct ts_huffman_table *table,
+                                        uint32_t *const *numbers, size_t n);
 
 #endif

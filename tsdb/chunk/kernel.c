@@ -45,14 +45,24 @@ static void plain_values(const uint32_t *numbers, size_t n, const struct ts_scal
             values[i] /= scale->power;
 }
 
+static void plain_sum_values(const uint32_t *numbers, size_t n, bool zigzag, int32_t base,
+                             const struct ts_scale *scale, double *values)
+{
+    uint32_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        at += (zigzag ? ts_unfolded(numbers[i]) : numbers[i]) + (uint32_t)base;
+        plain_values(&at, 1, scale, values + i);
+    }
+}
+
 static void plain_steps(int64_t first_ms, int64_t step_ms, int64_t *times_ms, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         times_ms[i] = first_ms + (int64_t)i * step_ms;
 }
 
-static const struct ts_kernels plain = {"plain",   plain_unpack, plain_widen,
-                                        plain_sum, plain_values, plain_steps};
+static const struct ts_kernels plain = {"plain",      plain_unpack,     plain_widen, plain_sum,
+                                        plain_values, plain_sum_values, plain_steps};
 
 /* ---- AVX2 */
 
@@ -62,30 +72,49 @@ static const struct ts_kernels plain = {"plain",   plain_unpack, plain_widen,
 
 /* Eight numbers of `width` bits are `width` bytes. The first four lie within the 16 bytes from the first on, the other four within
  * the 16 from byte 4 * width / 8 on: one shuffle brings the four bytes around each number into its lane, one shift aligns them. */
+struct avx2_layout {
+    size_t half; /* where the other four begin */
+    __m256i shuffle, shift, mask;
+};
+
+AVX2 static inline struct avx2_layout avx2_layout(unsigned width)
+{
+    int half = (int)(4 * width / 8);
+    __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    __m256i skipped = _mm256_blend_epi32(_mm256_setzero_si256(), _mm256_set1_epi32(8 * half), 0xF0);
+    __m256i bit = _mm256_sub_epi32(_mm256_mullo_epi32(lanes, _mm256_set1_epi32((int)width)), skipped);
+    __m256i byte = _mm256_mullo_epi32(_mm256_srli_epi32(bit, 3), _mm256_set1_epi32(0x01010101));
+    return (struct avx2_layout){.half = (size_t)half,
+                                .shuffle = _mm256_add_epi32(byte, _mm256_set1_epi32(0x03020100)),
+                                .shift = _mm256_and_si256(bit, _mm256_set1_epi32(7)),
+                                .mask = _mm256_set1_epi32((int)((1u << width) - 1))};
+}
+
+/* The groups of eight that begin in [0, n) and whose loads stay inside len bytes; how many numbers that is. */
+AVX2 static size_t avx2_groups(const struct avx2_layout *layout, const uint8_t *bytes, size_t len,
+                               unsigned width, uint32_t *numbers, size_t n)
+{
+    size_t i = 0;
+    for (size_t byte = 0; i < n && byte + layout->half + 16 <= len; i += 8, byte += width) {
+        __m128i low = _mm_loadu_si128((const __m128i *)(const void *)(bytes + byte));
+        __m128i high = _mm_loadu_si128((const __m128i *)(const void *)(bytes + byte + layout->half));
+        __m256i eight = _mm256_shuffle_epi8(_mm256_set_m128i(high, low), layout->shuffle);
+        eight = _mm256_and_si256(_mm256_srlv_epi32(eight, layout->shift), layout->mask);
+        _mm256_storeu_si256((__m256i *)(void *)(numbers + i), eight);
+    }
+    return i;
+}
+
 AVX2 static void avx2_unpack(kv_slice bits, unsigned width, uint32_t *numbers, size_t n)
 {
-    uint8_t where[32];
-    uint32_t shifts[8];
-    size_t half = 4 * width / 8, last = half + 16, i = 0;
-    for (unsigned lane = 0; lane < 8; lane++) {
-        unsigned bit = lane * width - (lane < 4 ? 0 : (unsigned)half * 8);
-        for (unsigned k = 0; k < 4; k++)
-            where[4 * lane + k] = (uint8_t)(bit / 8 + k);
-        shifts[lane] = bit % 8;
-    }
-    __m256i shuffle = _mm256_loadu_si256((const __m256i *)(const void *)where);
-    __m256i shift = _mm256_loadu_si256((const __m256i *)(const void *)shifts);
-    __m256i mask = _mm256_set1_epi32((int)((1u << width) - 1));
-    for (size_t byte = 0; i < n && byte + last <= bits.len; i += 8, byte += width) {
-        __m128i low = _mm_loadu_si128((const __m128i *)(const void *)(bits.data + byte));
-        __m128i high = _mm_loadu_si128((const __m128i *)(const void *)(bits.data + byte + half));
-        __m256i lanes = _mm256_shuffle_epi8(_mm256_set_m128i(high, low), shuffle);
-        lanes = _mm256_and_si256(_mm256_srlv_epi32(lanes, shift), mask);
-        _mm256_storeu_si256((__m256i *)(void *)(numbers + i), lanes);
-    }
-    if (i < n)
-        plain_unpack(kv_slice_of(bits.data + i / 8 * width, bits.len - i / 8 * width), width, numbers + i,
-                     n - i);
+    uint8_t rest[64] = {0}; /* fewer bytes than one group's loads reach, and zeros for the loads to end in */
+    struct avx2_layout layout = avx2_layout(width);
+    size_t done = avx2_groups(&layout, bits.data, bits.len, width, numbers, n);
+    if (done >= n)
+        return;
+    size_t byte = done / 8 * width;
+    memcpy(rest, bits.data + byte, bits.len - byte);
+    avx2_groups(&layout, rest, sizeof rest, width, numbers + done, n - done);
 }
 
 AVX2 static void avx2_widen(const uint8_t *bytes, uint32_t *numbers, size_t n)
@@ -96,43 +125,103 @@ AVX2 static void avx2_widen(const uint8_t *bytes, uint32_t *numbers, size_t n)
     }
 }
 
-/* Sums of each four in two steps, the first four's sum added to the second, the eight before added to all. */
+/* Eight numbers, unfolded if so asked, + base each, and to each the sum of those before it among the eight: sums of four in two steps,
+ * then the first four's sum is added to the second four. */
+AVX2 static inline __m256i avx2_sums(const uint32_t *numbers, bool zigzag, __m256i bases)
+{
+    __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)numbers);
+    if (zigzag)
+        v = _mm256_xor_si256(
+            _mm256_srli_epi32(v, 1),
+            _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_and_si256(v, _mm256_set1_epi32(1))));
+    v = _mm256_add_epi32(v, bases);
+    v = _mm256_add_epi32(v, _mm256_slli_si256(v, 4));
+    v = _mm256_add_epi32(v, _mm256_slli_si256(v, 8));
+    __m256i four = _mm256_permutevar8x32_epi32(v, _mm256_set1_epi32(3));
+    return _mm256_add_epi32(v, _mm256_blend_epi32(_mm256_setzero_si256(), four, 0xF0));
+}
+
+AVX2 static inline __m256i avx2_last(__m256i sums)
+{
+    return _mm256_permutevar8x32_epi32(sums, _mm256_set1_epi32(7));
+}
+
 AVX2 static void avx2_sum(uint32_t *numbers, size_t n, bool zigzag, int32_t base)
 {
-    __m256i bases = _mm256_set1_epi32(base), before = _mm256_setzero_si256(), one = _mm256_set1_epi32(1);
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(numbers + i));
-        if (zigzag)
-            v = _mm256_xor_si256(_mm256_srli_epi32(v, 1),
-                                 _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_and_si256(v, one)));
-        v = _mm256_add_epi32(v, bases);
-        v = _mm256_add_epi32(v, _mm256_slli_si256(v, 4));
-        v = _mm256_add_epi32(v, _mm256_slli_si256(v, 8));
-        __m256i four = _mm256_permutevar8x32_epi32(v, _mm256_set1_epi32(3));
-        v = _mm256_add_epi32(v, _mm256_blend_epi32(_mm256_setzero_si256(), four, 0xF0));
-        v = _mm256_add_epi32(v, before);
-        before = _mm256_permutevar8x32_epi32(v, _mm256_set1_epi32(7));
-        _mm256_storeu_si256((__m256i *)(void *)(numbers + i), v);
+    __m256i bases = _mm256_set1_epi32(base), before = _mm256_setzero_si256();
+    for (size_t i = 0; i < n; i += 8) {
+        __m256i sums = avx2_sums(numbers + i, zigzag, bases);
+        _mm256_storeu_si256((__m256i *)(void *)(numbers + i), _mm256_add_epi32(sums, before));
+        before =
+            _mm256_add_epi32(before, avx2_last(sums)); /* the only step that waits for the eight before */
     }
-    uint32_t at = i ? numbers[i - 1] : 0;
-    for (; i < n; i++)
-        numbers[i] = at += (zigzag ? ts_unfolded(numbers[i]) : numbers[i]) + (uint32_t)base;
+}
+
+struct avx2_scale {
+    __m256d start, factor, offset, power;
+    bool whole, plain; /* no division; only the start is added */
+};
+
+AVX2 static inline struct avx2_scale avx2_scale(const struct ts_scale *scale)
+{
+    return (struct avx2_scale){_mm256_set1_pd(scale->start),
+                               _mm256_set1_pd(scale->factor),
+                               _mm256_set1_pd(scale->offset),
+                               _mm256_set1_pd(scale->power),
+                               scale->power == 1,
+                               scale->power == 1 && scale->factor == 1 && scale->offset == 0};
+}
+
+AVX2 static inline void avx2_put_values(__m128i four, const struct avx2_scale *scale, double *values)
+{
+    __m256d v = _mm256_add_pd(_mm256_cvtepi32_pd(four), scale->start);
+    if (!scale->plain)
+        v = _mm256_add_pd(_mm256_mul_pd(v, scale->factor), scale->offset);
+    if (!scale->whole)
+        v = _mm256_div_pd(v, scale->power);
+    _mm256_storeu_pd(values, v);
 }
 
 AVX2 static void avx2_values(const uint32_t *numbers, size_t n, const struct ts_scale *scale, double *values)
 {
-    __m256d start = _mm256_set1_pd(scale->start), factor = _mm256_set1_pd(scale->factor);
-    __m256d offset = _mm256_set1_pd(scale->offset), power = _mm256_set1_pd(scale->power);
+    const struct avx2_scale s = avx2_scale(scale);
     size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        __m256d v = _mm256_cvtepi32_pd(_mm_loadu_si128((const __m128i *)(const void *)(numbers + i)));
-        v = _mm256_add_pd(_mm256_mul_pd(_mm256_add_pd(v, start), factor), offset);
-        if (scale->power != 1)
-            v = _mm256_div_pd(v, power);
-        _mm256_storeu_pd(values + i, v);
-    }
+    for (; i + 4 <= n; i += 4)
+        avx2_put_values(_mm_loadu_si128((const __m128i *)(const void *)(numbers + i)), &s, values + i);
     plain_values(numbers + i, n - i, scale, values + i);
+}
+
+/* Inlined once for each kind, so that nothing is asked for every eight. Returns the sum of the n / 8 * 8. */
+AVX2 static inline __attribute__((always_inline)) __m256i
+avx2_sum_values_of(const uint32_t *numbers, size_t n, bool zigzag, __m256i bases,
+                   const struct avx2_scale *scale, __m256i before, double *values)
+{
+    for (size_t i = 0; i + 8 <= n; i += 8) {
+        __m256i sums = avx2_sums(numbers + i, zigzag, bases), all = _mm256_add_epi32(sums, before);
+        before = _mm256_add_epi32(before, avx2_last(sums));
+        avx2_put_values(_mm256_castsi256_si128(all), scale, values + i);
+        avx2_put_values(_mm256_extracti128_si256(all, 1), scale, values + i + 4);
+    }
+    return before;
+}
+
+AVX2 static void avx2_sum_values(const uint32_t *numbers, size_t n, bool zigzag, int32_t base,
+                                 const struct ts_scale *scale, double *values)
+{
+    const struct avx2_scale s = avx2_scale(scale);
+    const struct avx2_scale plain_scale = {.start = s.start, .whole = true, .plain = true};
+    __m256i bases = _mm256_set1_epi32(base), before = _mm256_setzero_si256();
+    double rest[8];
+    if (s.plain && zigzag)
+        before = avx2_sum_values_of(numbers, n, true, bases, &plain_scale, before, values);
+    else if (s.plain)
+        before = avx2_sum_values_of(numbers, n, false, bases, &plain_scale, before, values);
+    else
+        before = avx2_sum_values_of(numbers, n, zigzag, bases, &s, before, values);
+    if (n % 8) {
+        avx2_sum_values_of(numbers + n / 8 * 8, 8, zigzag, bases, &s, before, rest);
+        memcpy(values + n / 8 * 8, rest, n % 8 * sizeof rest[0]);
+    }
 }
 
 AVX2 static void avx2_steps(int64_t first_ms, int64_t step_ms, int64_t *times_ms, size_t n)
@@ -140,14 +229,17 @@ AVX2 static void avx2_steps(int64_t first_ms, int64_t step_ms, int64_t *times_ms
     int64_t four[4];
     plain_steps(first_ms, step_ms, four, 4);
     __m256i at = _mm256_loadu_si256((const __m256i *)(const void *)four),
-            more = _mm256_set1_epi64x(4 * step_ms);
+            more = _mm256_set1_epi64x(4 * step_ms), twice = _mm256_add_epi64(more, more);
     size_t i = 0;
-    for (; i + 4 <= n; i += 4, at = _mm256_add_epi64(at, more))
+    for (; i + 8 <= n; i += 8, at = _mm256_add_epi64(at, twice)) {
         _mm256_storeu_si256((__m256i *)(void *)(times_ms + i), at);
+        _mm256_storeu_si256((__m256i *)(void *)(times_ms + i + 4), _mm256_add_epi64(at, more));
+    }
     plain_steps(first_ms + (int64_t)i * step_ms, step_ms, times_ms + i, n - i);
 }
 
-static const struct ts_kernels avx2 = {"avx2", avx2_unpack, avx2_widen, avx2_sum, avx2_values, avx2_steps};
+static const struct ts_kernels avx2 = {"avx2",      avx2_unpack,     avx2_widen, avx2_sum,
+                                       avx2_values, avx2_sum_values, avx2_steps};
 #endif
 
 /* ---- which */

@@ -5,8 +5,8 @@
 #include "tsdb/chunk/chunk.h"
 #include "tsdb/chunk/kernel.h"
 
-/* Of differences: so many of them, each also up to 8 from it, stay within 32 bits. */
-enum { NEAR_BASE_MAX = INT32_MAX / TS_HUFFMAN_NUMBERS_MAX - 16 };
+/* So many numbers up to it, unfolded and each with a base up to it, stay within 32 bits. */
+enum { NEAR_MOST = INT32_MAX / TS_HUFFMAN_NUMBERS_MAX / 2 - 1 };
 
 /* The k-th smallest of v[n], which is reordered. (Hoare, "Algorithm 65: Find", 1961.) */
 static int64_t select_kth(int64_t *v, size_t n, size_t k)
@@ -117,28 +117,37 @@ kv_status ts_sequence_take(kv_slice *in, bool long_read, struct ts_sequence_read
     return ts_huffman_take_code(in, long_read, &reader->table);
 }
 
-kv_status ts_sequence_take_near(kv_slice *in, const struct ts_sequence_reader *reader, int64_t start,
-                                int64_t *from, uint32_t *near, size_t n)
+/* Whether all sums of a block's numbers surely fit 32 bits. */
+static bool sums_are_near(const struct ts_sequence_reader *reader)
 {
-    uint8_t bytes[TS_HUFFMAN_NUMBERS_MAX + TS_KERNEL_SLACK];
+    uint64_t most = reader->table.most, base = (uint64_t)reader->base;
+    if (!reader->differences)
+        return most <= UINT32_MAX;
+    base = reader->base < 0 ? 0 - base : base;
+    return most <= NEAR_MOST && base <= NEAR_MOST;
+}
+
+kv_status ts_sequence_take_values(kv_slice *in, size_t lanes, const struct ts_sequence_reader *reader,
+                                  const struct ts_scale *scales, double *values, size_t n)
+{
+    uint32_t numbers[2][TS_HUFFMAN_NUMBERS_MAX + TS_KERNEL_SLACK], *to[2] = {numbers[0], numbers[1]};
     const struct ts_kernels *kernels = ts_kernels();
-    if (reader->table.ranges ||
-        (reader->differences && (reader->base > NEAR_BASE_MAX || reader->base < -NEAR_BASE_MAX)))
+    if (!sums_are_near(reader))
         return KV_END;
-    size_t skip = reader->differences;
-    kv_status rc = ts_huffman_take_bytes(in, &reader->table, bytes, n - skip);
-    if (rc < 0)
-        return rc;
-    kernels->widen(bytes, near + skip, n - skip);
-    if (reader->differences) {
-        near[0] = 0;
-        kernels->sum(near + 1, n - 1, true, (int32_t)reader->base);
-    } else {
-        for (size_t i = 0; i < n; i++)
-            near[i] = ts_unfolded(near[i]);
+    size_t count = block_count(reader->differences, n);
+    kv_status rc = ts_huffman_take_small(in, lanes, &reader->table, to, count);
+    for (size_t lane = 0; lane < lanes && rc == KV_OK; lane++, values += n) {
+        const struct ts_scale *scale = &scales[lane];
+        if (reader->differences) {
+            values[0] = (scale->start * scale->factor + scale->offset) / scale->power;
+            kernels->sum_values(to[lane], count, true, (int32_t)reader->base, scale, values + 1);
+        } else {
+            for (size_t i = 0; i < count; i++)
+                to[lane][i] = ts_unfolded(to[lane][i]);
+            kernels->values(to[lane], count, scale, values);
+        }
     }
-    *from = reader->differences ? start : reader->base;
-    return KV_OK;
+    return rc;
 }
 
 kv_status ts_sequence_take_block(kv_slice *in, const struct ts_sequence_reader *reader, int64_t start,

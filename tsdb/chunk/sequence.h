@@ -25,6 +25,7 @@ KV_MUST kv_status ts_sequence_put(const struct ts_sequence *sequence, struct kv_
 KV_MUST kv_status ts_sequence_put_block(const struct ts_sequence *sequence, const int64_t *q, size_t n,
                                         struct kv_buf *out);
 
+struct ts_scale;
 struct ts_sequence_reader {
     bool differences;
     int64_t base;
@@ -33,11 +34,12 @@ struct ts_sequence_reader {
 /* long_read: see ts_huffman_take_code. */
 KV_MUST kv_status ts_sequence_take(kv_slice *in, bool long_read, struct ts_sequence_reader *reader);
 /* start: the block's first integer, used in mode 1. */
-/* The same as distances from *from, signed 32 bits; KV_END and nothing taken where not all are sure to be such. near has room for
- * TS_KERNEL_SLACK more. */
-KV_MUST kv_status ts_sequence_take_near(kv_slice *in, const struct ts_sequence_reader *reader, int64_t start,
-                                        int64_t *from, uint32_t *near, size_t n);
 KV_MUST kv_status ts_sequence_take_block(kv_slice *in, const struct ts_sequence_reader *reader, int64_t start,
                                          int64_t *q, size_t n);
+
+/* The same, scaled to values (kernel.h), of one block or of two at once (lanes 2: the second's values follow the first's); scales[lane].start is
+ * the block's first integer, in mode 0 the base. KV_END and nothing taken where a number may not fit 32 bits: take the block then. */
+KV_MUST kv_status ts_sequence_take_values(kv_slice *in, size_t lanes, const struct ts_sequence_reader *reader,
+                                          const struct ts_scale *scales, double *values, size_t n);
 
 #endif
