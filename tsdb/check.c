@@ -7,6 +7,7 @@
 #include "tsdb/chunk/chunk.h"
 #include "tsdb/columns.h"
 #include "tsdb/index.h"
+#include "tsdb/meta.h"
 #include "tsdb/record.h"
 #include "tsdb/window.h"
 
@@ -157,6 +158,20 @@ static kv_status check_records(struct check *c, struct kv_err *err)
     return rc == KV_END ? KV_OK : rc;
 }
 
+static kv_status check_metadata(struct check *c, struct kv_err *err)
+{
+    struct ts_meta *meta = NULL;
+    kv_status rc = ts_meta_new(&meta);
+    if (rc == KV_OK)
+        rc = ts_meta_load(meta, c->kv, err);
+    if (rc == KV_CORRUPT) {
+        check_say(c, KV_CORRUPT, err ? err->text : kv_status_text(rc));
+        rc = KV_OK;
+    }
+    ts_meta_free(meta);
+    return rc;
+}
+
 kv_status ts_check(struct kv_env *env, const char *path,
                    void (*each)(void *ctx, kv_status severity, const char *line), void *ctx,
                    struct kv_err *err)
@@ -175,6 +190,7 @@ kv_status ts_check(struct kv_env *env, const char *path,
     KV_TRY(ts_registry_open(c.kv, &registry, &c.registry, err));
     KV_TRY(check_records(&c, err));
     KV_TRY(check_chunks(&c, err));
+    KV_TRY(check_metadata(&c, err));
     char line[160];
     snprintf(line, sizeof line, "store: chunks=%llu records=%llu samples=%llu findings=%llu",
              (unsigned long long)c.chunks, (unsigned long long)c.records, (unsigned long long)c.samples,

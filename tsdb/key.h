@@ -13,6 +13,7 @@
  *             'm' name:text                                           metric:u32 next series:u32 [name, if cut]
  *             'c'                                                     next metric:u32 series:u64
  *             't' window:i32 metric:u32 series:u32 seq:u64            from_ms:i64 to_ms:i64, both inclusive
+ *             'f' family:text                                         type help unit [family, if cut] (meta.h)
  *             'k' name:text                                           the store's own small facts
  *   "index"   'p' label:text value:text metric:u32 batch:u16 first:u16   postings (postings.h)
  *             'a' window:i32 metric:u32 batch:u16                     activity (postings.h)
@@ -284,6 +285,11 @@ static inline void ts_key_metric(struct ts_key *key, kv_slice name)
 static inline void ts_key_counters(struct ts_key *key)
 {
     ts_key_kind(key, 'c');
+}
+static inline void ts_key_family(struct ts_key *key, kv_slice family)
+{
+    ts_key_kind(key, 'f');
+    ts_key_add_text(key, family);
 }
 static inline void ts_key_fact(struct ts_key *key, kv_slice name)
 {

@@ -1,11 +1,13 @@
 #include "tsdb/meta.h"
 #include "kvcore/base/mem.h"
 #include "kvcore/os/thread.h"
+#include "tsdb/key.h"
 
 enum { META_FIELDS = 4 }; /* family, type, help, unit */
 
 struct meta_entry {
     size_t bytes;
+    uint64_t stamp; /* of its last change */
     kv_slice field[META_FIELDS];
     uint8_t text[];
 };
@@ -14,6 +16,7 @@ struct ts_meta {
     kv_mutex lock;
     struct meta_entry **entries; /* by family */
     size_t n, capacity, bytes;
+    uint64_t stamp, saved; /* entries with a stamp above saved are not stored yet */
 };
 
 kv_status ts_meta_new(struct ts_meta **out)
@@ -128,6 +131,7 @@ kv_status ts_meta_set(struct ts_meta *meta, kv_slice family, kv_slice type, kv_s
                 meta->n++;
             }
             meta->bytes = meta->bytes - (old ? old->bytes : 0) + entry->bytes;
+            entry->stamp = ++meta->stamp;
             meta->entries[i] = entry;
             kv_free(old);
         }
@@ -151,4 +155,92 @@ kv_status ts_meta_each(struct ts_meta *meta, kv_slice family,
     }
     kv_mutex_unlock(&meta->lock);
     return rc < 0 ? rc : KV_OK;
+}
+
+/* ---- stored ------------------------------------------------------------------------------------------------ */
+
+static kv_status meta_read(struct ts_meta *meta, kv_slice key, kv_slice value)
+{
+    uint8_t text[TS_KEY_TEXT_LEN_MAX];
+    kv_slice in = kv_slice_from(key, 1), type, help, unit;
+    size_t len;
+    bool cut;
+    if (ts_key_take_text(&in, NULL, text, &len, &cut) < 0 || in.len > 0 || kv_take_lp(&value, &type) < 0 ||
+        kv_take_lp(&value, &help) < 0 || kv_take_lp(&value, &unit) < 0 || cut != (value.len > 0))
+        return KV_CORRUPT;
+    kv_status rc = ts_meta_set(meta, cut ? value : kv_slice_of(text, len), type, help, unit);
+    return rc == KV_INVALID ? KV_CORRUPT : rc == KV_LIMIT ? KV_OK : rc;
+}
+
+kv_status ts_meta_load(struct ts_meta *meta, struct kv_db *kv, struct kv_err *err)
+{
+    struct kv_iter *it = NULL;
+    struct ts_key lower, upper;
+    kv_status rc;
+    ts_key_kind(&lower, 'f');
+    upper = lower;
+    (void)ts_key_successor(&upper);
+    KV_TRY(kv_iter_open(kv, NULL, TS_SPACE_SERIES, ts_key_slice(&lower), ts_key_slice(&upper), &it));
+    for (rc = kv_iter_seek(it, KV_STR("")); rc == KV_OK; rc = kv_iter_next(it))
+        KV_TRY(meta_read(meta, it->key, it->value));
+    rc = rc == KV_END ? KV_OK : rc;
+    meta->saved = meta->stamp;
+out:
+    if (rc == KV_CORRUPT)
+        rc = kv_fail(err, rc, 0, "the metadata of a metric family is damaged");
+    kv_iter_close(it);
+    return rc;
+}
+
+static kv_status meta_put(const struct meta_entry *entry, struct kv_buf *value, struct kv_batch *batch)
+{
+    struct ts_key key;
+    kv_status rc = KV_OK;
+    kv_buf_clear(value);
+    for (int f = 1; f < META_FIELDS; f++)
+        KV_TRY(kv_buf_append_lp(value, entry->field[f]));
+    if (entry->field[0].len > TS_KEY_TEXT_LEN_MAX)
+        KV_TRY(kv_buf_append(value, entry->field[0]));
+    ts_key_family(&key, entry->field[0]);
+    rc = kv_batch_put(batch, TS_SPACE_SERIES, ts_key_slice(&key), kv_buf_slice(value));
+out:
+    return rc;
+}
+
+/* What is not stored yet; *stamp: up to where. */
+static kv_status meta_collect(struct ts_meta *meta, struct kv_batch *batch, uint64_t *stamp)
+{
+    struct kv_buf value = {0};
+    kv_status rc = KV_OK;
+    kv_mutex_lock(&meta->lock);
+    *stamp = meta->stamp;
+    for (size_t i = 0; i < meta->n && rc == KV_OK; i++)
+        if (meta->entries[i]->stamp > meta->saved)
+            rc = meta_put(meta->entries[i], &value, batch);
+    kv_mutex_unlock(&meta->lock);
+    kv_buf_release(&value);
+    return rc;
+}
+
+kv_status ts_meta_save(struct ts_meta *meta, struct kv_db *kv, struct kv_err *err)
+{
+    struct kv_batch *batch = NULL;
+    uint64_t stamp;
+    kv_status rc;
+    kv_mutex_lock(&meta->lock);
+    bool changed = meta->stamp > meta->saved;
+    kv_mutex_unlock(&meta->lock);
+    if (!changed)
+        return KV_OK;
+    KV_TRY(kv_batch_new(&batch));
+    KV_TRY(meta_collect(meta, batch, &stamp));
+    KV_TRY(kv_commit(kv, batch, NULL, NULL, err));
+    kv_mutex_lock(&meta->lock);
+    meta->saved = stamp;
+    kv_mutex_unlock(&meta->lock);
+out:
+    if (rc == KV_NO_MEMORY)
+        rc = kv_fail(err, rc, 0, "out of memory storing the metadata of metric families");
+    kv_batch_free(batch);
+    return rc;
 }

@@ -195,6 +195,7 @@ static kv_status db_care(struct ts_db *db, struct kv_err *err)
     if (db->options.read_only || !db_is_ready(db))
         return KV_OK;
     kv_mutex_lock(&db->care_lock);
+    (void)!ts_meta_save(db->meta, db->kv, NULL); /* tried again by the next round */
     rc = ts_head_rotate(db->head, false);
     if (rc != KV_BUSY) /* as many frozen ones as there may be: flushing them is what helps */
         KV_TRY(rc);
@@ -311,7 +312,9 @@ kv_status ts_flush(struct ts_db *db, bool settle, struct kv_err *err)
     if (rc < 0)
         return rc;
     kv_mutex_lock(&db->care_lock);
-    rc = db_flush_all(db, err);
+    rc = ts_meta_save(db->meta, db->kv, err);
+    if (rc == KV_OK)
+        rc = db_flush_all(db, err);
     kv_mutex_unlock(&db->care_lock);
     if (rc == KV_OK && settle)
         rc = db_care_windows(db, true, err);
@@ -377,6 +380,20 @@ static kv_status db_new_head(struct ts_db *db, uint64_t next_seq, struct ts_head
     return ts_head_new(&options, out);
 }
 
+/* Damaged metadata costs no sample: senders repeat it. */
+static kv_status db_load_metadata(struct ts_db *db, struct kv_err *err)
+{
+    struct kv_err own = {0};
+    kv_status rc = ts_meta_load(db->meta, db->kv, &own);
+    if (rc == KV_CORRUPT) {
+        kv_logf(db->log, KV_LOG_ERROR, "metadata_damaged", "error=%s", KV_LOGQ(own.text));
+        return KV_OK;
+    }
+    if (rc < 0 && err)
+        *err = own;
+    return rc;
+}
+
 static kv_status db_load(struct ts_db *db, struct kv_err *err)
 {
     const struct ts_registry_options registry = {.series_max = db->options.series_max,
@@ -389,6 +406,7 @@ static kv_status db_load(struct ts_db *db, struct kv_err *err)
                                                  .label_value_len_max = db->options.label_value_len_max};
     kv_status rc;
     KV_TRY(ts_registry_open(db->kv, &registry, &db->registry, err));
+    KV_TRY(db_load_metadata(db, err));
     (void)ts_retention_floor_ms(db);
     KV_TRY(db_new_head(db, kv_seq(db->kv) + 1, &db->head));
     KV_TRY(ts_windows_open(db, &db->windows, err));

@@ -171,8 +171,8 @@ TS_API void ts_append_abort(struct ts_appender *appender); /* empties the append
 TS_API KV_MUST kv_status ts_delete(struct ts_db *db, const kv_slice *selectors, size_t n, int64_t from_ms,
                                    int64_t to_ms, struct kv_err *err);
 
-/* Type, help and unit of a metric family as senders report them; kept in memory, bounded, last one wins.
- * type: "counter", "gauge", ... */
+/* Type, help and unit of a metric family as senders report them; bounded, last one wins. type: "counter", "gauge", ... What
+ * changed is stored by the next round of care (a second; see ts_maintain), flush or close: not an answered write. */
 TS_API KV_MUST kv_status ts_metadata_set(struct ts_db *db, kv_slice family, kv_slice type, kv_slice help,
                                          kv_slice unit);
 /* each returning negative stops. family empty: all, by name. */
