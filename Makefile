@@ -38,8 +38,9 @@ ALL_LIBS := -lmicrohttpd -lcjson -lyaml -lcurl -ldeflate -lz $(TS_LIBS)
 KV_SRC   := $(wildcard kvcore/base/*.c kvcore/os/*.c kvcore/crypt/*.c kvcore/sst/*.c kvcore/vlog/*.c kvcore/db/*.c kvcore/txn/*.c kvcore/backup/*.c)
 TS_SRC   := $(wildcard tsdb/*.c tsdb/chunk/*.c tsdb/query/*.c tsdb/promql/*.c)
 HTTP_SRC := $(wildcard http/*.c http/decode/*.c http/api/*.c)
-KVTOOL_SRC  := $(wildcard tools/kvtool*.c)
-SERVER_SRC  := $(filter-out $(KVTOOL_SRC),$(wildcard tools/*.c))
+TOOLS_SRC   := tools/archive.c tools/options.c tools/progress.c # of both programs
+KVTOOL_SRC  := $(wildcard tools/kvtool*.c) $(TOOLS_SRC)
+SERVER_SRC  := $(filter-out tools/kvtool%,$(wildcard tools/*.c))
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 
 obj = $(patsubst %.c,$(B)/%.o,$(1))

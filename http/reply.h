@@ -31,6 +31,8 @@ struct http_reply {
      * each), until it answers KV_END. */
     kv_status (*next)(void *ctx, struct kv_buf *out);
     void (*done)(void *ctx); /* called once, also when next never was */
+    bool
+        long_stream; /* the time a reply may take is counted anew with every piece: for what is as large as the store */
     void *stream_ctx;
 };
 

@@ -204,6 +204,8 @@ static ssize_t read_reply(void *cls, uint64_t at, char *to, size_t max)
             return MHD_CONTENT_READER_END_OF_STREAM;
         if (rc < 0)
             return MHD_CONTENT_READER_END_WITH_ERROR; /* cuts the connection: a part must not pass for the whole */
+        if (ex->reply.long_stream)
+            enter(ex->connection, PHASE_REPLY);
     }
     size_t left = ex->piece.len - ex->piece_at, n = left < max ? left : max;
     memcpy(to, ex->piece.data + ex->piece_at, n);

@@ -25,6 +25,12 @@ void cli_logger(struct kv_logger *log, enum kv_log_level level)
     *log = (struct kv_logger){.sink = log_line, .level = level, .now_ms = log_now};
 }
 
+int cli_failed(const struct kv_err *err, kv_status rc)
+{
+    fprintf(stderr, "tidemark: %s\n", err->text[0] ? err->text : kv_status_text(rc));
+    return 1;
+}
+
 static void check_line(void *ctx, kv_status severity, const char *line)
 {
     (void)ctx;
@@ -50,10 +56,8 @@ static int cli_check(int argc, char **argv)
         rc = ts_check(env, path, check_line, NULL, &err);
         kv_env_close(env);
     }
-    if (rc < 0) {
-        fprintf(stderr, "tidemark: %s\n", err.text[0] ? err.text : kv_status_text(rc));
-        return 1;
-    }
+    if (rc < 0)
+        return cli_failed(&err, rc);
     printf("%s is sound\n", path);
     return 0;
 }
@@ -83,11 +87,14 @@ static const struct {
      "DIR]",
      cli_query},
     {"check", "read every file of a store that is not open and check it: check [--data DIR]", cli_check},
+    {"backup",
+     "copy a store, whole or what has changed, while it runs or not: backup [--data DIR | --url URL] TO "
+     "(--help says more)",
+     cli_backup},
+    {"restore", "make a store of a backup: restore [--number N] FROM... [--data DIR]", cli_restore},
     {"version", "print the version", cli_version},
     {"import", "not there yet", cli_later},
     {"export", "not there yet", cli_later},
-    {"backup", "not there yet (POST /api/v1/admin/tsdb/snapshot makes a copy by hard links)", cli_later},
-    {"restore", "not there yet", cli_later},
 };
 
 static void usage(FILE *to)

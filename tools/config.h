@@ -21,6 +21,10 @@
     X(listen, TEXT, "listen", "127.0.0.1:9430", "ADDR",                                                      \
       "address and port; beyond loopback it takes credentials")                                              \
     X(retention_ms, TIME, "retention", "30d", "TIME|inf", "samples older than this are dropped")             \
+    X(backup_dir, TEXT, "backup-dir", "", "DIR",                                                             \
+      "repository for POST /api/v1/admin/backup; created when missing")                                      \
+    X(backup_keep, COUNT, "backup-keep", "off", "N|off",                                                     \
+      "how many backups stay in it, the newest; off: all")                                                   \
     X(durability, DURABILITY, "durability", "group", "group|always|interval=TIME|os",                        \
       "when an answered write is on disk")                                                                   \
     X(credentials, TEXT, "credentials", "", "FILE",                                                          \

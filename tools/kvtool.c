@@ -591,8 +591,8 @@ static int command_get(int argc, char **argv)
     struct kv_pinned value = {0};
     struct kv_err err = {0};
     char *to = NULL;
-    const struct kvtool_option options[] = {{.name = "--to", .text = &to}};
-    argc = kvtool_options(argc, argv, options, 1);
+    const struct tool_option options[] = {{.name = "--to", .text = &to}};
+    argc = tool_options(argc, argv, options, 1);
     if (argc < 0)
         return EXIT_TROUBLE;
     if (argc != 3)
@@ -813,8 +813,8 @@ static int dispatch(int argc, char **argv)
     }
     names[COMMANDS] = "--key-file";
     bool option = argv[0][0] == '-';
-    kvtool_unknown(option ? "option" : "command", argv[0], option ? names + COMMANDS : names,
-                   option ? 1 : COMMANDS);
+    tool_unknown(option ? "option" : "command", argv[0], option ? names + COMMANDS : names,
+                 option ? 1 : COMMANDS);
     return EXIT_TROUBLE;
 }
 

@@ -3,6 +3,7 @@
 #define KVTOOL_H
 
 #include "kvcore/kv.h"
+#include "tools/options.h"
 
 enum { EXIT_FINDINGS = 1, EXIT_TROUBLE = 2 };
 
@@ -30,19 +31,6 @@ kv_status kvtool_writing_open(const char *path, const char *space, struct kvtool
 kv_status kvtool_writing_close(struct kvtool_reading *writing, struct kv_err *err);
 const struct kv_key_source *kvtool_key(void); /* of --key-file, or empty */
 uint64_t kvtool_now_s(void);                  /* unix */
-
-/* One of flag, text and number; number's text must be one. */
-struct kvtool_option {
-    const char *name; /* with its dashes */
-    bool *flag;
-    char **text;
-    uint64_t *number;
-};
-/* Takes the options out of argv, wherever they stand before a "--"; answers how many arguments are left, or -1 after saying what is wrong.
- */
-int kvtool_options(int argc, char **argv, const struct kvtool_option *options, size_t n);
-/* Says that nobody knows the word, and which known one is nearest. */
-void kvtool_unknown(const char *what, const char *word, const char *const *known, size_t n);
 
 /* ---- kvtool_look.c, kvtool_write.c, kvtool_bench.c */
 int kvtool_scan(int argc, char **argv);

@@ -120,10 +120,10 @@ int kvtool_bench(int argc, char **argv)
     uint64_t separate = 0;
     struct own own = {0};
     struct kv_err err = {0};
-    const struct kvtool_option options[] = {{.name = "--entries", .number = &b.n},
-                                            {.name = "--value-bytes", .number = &b.value_bytes},
-                                            {.name = "--separate", .number = &separate}};
-    argc = kvtool_options(argc, argv, options, 3);
+    const struct tool_option options[] = {{.name = "--entries", .number = &b.n},
+                                          {.name = "--value-bytes", .number = &b.value_bytes},
+                                          {.name = "--separate", .number = &separate}};
+    argc = tool_options(argc, argv, options, 3);
     if (argc < 0)
         return EXIT_TROUBLE;
     if (argc != 1 || b.n < 1 || b.value_bytes < 1 || b.value_bytes > KV_VALUE_LEN_MAX / 16 ||
@@ -318,10 +318,10 @@ int kvtool_bank(int argc, char **argv)
 {
     struct bank bank = {.accounts = 100, .seconds = 10};
     uint64_t threads = 4;
-    const struct kvtool_option options[] = {{.name = "--accounts", .number = &bank.accounts},
-                                            {.name = "--seconds", .number = &bank.seconds},
-                                            {.name = "--threads", .number = &threads}};
-    argc = kvtool_options(argc, argv, options, 3);
+    const struct tool_option options[] = {{.name = "--accounts", .number = &bank.accounts},
+                                          {.name = "--seconds", .number = &bank.seconds},
+                                          {.name = "--threads", .number = &threads}};
+    argc = tool_options(argc, argv, options, 3);
     if (argc < 0)
         return EXIT_TROUBLE;
     if (argc != 2 || bank.accounts < 2 || bank.accounts > ACCOUNTS_MAX || threads < 1 ||

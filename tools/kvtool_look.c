@@ -57,11 +57,11 @@ int kvtool_scan(int argc, char **argv)
     struct kvtool_reading r = {0};
     struct kv_buf upper = {0};
     struct kv_err err = {0};
-    const struct kvtool_option options[] = {
+    const struct tool_option options[] = {
         {.name = "--prefix", .text = &prefix},       {.name = "--reverse", .flag = &s.reverse},
         {.name = "--versions", .flag = &s.versions}, {.name = "--keys-only", .flag = &s.keys_only},
         {.name = "--hex", .flag = &s.hex},           {.name = "--limit", .number = &s.limit}};
-    argc = kvtool_options(argc, argv, options, sizeof options / sizeof *options);
+    argc = tool_options(argc, argv, options, sizeof options / sizeof *options);
     if (argc < 0)
         return EXIT_TROUBLE;
     if (argc < 2 || argc > 4 || (prefix && argc > 2))
@@ -168,7 +168,7 @@ int kvtool_histogram(int argc, char **argv)
     struct kvtool_reading r = {0};
     struct counts c = {0};
     struct kv_err err = {0};
-    argc = kvtool_options(argc, argv, NULL, 0);
+    argc = tool_options(argc, argv, NULL, 0);
     if (argc < 0)
         return EXIT_TROUBLE;
     if (argc != 2)
@@ -194,7 +194,7 @@ int kvtool_health(int argc, char **argv)
     struct kv_health_report report;
     struct kv_buf text = {0};
     struct kv_err err = {0};
-    argc = kvtool_options(argc, argv, NULL, 0);
+    argc = tool_options(argc, argv, NULL, 0);
     if (argc < 0)
         return EXIT_TROUBLE;
     if (argc != 1)

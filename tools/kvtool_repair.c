@@ -55,8 +55,8 @@ int kvtool_repair(int argc, char **argv)
     struct kv_env *env = NULL;
     struct kv_err err = {0};
     char *named = NULL;
-    const struct kvtool_option known[] = {{.name = "--spaces", .text = &named}};
-    argc = kvtool_options(argc, argv, known, 1);
+    const struct tool_option known[] = {{.name = "--spaces", .text = &named}};
+    argc = tool_options(argc, argv, known, 1);
     if (argc != 1)
         return -1;
     int n = named ? parse_spaces(named, spaces) : 0;

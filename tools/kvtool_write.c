@@ -55,11 +55,11 @@ int kvtool_put(int argc, char **argv)
     uint64_t ttl = 0, meta = 0;
     bool plain = false;
     char *from = NULL;
-    const struct kvtool_option options[] = {{.name = "--ttl", .number = &ttl},
-                                            {.name = "--meta", .number = &meta},
-                                            {.name = "--from", .text = &from},
-                                            {.name = "--plain-space", .flag = &plain}};
-    argc = kvtool_options(argc, argv, options, 4);
+    const struct tool_option options[] = {{.name = "--ttl", .number = &ttl},
+                                          {.name = "--meta", .number = &meta},
+                                          {.name = "--from", .text = &from},
+                                          {.name = "--plain-space", .flag = &plain}};
+    argc = tool_options(argc, argv, options, 4);
     if (argc < 0)
         return EXIT_TROUBLE;
     if (argc != (from ? 3 : 4) || meta > UINT8_MAX)
@@ -77,7 +77,7 @@ int kvtool_put(int argc, char **argv)
 
 int kvtool_del(int argc, char **argv)
 {
-    argc = kvtool_options(argc, argv, NULL, 0);
+    argc = tool_options(argc, argv, NULL, 0);
     if (argc < 0)
         return EXIT_TROUBLE;
     return argc == 3 ? write_one(argv[0], argv[1], kvtool_parse_bytes(argv[2]), NULL, NULL) : -1;
@@ -89,8 +89,8 @@ int kvtool_del_range(int argc, char **argv)
     struct kv_batch *batch = NULL;
     struct kv_err err = {0};
     bool plain = false;
-    const struct kvtool_option options[] = {{.name = "--plain-space", .flag = &plain}};
-    argc = kvtool_options(argc, argv, options, 1);
+    const struct tool_option options[] = {{.name = "--plain-space", .flag = &plain}};
+    argc = tool_options(argc, argv, options, 1);
     if (argc < 0)
         return EXIT_TROUBLE;
     if (argc != 4)
@@ -113,8 +113,8 @@ int kvtool_compact(int argc, char **argv)
     struct kv_err err = {0};
     bool plain = false;
     uint64_t before = 0, after = 0;
-    const struct kvtool_option options[] = {{.name = "--plain-space", .flag = &plain}};
-    argc = kvtool_options(argc, argv, options, 1);
+    const struct tool_option options[] = {{.name = "--plain-space", .flag = &plain}};
+    argc = tool_options(argc, argv, options, 1);
     if (argc < 0)
         return EXIT_TROUBLE;
     if (argc < 2 || argc > 4)

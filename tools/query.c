@@ -4,10 +4,10 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/base/number.h"
 #include "tools/cli.h"
+#include "tools/remote.h"
 #include "tsdb/ts.h"
 
 #include <cjson/cJSON.h>
-#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -203,63 +203,25 @@ static bool ask_directory(const struct asked *asked, struct answer *a)
 
 /* ---- from a server ----------------------------------------------------------------------------------------------- */
 
-static size_t take_bytes(char *data, size_t size, size_t n, void *ctx)
-{
-    struct kv_buf *body = ctx;
-    return kv_buf_append(body, kv_slice_of(data, size * n)) == KV_OK ? size * n : 0;
-}
-
-static bool add_param(CURL *curl, struct kv_buf *form, const char *name, const char *value)
-{
-    char *escaped = curl_easy_escape(curl, value, 0);
-    bool good = escaped && kv_buf_printf(form, "%s%s=%s", form->len ? "&" : "", name, escaped) == KV_OK;
-    curl_free(escaped);
-    return good;
-}
-
-static bool add_time(CURL *curl, struct kv_buf *form, const char *name, int64_t ms)
+static kv_status add_time(struct remote *remote, struct kv_buf *form, const char *name, int64_t ms)
 {
     char text[40];
     snprintf(text, sizeof text, "%s%lld.%03lld", ms < 0 ? "-" : "", (long long)(ms < 0 ? -ms : ms) / 1000,
              (long long)(ms < 0 ? -ms : ms) % 1000);
-    return add_param(curl, form, name, text);
+    return remote_param(remote, form, name, text);
 }
 
-static bool make_form(CURL *curl, const struct asked *asked, struct kv_buf *form)
+static kv_status make_form(struct remote *remote, const struct asked *asked, struct kv_buf *form)
 {
-    if (!add_param(curl, form, "query", asked->expr))
-        return false;
+    kv_status rc;
+    KV_TRY(remote_param(remote, form, "query", asked->expr));
     if (!asked->range)
-        return add_time(curl, form, "time", asked->at_ms);
-    return add_time(curl, form, "start", asked->from_ms) && add_time(curl, form, "end", asked->to_ms) &&
-           add_time(curl, form, "step", asked->step_ms);
-}
-
-static bool post(CURL *curl, const struct asked *asked, struct kv_buf *body, char *error, size_t error_size)
-{
-    struct kv_buf form = {0}, url = {0};
-    size_t n = strlen(asked->url);
-    CURLcode code = CURLE_OUT_OF_MEMORY;
-    bool made = kv_buf_printf(&url, "%.*s/api/v1/query%s", (int)(n && asked->url[n - 1] == '/' ? n - 1 : n),
-                              asked->url, asked->range ? "_range" : "") == KV_OK &&
-                kv_buf_append_byte(&url, 0) == KV_OK && make_form(curl, asked, &form) &&
-                kv_buf_append_byte(&form, 0) == KV_OK;
-    if (made) {
-        curl_easy_setopt(curl, CURLOPT_URL, (const char *)url.data);
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, (const char *)form.data);
-        curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
-        curl_easy_setopt(curl, CURLOPT_WRITEDATA, body);
-        curl_easy_setopt(curl, CURLOPT_ACCEPT_ENCODING, "");
-        curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-        curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 10L);
-        curl_easy_setopt(curl, CURLOPT_TIMEOUT, 300L);
-        code = curl_easy_perform(curl);
-    }
-    if (code != CURLE_OK)
-        snprintf(error, error_size, "%s: %s", asked->url, curl_easy_strerror(code));
-    kv_buf_release(&form);
-    kv_buf_release(&url);
-    return code == CURLE_OK;
+        return add_time(remote, form, "time", asked->at_ms);
+    KV_TRY(add_time(remote, form, "start", asked->from_ms));
+    KV_TRY(add_time(remote, form, "end", asked->to_ms));
+    KV_TRY(add_time(remote, form, "step", asked->step_ms));
+out:
+    return rc;
 }
 
 static bool take_json_point(struct answer *a, const cJSON *point, struct series *s, size_t i)
@@ -327,15 +289,28 @@ static bool take_json(struct answer *a, const cJSON *reply)
 
 static bool ask_server(const struct asked *asked, struct answer *a)
 {
-    struct kv_buf body = {.max = ANSWER_BYTES_MAX};
-    CURL *curl = curl_easy_init();
+    struct kv_buf form = {0}, body = {.max = ANSWER_BYTES_MAX};
+    struct remote *remote = NULL;
+    struct kv_err err = {0};
     bool done = false;
-    if (curl && post(curl, asked, &body, a->error, sizeof a->error)) {
-        cJSON *reply = cJSON_ParseWithLength((const char *)body.data, body.len);
-        done = take_json(a, reply);
-        cJSON_Delete(reply);
-    }
-    curl_easy_cleanup(curl);
+    kv_status rc;
+    KV_TRY(remote_open(asked->url, &remote, &err));
+    KV_TRY(make_form(remote, asked, &form));
+    KV_TRY(
+        remote_call(remote,
+                    &(struct remote_request){.method = "POST",
+                                             .path = asked->range ? "/api/v1/query_range" : "/api/v1/query",
+                                             .body = kv_buf_slice(&form),
+                                             .out = &body},
+                    &err));
+    cJSON *reply = cJSON_ParseWithLength((const char *)body.data, body.len);
+    done = take_json(a, reply);
+    cJSON_Delete(reply);
+out:
+    if (rc < 0)
+        snprintf(a->error, sizeof a->error, "%s", err.text[0] ? err.text : kv_status_text(rc));
+    remote_close(remote);
+    kv_buf_release(&form);
     kv_buf_release(&body);
     return done;
 }
@@ -421,7 +396,7 @@ int cli_query(int argc, char **argv)
         kv_free(answer);
         return 2;
     }
-    asked.url = asked.url ? asked.url : "http://127.0.0.1:9430";
+    asked.url = asked.url ? asked.url : REMOTE_URL_DEFAULT;
     bool done = asked.data ? ask_directory(&asked, answer) : ask_server(&asked, answer);
     if (done)
         print_answer(answer);

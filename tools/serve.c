@@ -125,10 +125,13 @@ static kv_status start_http(struct serving *s, struct kv_err *err)
         return kv_fail(err, KV_NO_MEMORY, 0, "out of memory starting the server");
     s->app = (struct http_app){
         .db = s->db,
+        .env = s->env,
         .clock = kv_env_clock(s->env),
         .log = &s->log,
         .metrics = s->metrics,
         .data_dir = c->data.text,
+        .backup_dir = c->backup_dir.text,
+        .backup_keep = (uint32_t)c->backup_keep.number,
         .retention = c->retention_ms.text,
         .option_name = config_flag_of,
         .query_timeout_ms = c->query_timeout_ms.number,

@@ -284,4 +284,24 @@ TS_API KV_MUST kv_status ts_check(struct kv_env *env, const char *path,
                                   void (*each)(void *ctx, kv_status severity, const char *line), void *ctx,
                                   struct kv_err *err);
 
+/* ---- backup, restore: tsdb/docs/backup.md */
+
+/*
+ * A backup of the store as it is now, while it goes on writing: everything answered before the call, the samples of the head too, since the
+ * log they lie in travels along. Its files are kvcore's, and so are the options, the repository and all else that can be done with one:
+ * kv_backup_list, kv_backup_verify, kv_backup_remove, kv_backup_keep. flush_head: the head goes to tables first, so that whoever opens what
+ * was restored has nothing to read back; refused by a store that is open read-only. Answers as kv_backup.
+ */
+TS_API KV_MUST kv_status ts_backup(struct ts_db *db, const struct kv_backup_options *options, bool flush_head,
+                                   struct kv_backup_info *info, struct kv_err *err);
+/* The same of the store in the directory path, which nobody has open for writing (KV_BUSY). Nothing of it is changed. */
+TS_API KV_MUST kv_status ts_backup_closed(struct kv_env *env, const char *path,
+                                          const struct kv_backup_options *options,
+                                          struct kv_backup_info *info, struct kv_err *err);
+/* As kv_restore, into a directory that is missing or empty (KV_EXISTS); then looks whether it is a store (KV_INVALID: a database of something
+ * else; it stays where it was restored). */
+TS_API KV_MUST kv_status ts_restore(struct kv_env *env, const char *path,
+                                    const struct kv_restore_options *options, struct kv_backup_info *info,
+                                    struct kv_err *err);
+
 #endif

@@ -13,6 +13,7 @@ kv_status http_app_init(struct http_app *app)
     app->n_sessions = 0;
     app->stopping = false;
     kv_mutex_init(&app->sessions_mutex);
+    http_backup_init(&app->backup);
     return KV_OK;
 }
 
@@ -28,6 +29,8 @@ static void session_free(struct http_session *session)
 
 void http_app_release(struct http_app *app)
 {
+    app->stopping = true;
+    http_backup_release(&app->backup);
     while (app->n_sessions)
         session_free(app->sessions[--app->n_sessions]);
     kv_mutex_release(&app->sessions_mutex);

@@ -24,14 +24,31 @@ struct http_session {
     struct kv_buf inflated;
 };
 
-/* All zero but db, clock and metrics is the default. */
+/* The backup under way, or the last one. Guarded by its mutex; the thread is joined by the next one, or at the end. */
+enum http_backup_state { HTTP_BACKUP_IDLE, HTTP_BACKUP_RUNNING, HTTP_BACKUP_DONE, HTTP_BACKUP_FAILED };
+struct http_backup_job {
+    kv_mutex mutex;
+    kv_thread thread;
+    enum http_backup_state state;
+    uint32_t keep;
+    bool flush_head;
+    int64_t started_ms, ended_ms;
+    struct kv_progress progress;
+    struct kv_backup_info info;
+    struct kv_err err;
+};
+
+/* All zero but db, env, clock and metrics is the default. */
 struct http_app {
     struct ts_db *db;
+    struct kv_env *env; /* db's */
     struct kv_clock *clock;
     const struct kv_logger *log;
     struct http_metrics *metrics;
-    const char *data_dir;  /* for snapshots, which become its siblings. NULL: none are made */
-    const char *retention; /* as configured, for status pages */
+    const char *data_dir;   /* for snapshots, which become its siblings. NULL: none are made */
+    const char *backup_dir; /* the repository of backups. NULL or "": none are made there */
+    uint32_t backup_keep;   /* backups kept in it unless keep= says otherwise; 0: all */
+    const char *retention;  /* as configured, for status pages */
     const char *(*option_name)(
         kv_slice field);        /* what a field of ts_options is called where it is set: "--series-max" for
                                                    series_max; NULL from it: not set anywhere. NULL: fields keep their
@@ -51,6 +68,7 @@ struct http_app {
     kv_mutex sessions_mutex;
     struct http_session *sessions[HTTP_SESSIONS_KEPT];
     size_t n_sessions;
+    struct http_backup_job backup;
 };
 KV_MUST kv_status http_app_init(struct http_app *app);
 void http_app_release(struct http_app *app);
@@ -77,8 +95,13 @@ http_handler http_api_buildinfo, http_api_runtimeinfo, http_api_tsdb, http_api_f
     http_api_alertmanagers;     /* status.c */
 http_handler http_api_rejected; /* rejected.c */
 http_handler http_api_delete_series, http_api_clean_tombstones, http_api_snapshot, http_api_flush,
-    http_api_clock;            /* admin.c */
-http_handler http_api_metrics; /* metrics.c */
+    http_api_clock;                                                            /* admin.c */
+http_handler http_api_backup, http_api_backup_status, http_api_backup_archive; /* backup.c */
+http_handler http_api_metrics;                                                 /* metrics.c */
+
+/* backup.c. Release waits for a backup under way, which app->stopping ends. */
+void http_backup_init(struct http_backup_job *job);
+void http_backup_release(struct http_backup_job *job);
 
 /* ---- shared by handlers ------------------------------------------------------------------------------------------ */
 

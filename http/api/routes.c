@@ -28,6 +28,7 @@ const struct http_route http_routes[] = {
     {"/api/v1/rejected", GET, HTTP_ROUTE_READ, http_api_rejected, 0, false},
     {"/api/v1/status/flags", GET, HTTP_ROUTE_READ, http_api_flags, 0, false},
     {"/api/v1/status/config", GET, HTTP_ROUTE_READ, http_api_config, 0, false},
+    {"/api/v1/status/backup", GET, HTTP_ROUTE_READ, http_api_backup_status, 0, false},
     {"/api/v1/rules", GET, HTTP_ROUTE_READ, http_api_rules, 0, false},
     {"/api/v1/alerts", GET, HTTP_ROUTE_READ, http_api_alerts, 0, false},
     {"/api/v1/alertmanagers", GET, HTTP_ROUTE_READ, http_api_alertmanagers, 0, false},
@@ -37,6 +38,8 @@ const struct http_route http_routes[] = {
     {"/api/v1/admin/tsdb/delete_series", POST_PUT, HTTP_ROUTE_ADMIN, http_api_delete_series, 0, false},
     {"/api/v1/admin/tsdb/clean_tombstones", POST_PUT, HTTP_ROUTE_ADMIN, http_api_clean_tombstones, 0, false},
     {"/api/v1/admin/tsdb/snapshot", POST_PUT, HTTP_ROUTE_ADMIN, http_api_snapshot, 0, false},
+    {"/api/v1/admin/backup", POST, HTTP_ROUTE_ADMIN, http_api_backup, 0, false},
+    {"/api/v1/admin/backup/archive", POST, HTTP_ROUTE_ADMIN, http_api_backup_archive, 0, false},
     {"/api/v1/admin/flush", POST, HTTP_ROUTE_ADMIN, http_api_flush, 0, false},
     {"/api/v1/admin/clock", POST, HTTP_ROUTE_ADMIN, http_api_clock, 0, false},
 };

@@ -20,6 +20,7 @@ void http_world_open(struct http_world *world, const struct ts_options *store, i
     if (rc < 0)
         fprintf(stderr, "ts_open: %s\n", err.text);
     KV_ASSERT(rc == KV_OK);
+    world->app.env = world->env;
     world->app.clock = kv_clock_system();
     world->app.metrics = &world->metrics;
     world->app.data_dir = "store";

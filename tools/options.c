@@ -1,9 +1,9 @@
-/* The options of kvtool's commands, and what is nearest to a word that nobody knows. */
-#include "tools/kvtool.h"
+#include "tools/options.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { WORD_MAX = 32 };
 
@@ -26,7 +26,7 @@ static size_t distance(const char *a, const char *b)
     return row[n];
 }
 
-void kvtool_unknown(const char *what, const char *word, const char *const *known, size_t n)
+void tool_unknown(const char *what, const char *word, const char *const *known, size_t n)
 {
     const char *nearest = NULL;
     size_t least = strlen(word) / 2 + 1;
@@ -36,9 +36,10 @@ void kvtool_unknown(const char *what, const char *word, const char *const *known
             nearest = known[i];
         }
     if (nearest)
-        fprintf(stderr, "kvtool: unknown %s %s (nearest: %s)\n", what, word, nearest);
+        fprintf(stderr, "%s: unknown %s %s (nearest: %s)\n", program_invocation_short_name, what, word,
+                nearest);
     else
-        fprintf(stderr, "kvtool: unknown %s %s\n", what, word);
+        fprintf(stderr, "%s: unknown %s %s\n", program_invocation_short_name, what, word);
 }
 
 static bool number_of(const char *name, const char *text, uint64_t *out)
@@ -47,19 +48,19 @@ static bool number_of(const char *name, const char *text, uint64_t *out)
     errno = 0;
     unsigned long long value = strtoull(text, &end, 10);
     if (errno || end == text || *end || text[0] == '-' || text[0] == '+') {
-        fprintf(stderr, "kvtool: %s %s is not a number\n", name, text);
+        fprintf(stderr, "%s: %s %s is not a number\n", program_invocation_short_name, name, text);
         return false;
     }
     *out = value;
     return true;
 }
 
-static bool option_take(const struct kvtool_option *option, char *value)
+static bool option_take(const struct tool_option *option, char *value)
 {
     if (option->flag)
         *option->flag = true;
     else if (!value)
-        fprintf(stderr, "kvtool: %s needs a value\n", option->name);
+        fprintf(stderr, "%s: %s needs a value\n", program_invocation_short_name, option->name);
     else if (option->text)
         *option->text = value;
     else
@@ -67,7 +68,7 @@ static bool option_take(const struct kvtool_option *option, char *value)
     return option->flag || value;
 }
 
-int kvtool_options(int argc, char **argv, const struct kvtool_option *options, size_t n)
+int tool_options(int argc, char **argv, const struct tool_option *options, size_t n)
 {
     int kept = 0, i = 0;
     for (; i < argc && strcmp(argv[i], "--") != 0; i++) {
@@ -80,7 +81,7 @@ int kvtool_options(int argc, char **argv, const struct kvtool_option *options, s
             const char *names[16];
             for (at = 0; at < n && at < 16; at++)
                 names[at] = options[at].name;
-            kvtool_unknown("option", argv[i], names, at);
+            tool_unknown("option", argv[i], names, at);
             return -1;
         } else {
             char *value = !options[at].flag && i + 1 < argc ? argv[++i] : NULL;
