@@ -31,14 +31,14 @@ direction "$base|kvcore/(os|crypt|sst|vlog)/[a-z0-9_]+\.h" $(layer kvcore/vlog)
 direction "$base|kvcore/(os|crypt|sst|vlog|db)/[a-z0-9_]+\.h|kvcore/kv\.h|version\.h" $(layer kvcore/db) $(layer kvcore/kv.h)
 direction "$base|kvcore/(os|crypt|sst|vlog|db|txn)/[a-z0-9_]+\.h|kvcore/kv\.h" $(layer kvcore/txn)
 direction "$base|kvcore/(os|crypt|sst|vlog|db|backup)/[a-z0-9_]+\.h|kvcore/kv\.h" $(layer kvcore/backup)
-direction 'examples include <kvcore/kv.h> alone' $(layer kvcore/examples)
+direction 'examples include <kvcore/kv.h> or <tsdb/ts.h> alone' $(layer kvcore/examples) $(layer tsdb/examples)
 direction "$leaf|kvcore/kv\.h|tsdb/([a-z]+/)?[a-z0-9_]+\.h" $(layer tsdb)
 direction "$leaf|tsdb/ts\.h|http/([a-z]+/)?[a-z0-9_]+\.h|version\.h" $(layer http)
 direction "$leaf|kvcore/kv\.h|tsdb/ts\.h|http/([a-z]+/)?[a-z0-9_]+\.h|tools/[a-z0-9_]+\.h|version\.h" $(layer tools 'kvtool[a-z_]*\.[ch]')
 
 # ---- calls that belong behind base/ and os/
 banned='malloc|calloc|realloc|free|strdup|strndup|strcpy|strcat|sprintf|vsprintf|gets|atoi|atol|atof|rand|srand|random|time|gettimeofday|clock_gettime|usleep|sleep|nanosleep|open|openat|creat|fopen|rename|unlink|pwrite|pread|fsync|fdatasync|ftruncate|mmap|pthread_[a-z_]+'
-bad=$(grep -nE "(^|[^a-zA-Z0-9_.>])($banned)\(" $(layer kvcore '^kvcore/(base|os|examples)/') $(layer tsdb) $(layer http) /dev/null |
+bad=$(grep -nE "(^|[^a-zA-Z0-9_.>])($banned)\(" $(layer kvcore '^kvcore/(base|os|examples)/') $(layer tsdb '^tsdb/examples/') $(layer http) /dev/null |
     grep -vE ':[0-9]+: *(\*|/\*|//)' | grep -vE '/\*.*\b('"$banned"')\(' | grep -v 'LINT-OK:')
 [ -z "$bad" ] || fail "banned call outside kvcore/base and kvcore/os:
 $bad"

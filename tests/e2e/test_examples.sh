@@ -1,5 +1,5 @@
 #!/bin/sh
-# kvcore as others meet it: installed into a directory of its own, and kvcore/examples built against that with pkg-config alone and run.
+# kvcore and tsdb as others meet them: installed into a directory of its own, and their examples built against that with pkg-config alone and run.
 set -u
 build=$1
 work=$(mktemp -d)
@@ -16,7 +16,9 @@ export PKG_CONFIG_PATH="$root/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$work" LD_L
 cc=${CC:-cc}
 
 # ---- what is installed
-[ "$(pkg-config --modversion kvcore)" = 1.2.3 ] || fail "kvcore.pc has another version"
+for package in kvcore tidemark; do
+    [ "$(pkg-config --modversion $package)" = 1.2.3 ] || fail "$package.pc has another version"
+done
 headers=$(cd "$root/include" && find . -name '*.h' | sed 's,^\./,,' | sort)
 for h in $headers; do
     $cc -std=c11 -Wall -Wextra -Werror -fsyntax-only -x c $(pkg-config --cflags kvcore) "$root/include/$h" || fail "$h does not compile alone"
@@ -27,7 +29,7 @@ printf '#include <kvcore/kv.h>\n' | $cc -MM -x c - $(pkg-config --cflags kvcore)
 # Declared in the headers <=> exported by the library: what is missing could not be linked, what is too much would become a promise.
 exports() { nm -D --defined-only "$1" | awk '{print $3}' | sort -u; }
 declared() { # headers...
-    cat "$@" | tr '\n' ' ' | grep -o 'KV_API [^;{]*(' | grep -oE '[a-z_0-9]+ ?\(' | tr -d ' (' | grep -E '^(kv|ts)_' | sort -u
+    cat "$@" | tr '\n' ' ' | grep -oE '(KV|TS)_API [^;{]*\(' | grep -oE '[a-z_0-9]+ ?\(' | tr -d ' (' | grep -E '^(kv|ts)_' | sort -u
 }
 (cd "$root/include" && declared kvcore/kv.h kvcore/base/*.h) >"$work/declared"
 exports "$root/lib/libkvcore.so" >"$work/exported"
@@ -35,6 +37,9 @@ exports "$root/lib/libkvcore.so" >"$work/exported"
 cmp -s "$work/declared" "$work/exported" || fail "headers (<) and libkvcore.so (>) differ: $(diff "$work/declared" "$work/exported")"
 missing=$(exports "$root/lib/libtidemark.so" | comm -13 - "$work/declared")
 [ -z "$missing" ] || fail "libtidemark.so lacks $missing"
+(cd "$root/include" && declared tsdb/ts.h | grep '^ts_') >"$work/declared_ts"
+exports "$root/lib/libtidemark.so" | grep '^ts_' >"$work/exported_ts"
+cmp -s "$work/declared_ts" "$work/exported_ts" || fail "ts.h (<) and libtidemark.so (>) differ: $(diff "$work/declared_ts" "$work/exported_ts")"
 foreign=$(exports "$root/lib/libtidemark.so" | grep -vE '^(kv|ts)_')
 [ -z "$foreign" ] || fail "libtidemark.so exports $foreign"
 
@@ -54,8 +59,8 @@ for command in $("$root/bin/kvtool" --help | sed -n 's/^  \([a-z][a-z-]*\) .*/\1
 done
 
 # ---- the examples
-build_one() { # name
-    $cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -O1 "kvcore/examples/$1.c" -o "$work/$1" $(pkg-config --cflags --libs kvcore) -pthread ||
+build_one() { # name, source, package
+    $cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -O1 "$2" -o "$work/$1" $(pkg-config --cflags --libs "$3") -pthread ||
         fail "$1 does not build"
 }
 # said NAME STATUS "text" arguments...: runs it, and what it prints is exactly the text
@@ -67,9 +72,10 @@ said() {
     [ $got -eq "$want" ] || fail "$name $*: exit $got, not $want: $(cat "$work/err")"
     [ "$(cat "$work/out")" = "$text" ] || fail "$name $*: printed \"$(cat "$work/out")\", not \"$text\""
 }
-for source in kvcore/examples/*.c; do
+for source in kvcore/examples/*.c tsdb/examples/*.c; do
     name=$(basename "$source" .c)
-    build_one "$name"
+    case $source in tsdb/*) package=tidemark ;; *) package=kvcore ;; esac
+    build_one "$name" "$source" $package
     lines=$(wc -l <"$source")
     [ "$lines" -le 130 ] || fail "$source has $lines lines: not a short example"
     grep -q "^said $name " "$0" || fail "$source is not run"
@@ -113,17 +119,24 @@ said registry 0 "" "$registry" deregister prod web
 said registry 0 "prod/db/10.0.0.9:5432 up" "$registry" list prod
 said ttl_store 0 "6000 sessions written, 0 live, tables hold under half of what was written: yes" "$work/ttl.kv"
 
+said embed 0 "room=kitchen 20.5" "$work/embed.ts"
+said embed 0 "room=kitchen 20.5" "$work/embed.ts" # and again, over what is there
+"$build/tidemark" check --data "$work/embed.ts" >"$work/out" 2>&1 || fail "embed left $(cat "$work/out")"
+
 # A directory that cannot be: the reason is said, with the path.
-for name in hello cache transfer ttl_store; do
+for name in hello cache transfer ttl_store embed; do
     "$work/$name" /dev/null/x >"$work/out" 2>&1 && fail "$name succeeds on /dev/null/x"
     grep -q '^'$name': .*/dev/null/x' "$work/out" || fail "$name on /dev/null/x says: $(cat "$work/out")"
 done
 
-# The archive alone will do, too.
+# The archives alone will do, too.
+$cc -std=c11 -D_GNU_SOURCE tsdb/examples/embed.c -o "$work/embed_static" $(pkg-config --cflags tidemark) "$root/lib/libtidemark.a" \
+    $(pkg-config --libs --static tidemark | sed 's/-ltidemark//') || fail "embed does not link against libtidemark.a"
+said embed_static 0 "room=kitchen 20.5" "$work/embed2.ts"
 $cc -std=c11 -D_GNU_SOURCE kvcore/examples/hello.c -o "$work/hello_static" $(pkg-config --cflags kvcore) "$root/lib/libkvcore.a" \
     $(pkg-config --libs --static kvcore | sed 's/-lkvcore//') || fail "hello does not link against libkvcore.a"
 said hello_static 0 "hello world
 goodbye = moon
 hello = world" "$work/hello2.kv"
-[ $failed -eq 0 ] && echo "$(ls kvcore/examples/*.c | wc -l) examples, $(wc -l <"$work/exported") functions exported as declared"
+[ $failed -eq 0 ] && echo "$(ls kvcore/examples/*.c tsdb/examples/*.c | wc -l) examples, $(cat "$work/exported" "$work/exported_ts" | wc -l) functions exported as declared"
 exit $failed
