@@ -76,7 +76,8 @@ static void room_slow_for_merges(struct kv_db *db, size_t bytes)
     for (uint64_t past = 0;
          past < wait && atomic_load_explicit(&db->slow_ns_per_kib, memory_order_relaxed) && !db->closing;
          past = kv_clock_mono_ns(db->env->clock) - began)
-        kv_cond_wait_for(&db->view_changed, &db->view_mutex, wait - past);
+        if (!kv_cond_wait_for(&db->view_changed, &db->view_mutex, wait - past))
+            break;
     kv_mutex_unlock(&db->view_mutex);
     KV_COUNT_BY(db, slowdown_ns, kv_clock_mono_ns(db->env->clock) - began);
     db->slow_owed_ns -= wait; /* forgiven if the pressure ended */

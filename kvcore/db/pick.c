@@ -704,6 +704,8 @@ bool kv_pick_work(const struct kv_version *version, const struct kv_space *space
     bool found = false;
     for (c.space = 0; c.space < version->n_spaces; c.space++) {
         struct kv_pick pick = {0};
+        if (limits->blocked >> c.space & 1)
+            continue;
         c.tree = &version->trees[c.space];
         c.how = &spaces[c.space];
         bool here = c.how->style == KV_STYLE_LEVELLED

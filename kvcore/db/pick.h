@@ -54,6 +54,8 @@ struct kv_pick {
 struct kv_pick_limits {
     uint64_t now_s;      /* retention clock */
     uint64_t oldest_txn; /* deletions of newer versions have to stay (watermark.h) */
+    uint32_t
+        blocked; /* kv_pick_work: bit n: nothing of space n, whose most pressing work may not begin yet */
 };
 /* A piece of work under way, in a list. */
 struct kv_claim {

@@ -12,7 +12,8 @@ enum { RANGE_TRIES = 100 };
 
 static struct kv_pick_limits limits_now(struct kv_db *db)
 {
-    return (struct kv_pick_limits){(uint64_t)kv_db_retention_now(db) / 1000, kv_db_oldest_txn(db)};
+    return (struct kv_pick_limits){.now_s = (uint64_t)kv_db_retention_now(db) / 1000,
+                                   .oldest_txn = kv_db_oldest_txn(db)};
 }
 
 static bool has_hook(const struct kv_db *db, const struct kv_pick *pick)
@@ -40,6 +41,18 @@ static bool is_visible(struct kv_db *db, const struct kv_pick *pick, uint64_t vi
         visible = oldest_txn < visible ? oldest_txn : visible;
     }
     return pick->version_max <= visible;
+}
+
+/* What may be done now. A space whose most pressing work has to wait does not keep the others waiting. merge_mutex is held. */
+static bool pick_now(struct kv_db *db, const struct kv_view *view, uint64_t visible, struct kv_pick *pick)
+{
+    struct kv_pick_limits limits = limits_now(db);
+    while (kv_pick_work(view->version, db->spaces, &limits, db->claims, pick)) {
+        if (is_visible(db, pick, visible) && hook_is_free(db, pick))
+            return true;
+        limits.blocked |= UINT32_C(1) << pick->space;
+    }
+    return false;
 }
 
 static void claim_begin(struct kv_db *db, struct kv_claim *claim)
@@ -121,14 +134,12 @@ kv_status kv_merge_one(struct kv_db *db, struct kv_err *err)
 {
     struct kv_claim claim;
     struct kv_err local = {0};
-    struct kv_pick_limits limits = limits_now(db);
     uint64_t visible;
     if (db->merging_stopped || db->closing)
         return KV_END;
     kv_mutex_lock(&db->merge_mutex);
     struct kv_view *view = kv_view_pin(db, &visible);
-    bool found = kv_pick_work(view->version, db->spaces, &limits, db->claims, &claim.pick) &&
-                 is_visible(db, &claim.pick, visible) && hook_is_free(db, &claim.pick);
+    bool found = pick_now(db, view, visible, &claim.pick);
     if (found)
         claim_begin(db, &claim);
     kv_mutex_unlock(&db->merge_mutex);
@@ -140,7 +151,7 @@ kv_status kv_merge_one(struct kv_db *db, struct kv_err *err)
         rc = kv_trace_end(db, &span, kv_pick_do(db, view, &claim.pick, &local));
         claim_end(db, &claim);
     } else {
-        wait_for_time(db, view->version, limits.now_s);
+        wait_for_time(db, view->version, limits_now(db).now_s);
     }
     kv_view_unref(view);
     if (rc == KV_CONFLICT)

@@ -218,6 +218,33 @@ Test(compact, a_commit_in_memory_stays_newer_than_what_a_hook_returns)
     kv_kit_release(&kit);
 }
 
+/* A hook sees nothing that a live transaction has yet to notice, so its space waits for it; another space does not. */
+Test(compact, a_space_that_waits_for_a_transaction_keeps_no_other_waiting)
+{
+    struct kv_kit kit;
+    struct kv_hook hook;
+    struct summing s;
+    struct kv_txn *txn = NULL;
+    char text[256];
+    hooked(&kit, &hook, &s);
+    cr_assert_eq(kv_txn_begin(kit.db, NULL, &txn, &kit.err), KV_OK);
+    for (int i = 0; i < 12; i++) { /* the more runs, the more pressing */
+        kv_kit_put(&kit, 0, "a3", "");
+        if (i < 10)
+            kv_kit_put(&kit, 1, "b", "");
+        flush(&kit);
+    }
+    kv_kit_work_all(&kit);
+    cr_assert_eq(s.begun, 0);
+    cr_assert_geq(kv_kit_stats(&kit, 0).tables, 12);
+    cr_assert_lt(kv_kit_stats(&kit, 1).tables, 10);
+    kv_txn_abort(txn);
+    kv_kit_work_all(&kit);
+    cr_assert_eq(s.installed, 1);
+    cr_assert_str_eq(kv_kit_scan(&kit, NULL, 0, "", "", text, sizeof text), "a1=a1a2a3 b2=b2 c1=c1");
+    kv_kit_release(&kit);
+}
+
 static void delete_range(struct kv_kit *kit, const char *lower, const char *upper)
 {
     struct kv_batch *batch = NULL;

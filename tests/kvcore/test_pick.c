@@ -200,7 +200,8 @@ static void scene_line(struct scene *s, const char *line)
         add_busy(s, line);
     else if (strncmp(line, "limits", 6) == 0)
         s->limits = (struct kv_pick_limits){number_after(line, "now=", 0),
-                                            number_after(line, "oldest_txn=", UINT64_MAX)};
+                                            number_after(line, "oldest_txn=", UINT64_MAX),
+                                            (uint32_t)number_after(line, "blocked=", 0)};
     else if (line[0] >= '0' && line[0] <= '9')
         add_table(s, line);
 }
