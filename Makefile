@@ -55,7 +55,7 @@ SERVER := $(if $(wildcard tools/server_main.c),$(B)/tidemark)
 LIBS   := $(B)/libkvcore.a $(B)/libkvcore.so $(B)/libtidemark.a $(B)/libtidemark.so
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps run test test-unit check-long check-model check-seeded check-e2e check-asan check-tsan lint fuzz cov cov-kvcore bench-server bench-recovery bench-kill9 bench-kv bench-codec bench-parts install clean FORCE
+.PHONY: all help deps run test test-unit check-long check-model check-model-samples check-seeded check-e2e check-asan check-tsan lint fuzz cov cov-kvcore bench-server bench-recovery bench-kill9 bench-kv bench-codec bench-parts install clean FORCE
 
 all: $(SERVER) $(KVTOOL) $(LIBS) ## build the server, the tools and the libraries (MODE=release: also linked as build/NAME)
 	$(Q)mkdir -p build
@@ -131,6 +131,12 @@ $(KV_MODEL): $(call obj,$(wildcard tests/model/*.c)) $(SUPPORT_OBJ) $(B)/libkvco
 	$(if $(V),,@echo "  LD  $@")
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(KV_LIBS)
 
+# The same of the store of samples.
+SAMPLES_MODEL := $(B)/tests/model/samples/samples_model
+$(SAMPLES_MODEL): $(call obj,$(wildcard tests/model/samples/*.c)) $(call obj,tests/model/history.c tests/model/child.c) $(SUPPORT_OBJ) $(B)/libtidemark.a
+	$(if $(V),,@echo "  LD  $@")
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(TS_LIBS)
+
 # kvcore beside other stores: one program with all their libraries, and one in Go. Only bench-kv builds them.
 KV_BENCH := $(B)/bench/kv_bench $(B)/bench/kv_bench_badger
 $(B)/bench/kv_bench: $(call obj,$(wildcard bench/kv_*.c)) $(B)/libtidemark.a
@@ -154,7 +160,7 @@ $(REPLAY): $(B)/tests/fuzz/replay_%: $(B)/tests/fuzz/fuzz_%.o $(B)/tests/fuzz/re
 test: deps ## deps, build and the whole test suite
 	$(Q)$(MAKE) --no-print-directory test-unit
 
-test-unit: all $(UNIT) $(REPLAY) $(PROGRAMS) $(KV_MODEL) $(PROMQLTEST) ## the test suite without installing anything
+test-unit: all $(UNIT) $(REPLAY) $(PROGRAMS) $(KV_MODEL) $(SAMPLES_MODEL) $(PROMQLTEST) ## the test suite without installing anything
 	$(Q)sh tests/run.sh $(B)
 
 check-asan: ## the suite under AddressSanitizer and UBSan
@@ -165,14 +171,18 @@ stress: $(patsubst %.c,$(B)/%,$(wildcard tests/stress/*.c))
 	$(Q)sh tests/stress/run.sh $(B)
 check-e2e: deps-bench all ## five minutes beside a real Prometheus: the same answers
 	$(Q)PROMETHEUS_SECONDS=300 sh tests/e2e/test_prometheus.sh $(B)
-check-long: all $(UNIT) $(PROGRAMS) $(KV_MODEL) ## every case of the crash and fault sweeps, hundreds of kills, ten million operations beside the model
+check-long: all $(UNIT) $(PROGRAMS) $(KV_MODEL) $(SAMPLES_MODEL) ## every case of the crash and fault sweeps, hundreds of kills, ten million operations beside each model
 	$(Q)sh tests/crash/long.sh $(B)
 	$(Q)$(MAKE) --no-print-directory check-model MODEL_OPS=10000000
+	$(Q)$(MAKE) --no-print-directory check-model-samples SAMPLES_MODEL_OPS=10000000
 # Of them a tenth under 24 option sets each and a tenth with background workers. MODEL_SEED=N: other ones.
 MODEL_OPS ?= 100000000
 MODEL_SEED ?= 1
 check-model: $(KV_MODEL) ## random operations beside a naive model of kvcore (MODEL_OPS=100000000, MODEL_SEED=1)
 	$(Q)sh tests/model/long.sh $(B) $(MODEL_OPS) $(MODEL_SEED)
+SAMPLES_MODEL_OPS ?= 20000000
+check-model-samples: $(SAMPLES_MODEL) ## random operations beside a naive store of samples (SAMPLES_MODEL_OPS=20000000, MODEL_SEED=1)
+	$(Q)sh tests/model/samples/long.sh $(B) $(SAMPLES_MODEL_OPS) $(MODEL_SEED)
 
 check-seeded: ## bugs that stores of this design once had, planted one by one: the suite catches each
 	$(Q)sh tests/seeded/run.sh

@@ -47,7 +47,7 @@ struct ts_db {
     struct kv_err replay_err, flush_err;
     uint64_t flush_rounds; /* flushes tried, so that waiters see one end */
 
-    struct ts_head *older; /* background replay fills it; then it is prepended to head */
+    struct ts_head *older; /* background replay fills it; then it is prepended to head. NULL: it fills head */
     atomic_uint_least64_t replay_bytes, replay_left;
     atomic_bool closing;
     bool has_caretaker;

@@ -104,8 +104,8 @@ static void db_replayer(void *ctx)
 {
     struct ts_db *db = ctx;
     struct kv_err err = {0};
-    kv_status rc = db_replay(db, db->older, &err);
-    if (rc == KV_OK && (rc = ts_head_prepend(db->head, db->older)) == KV_BUSY) {
+    kv_status rc = db_replay(db, db->older ? db->older : db->head, &err);
+    if (rc == KV_OK && db->older && (rc = ts_head_prepend(db->head, db->older)) == KV_BUSY) {
         kv_mutex_lock(
             &db->care_lock); /* too many generations to hold at once: the older ones go to tables first */
         rc = ts_head_rotate(db->older, true);
@@ -413,7 +413,9 @@ static kv_status db_load(struct ts_db *db, struct kv_err *err)
     KV_TRY(ts_erase_load(db, err));
     atomic_store(&db->hook_ready, true);
     if (db->options.replay_in_background) {
-        KV_TRY(db_new_head(db, 0, &db->older));
+        /* Read-only, nothing is written meanwhile, and nothing could be flushed to make place for it. */
+        if (!db->options.read_only)
+            KV_TRY(db_new_head(db, 0, &db->older));
         KV_TRY(kv_thread_start(&db->replayer, "ts-replay", 0, db_replayer, db));
     } else {
         KV_TRY(db_replay(db, db->head, err));

@@ -4,12 +4,8 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
-static const char *const op_names[OP_KINDS] = {
-#define O(name, what) #name,
-    HISTORY_OPS(O)
-#undef O
-};
 static const struct field {
     const char *name;
     size_t offset;
@@ -46,7 +42,7 @@ static uint32_t *field_of(struct op *op, size_t i)
 void history_print_op(const struct op *op, FILE *out)
 {
     struct op copy = *op;
-    fputs(op_names[op->kind], out);
+    fputs(history_op_names[op->kind], out);
     for (size_t i = 0; i < FIELDS; i++)
         if (*field_of(&copy, i))
             fprintf(out, " %s=%" PRIu32, fields[i].name, *field_of(&copy, i));
@@ -66,9 +62,9 @@ static bool read_op(char *line, struct op *op)
 {
     char *rest = NULL, *word = strtok_r(line, " \n", &rest);
     *op = (struct op){.kind = 0};
-    while (op->kind < OP_KINDS && strcmp(op_names[op->kind], word) != 0)
+    while (history_op_names[op->kind] && strcmp(history_op_names[op->kind], word) != 0)
         op->kind++;
-    if (op->kind == OP_KINDS)
+    if (!history_op_names[op->kind])
         return false;
     while ((word = strtok_r(NULL, " \n", &rest)) != NULL) {
         char *value = strchr(word, '=');

@@ -1,6 +1,13 @@
 /* Random histories. Each has its own taste: what happens often, rarely or never, which spaces and keys are hot, how long values are. */
-#include "tests/model/history.h"
+#include "kvcore/base/prng.h"
+#include "tests/model/kv_ops.h"
 #include "tests/model/model.h"
+
+const char *const history_op_names[] = {
+#define O(name, what) #name,
+    HISTORY_OPS(O)
+#undef O
+        NULL};
 
 enum action {
     ACT_COMMIT,

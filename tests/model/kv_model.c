@@ -10,35 +10,21 @@
  *   kv_model --replay FILE...                  histories
  *   --options K: this option set; --seconds S: no longer than so; --no-shrink
  */
-#include "kvcore/base/assert.h"
+#include "tests/model/child.h"
 #include "tests/model/committers.h"
 #include "tests/model/player.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { SWEEP_SETS = 24, SHRINK_TRIES = 3000, REPLAY_SECONDS = 60 };
+enum { SWEEP_SETS = 24, SHRINK_TRIES = 3000 };
 
 static struct {
     uint64_t seed, ops, life, seconds, options;
     bool sweep, workers, committers, print, shrink, replay, fixed_options;
 } args = {.seed = 1, .ops = 1000000, .life = 3000, .seconds = UINT64_MAX, .shrink = true};
-
-/* What the children tell the parent. */
-static volatile struct {
-    uint64_t seed, options, hash, played, lives;
-} * told;
-
-static uint64_t seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec;
-}
 
 static void make(struct history *history, uint64_t seed, uint32_t options)
 {
@@ -49,36 +35,9 @@ static void make(struct history *history, uint64_t seed, uint32_t options)
 static void play(const struct history *history)
 {
     uint64_t played = 0;
-    told->hash = player_run(history, &played);
-    told->played += played;
-    told->lives++;
-}
-
-/* ---- a history in a process of its own */
-
-static bool fails_in(const struct history *history, bool quiet)
-{
-    int status = 0;
-    fflush(NULL);
-    pid_t child = fork();
-    KV_ASSERT(child >= 0);
-    if (child == 0) {
-        if (quiet && !freopen("/dev/null", "w", stderr))
-            _exit(2);
-        alarm(REPLAY_SECONDS);
-        play(history);
-        _exit(0);
-    }
-    pid_t ended = waitpid(child, &status, 0);
-    KV_ASSERT(ended == child);
-    if (!quiet && WIFSIGNALED(status))
-        fprintf(stderr, "ended by signal %d\n", WTERMSIG(status));
-    return status != 0;
-}
-
-static bool fails_quietly(const struct history *history)
-{
-    return fails_in(history, true);
+    child_told->hash = player_run(history, &played);
+    child_told->played += played;
+    child_told->lives++;
 }
 
 static uint64_t hash_first;
@@ -87,22 +46,11 @@ static uint64_t hash_first;
 static bool differs(const struct history *history)
 {
     struct history other = *history;
-    if (fails_in(history, true))
+    if (child_fails(history, true))
         return false;
-    uint64_t first = told->hash;
+    uint64_t first = child_told->hash;
     other.options = (uint32_t)hash_first;
-    return !fails_in(&other, true) && told->hash != first;
-}
-
-static int replay(const char *path)
-{
-    struct history history;
-    if (!history_read(&history, path))
-        return 1;
-    bool failed = fails_in(&history, false);
-    printf("%s: %zu operations, %s\n", path, history.n, failed ? "FAILED" : "as expected");
-    history_release(&history);
-    return failed;
+    return !child_fails(&other, true) && child_told->hash != first;
 }
 
 /* ---- many lives in one child; when one fails, the parent takes it apart */
@@ -112,13 +60,13 @@ static void live_sweep(uint64_t seed)
     uint64_t first = 0;
     for (uint32_t set = 0; set < SWEEP_SETS; set++) {
         struct history history;
-        told->options = set;
+        child_told->options = set;
         make(&history, seed, set);
         play(&history);
         history_release(&history);
         if (set == 0)
-            first = told->hash;
-        if (told->hash != first) {
+            first = child_told->hash;
+        if (child_told->hash != first) {
             fprintf(stderr, "option sets 0 and %u answer differently\n", set);
             exit(4);
         }
@@ -127,13 +75,13 @@ static void live_sweep(uint64_t seed)
 
 static void live_all(void)
 {
-    uint64_t end = args.seconds == UINT64_MAX ? UINT64_MAX : seconds_now() + args.seconds;
-    for (uint64_t seed = args.seed; told->played < args.ops && seconds_now() < end; seed++) {
-        told->seed = seed;
-        told->options = args.fixed_options ? args.options : (seed * 2654435761u >> 7) % 100000;
+    uint64_t end = args.seconds == UINT64_MAX ? UINT64_MAX : child_seconds() + args.seconds;
+    for (uint64_t seed = args.seed; child_told->played < args.ops && child_seconds() < end; seed++) {
+        child_told->seed = seed;
+        child_told->options = args.fixed_options ? args.options : (seed * 2654435761u >> 7) % 100000;
         if (args.committers) {
-            told->played += committers_run(seed, (uint32_t)told->options, args.life / 10);
-            told->lives++;
+            child_told->played += committers_run(seed, (uint32_t)child_told->options, args.life / 10);
+            child_told->lives++;
             continue;
         }
         if (args.sweep) {
@@ -141,7 +89,7 @@ static void live_all(void)
             continue;
         }
         struct history history;
-        make(&history, seed, (uint32_t)told->options);
+        make(&history, seed, (uint32_t)child_told->options);
         play(&history);
         history_release(&history);
     }
@@ -152,8 +100,8 @@ static void report_failure(int status)
 {
     struct history history;
     bool differently = WIFEXITED(status) && WEXITSTATUS(status) == 4;
-    printf("FAILED: --seed %" PRIu64 " --life %" PRIu64 " --options %" PRIu64 "%s%s", told->seed, args.life,
-           told->options,
+    printf("FAILED: --seed %" PRIu64 " --life %" PRIu64 " --options %" PRIu64 "%s%s", child_told->seed,
+           args.life, child_told->options,
            args.committers ? " --committers"
            : args.sweep    ? " --options-sweep"
                            : "",
@@ -163,16 +111,16 @@ static void report_failure(int status)
     printf("\n");
     if (!args.shrink || args.committers)
         return;
-    make(&history, told->seed, (uint32_t)told->options);
-    uint64_t began = seconds_now();
+    make(&history, child_told->seed, (uint32_t)child_told->options);
+    uint64_t began = child_seconds();
     hash_first = 0;
-    if (differently ? !differs(&history) : !fails_in(&history, true)) {
+    if (differently ? !differs(&history) : !child_fails(&history, true)) {
         printf("it does not fail again by itself\n");
     } else {
-        history_shrink(&history, differently ? differs : fails_quietly, SHRINK_TRIES);
-        printf("# shrunk to %zu operations in %" PRIu64 " s\n", history.n, seconds_now() - began);
+        history_shrink(&history, differently ? differs : child_fails_quietly, SHRINK_TRIES);
+        printf("# shrunk to %zu operations in %" PRIu64 " s\n", history.n, child_seconds() - began);
         history_print(&history, stdout);
-        (void)fails_in(&history, false);
+        (void)child_fails(&history, false);
     }
     history_release(&history);
 }
@@ -180,15 +128,9 @@ static void report_failure(int status)
 static int live(void)
 {
     int status = 0;
-    uint64_t began = seconds_now();
-    fflush(NULL);
-    pid_t child = fork();
-    KV_ASSERT(child >= 0);
-    if (child == 0)
-        live_all();
-    pid_t ended = waitpid(child, &status, 0);
-    KV_ASSERT(ended == child);
-    uint64_t took = seconds_now() - began, played = told->played, lives = told->lives;
+    uint64_t began = child_seconds();
+    status = child_run(live_all);
+    uint64_t took = child_seconds() - began, played = child_told->played, lives = child_told->lives;
     if (status != 0)
         report_failure(status);
     printf("%" PRIu64 " operations in %" PRIu64 " lives, %" PRIu64 " s, from seed %" PRIu64 "%s: %s\n",
@@ -199,22 +141,6 @@ static int live(void)
 
 /* ---- command line */
 
-static bool number_option(const char *name, char **argv, int argc, int *i, uint64_t *out)
-{
-    if (strcmp(argv[*i], name) != 0 || *i + 1 >= argc)
-        return false;
-    *out = strtoull(argv[++*i], NULL, 10);
-    return true;
-}
-
-static bool flag_option(const char *name, const char *arg, bool value, bool *out)
-{
-    if (strcmp(name, arg) != 0)
-        return false;
-    *out = value;
-    return true;
-}
-
 static int usage(const char *arg)
 {
     fprintf(stderr, "kv_model: what is %s? The beginning of tests/model/kv_model.c says what can be asked\n",
@@ -224,32 +150,31 @@ static int usage(const char *arg)
 
 static bool option(char **argv, int argc, int *i)
 {
-    if (number_option("--options", argv, argc, i, &args.options))
+    if (child_number("--options", argv, argc, i, &args.options))
         return args.fixed_options = true;
-    return number_option("--seed", argv, argc, i, &args.seed) ||
-           number_option("--ops", argv, argc, i, &args.ops) ||
-           number_option("--life", argv, argc, i, &args.life) ||
-           number_option("--seconds", argv, argc, i, &args.seconds) ||
-           flag_option("--options-sweep", argv[*i], true, &args.sweep) ||
-           flag_option("--workers", argv[*i], true, &args.workers) ||
-           flag_option("--committers", argv[*i], true, &args.committers) ||
-           flag_option("--print", argv[*i], true, &args.print) ||
-           flag_option("--replay", argv[*i], true, &args.replay) ||
-           flag_option("--no-shrink", argv[*i], false, &args.shrink);
+    return child_number("--seed", argv, argc, i, &args.seed) ||
+           child_number("--ops", argv, argc, i, &args.ops) ||
+           child_number("--life", argv, argc, i, &args.life) ||
+           child_number("--seconds", argv, argc, i, &args.seconds) ||
+           child_flag("--options-sweep", argv[*i], true, &args.sweep) ||
+           child_flag("--workers", argv[*i], true, &args.workers) ||
+           child_flag("--committers", argv[*i], true, &args.committers) ||
+           child_flag("--print", argv[*i], true, &args.print) ||
+           child_flag("--replay", argv[*i], true, &args.replay) ||
+           child_flag("--no-shrink", argv[*i], false, &args.shrink);
 }
 
 int main(int argc, char **argv)
 {
     int failed = 0;
     model_keys_init();
-    told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    KV_ASSERT((const void *)told != MAP_FAILED);
+    child_init(play);
     for (int i = 1; i < argc; i++) {
         if (option(argv, argc, &i))
             continue;
         if (!args.replay)
             return usage(argv[i]);
-        failed += replay(argv[i]);
+        failed += child_replay(argv[i]);
     }
     if (args.print) {
         struct history history;

@@ -9,7 +9,7 @@
 #ifndef PLAYER_H
 #define PLAYER_H
 
-#include "tests/model/history.h"
+#include "tests/model/kv_ops.h"
 #include "tests/model/options.h"
 #include "tests/support/clock_manual.h"
 #include "tests/support/vfs_crash.h"

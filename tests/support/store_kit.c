@@ -177,32 +177,3 @@ const char *store_kit_text(struct store_kit *kit, int series, int64_t from_ms, i
     ts_columns_release(&columns);
     return text;
 }
-
-void store_model_compare(const struct store_model *model, struct store_kit *kit, int64_t from_ms,
-                         int64_t to_ms, const char *what)
-{
-    struct ts_columns columns = {0};
-    int64_t floor_ms = ts_retention_floor_ms(kit->db);
-    for (int s = 0; s < MODEL_SERIES; s++) {
-        size_t at = 0;
-        cr_assert_eq(store_kit_read(kit, s, from_ms, to_ms, &columns), KV_OK, "%s: %s", what, kit->err.text);
-        for (size_t t = 0; t < MODEL_TIMES; t++) {
-            int64_t time_ms = store_model_time(model, t);
-            if (!model->present[s][t] || time_ms < from_ms || time_ms > to_ms || time_ms < floor_ms)
-                continue;
-            cr_assert_lt(at, columns.n, "%s: series %d lost what is after %zu samples, time %zu", what, s, at,
-                         t);
-            cr_assert_eq(columns.times_ms[at], time_ms, "%s: series %d has time %lld where %lld (%zu) is due",
-                         what, s, (long long)((columns.times_ms[at] - model->start_ms) / model->step_ms),
-                         (long long)(time_ms - model->start_ms) / (long long)model->step_ms, t);
-            uint64_t bits;
-            memcpy(&bits, &columns.values[at], sizeof bits);
-            cr_assert_eq(bits, model->bits[s][t], "%s: series %d time %zu has value %g", what, s, t,
-                         columns.values[at]);
-            at++;
-        }
-        cr_assert_eq(at, columns.n, "%s: series %d has %zu samples too many, first at time %lld", what, s,
-                     columns.n - at, (long long)((columns.times_ms[at] - model->start_ms) / model->step_ms));
-    }
-    ts_columns_release(&columns);
-}

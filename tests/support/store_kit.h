@@ -1,6 +1,6 @@
 /*
- * store_kit.h - what tests of the store share: a store over a vfs and a manual clock, numbered series, and a model that answers the same
- * questions by looking them up in an array. What fails in the kit itself asserts.
+ * store_kit.h - what tests of the store share: a store over a vfs and a manual clock, and numbered series. What fails in the kit itself
+ * asserts.
  *
  * Series n is {__name__="m<n % 3>", i="<n>", parity="even"|"odd"}.
  */
@@ -46,21 +46,5 @@ kv_status store_kit_read(struct store_kit *kit, int series, int64_t from_ms, int
                          struct ts_columns *out);
 /* Like read, as text: "1000=1 2000=2.5 ", times relative to KIT_START_MS. Static buffer; asserts that reading works. */
 const char *store_kit_text(struct store_kit *kit, int series, int64_t from_ms, int64_t to_ms);
-
-/* ---- the model: a grid of times ---------------------------------------------------------------------------------- */
-
-enum { MODEL_SERIES = 7, MODEL_TIMES = 4000 };
-struct store_model {
-    int64_t start_ms, step_ms;
-    bool present[MODEL_SERIES][MODEL_TIMES];
-    uint64_t bits[MODEL_SERIES][MODEL_TIMES];
-};
-static inline int64_t store_model_time(const struct store_model *model, size_t at)
-{
-    return model->start_ms + (int64_t)at * model->step_ms;
-}
-/* Compares series in [from, to]; asserts equality but for samples older than floor_ms, which must be hidden. what: for messages. */
-void store_model_compare(const struct store_model *model, struct store_kit *kit, int64_t from_ms,
-                         int64_t to_ms, const char *what);
 
 #endif

@@ -1,0 +1,187 @@
+#include "tests/model/samples/player.h"
+#include "kvcore/base/assert.h"
+#include "kvcore/base/mem.h"
+#include "tests/model/samples/options.h"
+#include "tsdb/db.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+const char *const history_op_names[] = {
+#define O(name, what) #name,
+    SAMPLES_OPS(O)
+#undef O
+        NULL};
+
+void player_fail(struct player *p, const char *format, ...)
+{
+    va_list args;
+    fprintf(stderr, "operation %zu: ", p->at);
+    if (p->at < p->history->n)
+        history_print_op(&p->history->ops[p->at], stderr);
+    fprintf(stderr, "  version %" PRIu64 ": ", p->version);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    exit(1);
+}
+
+void player_must(struct player *p, const char *what, kv_status rc, kv_status expected)
+{
+    if (rc != expected)
+        player_fail(p, "%s answered %s instead of %s: %s", what, kv_status_name(rc), kv_status_name(expected),
+                    rc < 0 ? p->err.text : "");
+}
+
+void player_must_ask(struct player *p, const char *what, kv_status rc)
+{
+    if (rc < 0)
+        player_fail(p, "%s answered %s: %s", what, kv_status_name(rc), p->query_err.text);
+}
+
+void *player_grown(void *old, size_t *capacity, size_t n, size_t size)
+{
+    void *more = kv_grow(old, capacity, n + 1, size);
+    KV_ASSERT(more != NULL);
+    return more;
+}
+
+int64_t player_floor(struct player *p)
+{
+    int64_t floor_ms = ts_retention_floor_ms(p->db);
+    if (floor_ms != INT64_MIN)
+        naive_add(&p->naive, &(struct naive_event){.kind = NAIVE_FLOOR, .to_ms = floor_ms});
+    return floor_ms;
+}
+
+/* It follows the monotonic clock, an eighth faster or slower at most, whatever the wall clock says. */
+static void judge_clock(struct player *p)
+{
+    uint64_t mono_ns = kv_clock_mono_ns(&p->clock.base);
+    int64_t now = kv_retention_clock_ms(ts_kv(p->db)),
+            passed = (int64_t)((mono_ns - p->clock_mono_ns) / 1000000);
+    int64_t went = now - p->clock_ms;
+    if (went < passed - passed / 8 - 2 || went > passed + passed / 8 + 2)
+        player_fail(p, "the retention clock went %" PRId64 " ms in %" PRId64, went, passed);
+    p->clock_ms = now;
+    p->clock_mono_ns = mono_ns;
+}
+
+/* ---- one operation */
+
+static void work(struct player *p, const struct op *op)
+{
+    kv_status rc = p->threads ? KV_END : KV_OK;
+    for (uint32_t i = 0; i < op->n && rc == KV_OK; i++)
+        rc = kv_work(ts_kv(p->db), &p->err);
+    if (rc != KV_OK && rc != KV_END)
+        player_must(p, "kv_work", rc, KV_OK);
+}
+
+static void play_read(struct player *p, const struct op *op)
+{
+    switch (op->kind) {
+    case OP_raw:
+        player_raw(p, op);
+        break;
+    case OP_range:
+        player_range(p, op);
+        break;
+    case OP_series:
+    case OP_values:
+        player_catalog(p, op);
+        break;
+    default:
+        player_life(p, op);
+    }
+}
+
+static void play(struct player *p, const struct op *op)
+{
+    switch (op->kind) {
+    case OP_put:
+    case OP_edge:
+    case OP_bad:
+        player_row(p, op);
+        break;
+    case OP_commit:
+        player_commit(p);
+        break;
+    case OP_abort:
+        ts_append_abort(p->appender);
+        player_abort(p);
+        break;
+    case OP_delete:
+        player_delete(p, op);
+        break;
+    case OP_flush:
+        player_must(p, "ts_flush", ts_flush(p->db, false, &p->err), KV_OK);
+        break;
+    case OP_settle:
+        player_must(p, "ts_flush to settle", ts_flush(p->db, true, &p->err), KV_OK);
+        break;
+    case OP_maintain:
+        player_must(p, "ts_maintain", ts_maintain(p->db, &p->err), KV_OK);
+        break;
+    case OP_work:
+        work(p, op);
+        break;
+    case OP_verify:
+        player_verify(p);
+        break;
+    default:
+        play_read(p, op);
+    }
+}
+
+static void mark(struct player *p, uint64_t began)
+{
+    uint64_t now = vfs_crash_ops(p->crash);
+    if (now == began && p->n_marks > 0)
+        return;
+    p->marks = player_grown(p->marks, &p->marks_capacity, p->n_marks, sizeof *p->marks);
+    p->marks[p->n_marks++] = (struct mark){began, now, p->version, p->durable};
+}
+
+static void play_marked(struct player *p, const struct op *op)
+{
+    bool recorded = p->crash != NULL;
+    uint64_t began = recorded ? vfs_crash_ops(p->crash) : 0;
+    play(p, op);
+    (void)player_floor(p);
+    judge_clock(p);
+    p->version = kv_seq(ts_kv(p->db));
+    if (p->options.durability <= KV_DURABILITY_ALWAYS)
+        p->durable = p->version;
+    if (recorded && p->crash)
+        mark(p, began);
+}
+
+void player_run(const struct history *history, volatile uint64_t *played)
+{
+    struct player *p = kv_zalloc(1, sizeof *p);
+    KV_ASSERT(p != NULL);
+    *p = (struct player){.history = history, .made_under = history->options, .path = "db"};
+    p->threads = history->threads;
+    p->memory = kv_vfs_mem_new();
+    KV_ASSERT(p->memory != NULL);
+    clock_manual_init(&p->clock, NAIVE_ORIGIN_MS + 40 * NAIVE_DAY_MS + NAIVE_DAY_MS / 2,
+                      history->options + 1);
+    samples_options(history->options, p->made_under, &p->options, &p->cache_bytes);
+    player_open(p, false);
+    for (; p->at < history->n; p->at++, *played += 1)
+        play_marked(p, &history->ops[p->at]);
+    player_verify(p);
+    play_marked(p, &(struct op){.kind = OP_settle});
+    play_marked(p, &(struct op){.kind = OP_check});
+    player_close(p, false);
+    vfs_crash_free(p->crash);
+    kv_vfs_mem_free(p->memory);
+    clock_manual_release(&p->clock);
+    naive_release(&p->naive);
+    kv_free(p->pending);
+    kv_free(p->marks);
+    kv_free(p);
+}
