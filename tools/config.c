@@ -71,6 +71,32 @@ static bool parse_positive_time(const struct setting *s, kv_slice text, int64_t 
     return http_parse_duration(text, out) == KV_OK && *out > 0;
 }
 
+/* One line of a list of rules off the front of *lines: its selector and how long it keeps. */
+static bool take_rule(kv_slice *lines, struct ts_retention_rule *rule)
+{
+    size_t len = 0, equals = 0;
+    for (; len < lines->len && lines->data[len] != '\n'; len++)
+        if (lines->data[len] == '=')
+            equals = len;
+    kv_slice line = kv_slice_of(lines->data, len), time = kv_slice_from(line, equals + (equals > 0));
+    *lines = kv_slice_from(*lines, len + (len < lines->len));
+    rule->selector = kv_slice_of(line.data, equals);
+    if (kv_slice_equal(time, KV_STR("inf")))
+        rule->keep_ms = INT64_MAX;
+    else if (equals == 0 || http_parse_duration(time, &rule->keep_ms) != KV_OK)
+        return false;
+    return equals > 0 && rule->keep_ms > 0 && http_utf8_valid(line);
+}
+
+static bool parse_rules(kv_slice text, int64_t *n)
+{
+    struct ts_retention_rule rule;
+    for (*n = 0; text.len > 0; (*n)++)
+        if (*n == CONFIG_RULES_MAX || !take_rule(&text, &rule))
+            return false;
+    return true;
+}
+
 static bool parse_choice(const char *const *names, size_t n, kv_slice text, int64_t *out)
 {
     for (size_t i = 0; i < n; i++) {
@@ -114,13 +140,16 @@ static bool parse_value(const struct setting *s, kv_slice text, struct config_va
         v->number = (int64_t)count;
         return true;
     case CONFIG_BYTES:
-        return parse_bytes(text, &v->number);
+        return (strstr(s->takes, "|off") && kv_slice_equal(text, KV_STR("off"))) ||
+               parse_bytes(text, &v->number);
     case CONFIG_TIME:
         return parse_positive_time(s, text, &v->number);
     case CONFIG_DURABILITY:
         return parse_durability(text, v);
     case CONFIG_LEVEL:
         return parse_choice(levels, 4, text, &v->number);
+    case CONFIG_RULES:
+        return parse_rules(text, &v->number);
     }
     return false;
 }
@@ -135,11 +164,13 @@ static const char *takes(const struct setting *s)
     case CONFIG_COUNT:
         return strstr(s->takes, "|off") ? "a whole number above 0, or off" : "a whole number above 0";
     case CONFIG_BYTES:
-        return "a size above 0, like 64MiB";
+        return strstr(s->takes, "|off") ? "a size above 0, like 64GiB, or off" : "a size above 0, like 64MiB";
     case CONFIG_TIME:
         return strstr(s->takes, "|inf")   ? "a time above 0, like 30d, or inf"
                : strstr(s->takes, "|off") ? "a time above 0, like 15s, or off"
                                           : "a time above 0, like 5m";
+    case CONFIG_RULES:
+        return "SELECTOR=TIME, like {job=\"batch\"}=7d or up=inf (at most 63)";
     default:
         return s->takes;
     }
@@ -158,6 +189,26 @@ static kv_status set(struct config *config, const struct setting *s, const char 
         return kv_fail(err, KV_NO_MEMORY, 0, "out of memory reading the configuration");
     *v = parsed;
     return KV_OK;
+}
+
+/* A further line of a list that was given before. */
+static kv_status add_line(struct config *config, const struct setting *s, const char *from, const char *text,
+                          struct kv_err *err)
+{
+    struct config_value *v = value_of(config, s), before = *v;
+    struct kv_buf lines = {0};
+    kv_status rc = kv_buf_printf(&lines, "%s\n%s", before.text, text);
+    if (rc >= 0)
+        rc = kv_buf_append_byte(&lines, 0);
+    *v = (struct config_value){0};
+    rc = rc < 0 ? kv_fail(err, rc, 0, "out of memory reading the configuration")
+                : set(config, s, from, (const char *)lines.data, err);
+    kv_buf_release(&lines);
+    if (rc < 0)
+        *v = before;
+    else
+        kv_free(before.text);
+    return rc;
 }
 
 /* ---- names ------------------------------------------------------------------------------------------------------- */
@@ -235,9 +286,11 @@ static kv_status read_flags(int argc, char **argv, struct config *config, bool *
         bool is_switch = s->kind == CONFIG_BOOL && !equals;
         if (!equals && !is_switch && i + 1 == argc)
             return kv_fail(err, KV_INVALID, 0, "%s: a value is missing, it takes %s", from, takes(s));
-        if (value_of(config, s)->text)
+        const char *text = is_switch ? "true" : equals ? equals + 1 : argv[++i];
+        bool again = value_of(config, s)->text != NULL;
+        if (again && s->kind != CONFIG_RULES)
             return kv_fail(err, KV_INVALID, 0, "%s is given more than once", from);
-        kv_status rc = set(config, s, from, is_switch ? "true" : equals ? equals + 1 : argv[++i], err);
+        kv_status rc = again ? add_line(config, s, from, text, err) : set(config, s, from, text, err);
         if (rc < 0)
             return rc;
     }
@@ -262,9 +315,37 @@ static kv_status read_environment(struct config *config, char *(*getenv_fn)(cons
     return KV_OK;
 }
 
+static kv_status yaml_next(yaml_parser_t *parser, const char *path, yaml_event_t *event, struct kv_err *err)
+{
+    if (yaml_parser_parse(parser, event))
+        return KV_OK;
+    return kv_fail(err, KV_INVALID, 0, "%.100s:%zu: %s", path, parser->problem_mark.line + 1,
+                   parser->problem ? parser->problem : "not YAML");
+}
+
+/* The rest of a list, one line for each of its items. */
+static kv_status yaml_lines(yaml_parser_t *parser, const char *path, const char *from, struct kv_buf *lines,
+                            struct kv_err *err)
+{
+    kv_status rc = KV_OK;
+    for (bool done = false; rc >= 0 && !done;) {
+        yaml_event_t event = {0};
+        if ((rc = yaml_next(parser, path, &event, err)) < 0)
+            return rc;
+        done = event.type == YAML_SEQUENCE_END_EVENT;
+        if (event.type == YAML_SCALAR_EVENT)
+            rc = kv_buf_printf(lines, "%s%s", lines->len ? "\n" : "", (const char *)event.data.scalar.value);
+        else if (!done)
+            rc = kv_fail(err, KV_INVALID, 0, "%s: expected a list of values", from);
+        yaml_event_delete(&event);
+    }
+    return rc < 0 ? rc : kv_buf_append_byte(lines, 0);
+}
+
 /* One key and its value. seen: keys of this file so far. */
-static kv_status yaml_pair(struct config *config, const char *path, const yaml_event_t *key,
-                           const yaml_event_t *value, bool seen[N_SETTINGS], struct kv_err *err)
+static kv_status yaml_pair(struct config *config, const char *path, yaml_parser_t *parser,
+                           const yaml_event_t *key, const yaml_event_t *value, bool seen[N_SETTINGS],
+                           struct kv_err *err)
 {
     char flag[64], from[160];
     const char *name = (const char *)key->data.scalar.value;
@@ -281,17 +362,17 @@ static kv_status yaml_pair(struct config *config, const char *path, const yaml_e
     if (seen[s - settings])
         return kv_fail(err, KV_INVALID, 0, "%s is given more than once", from);
     seen[s - settings] = true;
+    if (value->type == YAML_SEQUENCE_START_EVENT && s->kind == CONFIG_RULES) {
+        struct kv_buf lines = {0};
+        kv_status rc = yaml_lines(parser, path, from, &lines, err);
+        if (rc >= 0)
+            rc = set(config, s, from, (const char *)lines.data, err);
+        kv_buf_release(&lines);
+        return rc;
+    }
     if (value->type != YAML_SCALAR_EVENT)
         return kv_fail(err, KV_INVALID, 0, "%s: expected one value", from);
     return set(config, s, from, (const char *)value->data.scalar.value, err);
-}
-
-static kv_status yaml_next(yaml_parser_t *parser, const char *path, yaml_event_t *event, struct kv_err *err)
-{
-    if (yaml_parser_parse(parser, event))
-        return KV_OK;
-    return kv_fail(err, KV_INVALID, 0, "%.100s:%zu: %s", path, parser->problem_mark.line + 1,
-                   parser->problem ? parser->problem : "not YAML");
 }
 
 static kv_status yaml_settings(struct config *config, const char *path, yaml_parser_t *parser,
@@ -312,7 +393,7 @@ static kv_status yaml_settings(struct config *config, const char *path, yaml_par
                 rc = kv_fail(err, KV_INVALID, 0, "%.100s:%zu: expected \"key: value\" lines", path,
                              event.start_mark.line + 1);
         } else if (have_key) {
-            rc = yaml_pair(config, path, &key, &event, seen, err);
+            rc = yaml_pair(config, path, parser, &key, &event, seen, err);
             yaml_event_delete(&key);
             have_key = false;
         } else if (event.type == YAML_SCALAR_EVENT) {
@@ -392,6 +473,15 @@ void config_release(struct config *config)
     for (size_t i = 0; i < N_SETTINGS; i++)
         kv_free(value_of(config, &settings[i])->text);
     *config = (struct config){0};
+}
+
+size_t config_rules(const struct config *config, struct ts_retention_rule *out)
+{
+    kv_slice lines = kv_slice_str(config->retention_rules.text);
+    size_t n = 0;
+    while (lines.len > 0 && n < CONFIG_RULES_MAX)
+        (void)take_rule(&lines, &out[n++]); /* they were read once */
+    return n;
 }
 
 kv_status config_help(struct kv_buf *out)

@@ -10,17 +10,23 @@
 
 #include "kvcore/base/buf.h"
 #include "kvcore/base/status.h"
+#include "tsdb/ts.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 /* field, kind, flag, default, what it takes, help. Kinds: TEXT, BOOL, COUNT (plain number; "off" where it says so is 0), BYTES (512, 64KiB, 1GiB), TIME (15s, 30d; "inf"
- * or "off" where it says so), DURABILITY, LEVEL. */
+ * or "off" where it says so), DURABILITY, LEVEL, RULES (lines of
+ * SELECTOR=TIME: the flag may be repeated, the file takes a list). */
 #define CONFIG_LIST(X)                                                                                       \
     X(data, TEXT, "data", "./data", "DIR", "directory of the store; created when missing")                   \
     X(listen, TEXT, "listen", "127.0.0.1:9430", "ADDR",                                                      \
       "address and port; beyond loopback it takes credentials")                                              \
     X(retention_ms, TIME, "retention", "30d", "TIME|inf", "samples older than this are dropped")             \
+    X(retention_rules, RULES, "retention-rule", "", "SELECTOR=TIME|inf",                                     \
+      "series that it matches are kept so long; repeated, the first that matches decides")                   \
+    X(retention_bytes, BYTES, "retention-size", "off", "BYTES|off",                                          \
+      "past this many bytes on disk the oldest days are dropped")                                            \
     X(backup_dir, TEXT, "backup-dir", "", "DIR",                                                             \
       "repository for POST /api/v1/admin/backup; created when missing")                                      \
     X(backup_keep, COUNT, "backup-keep", "off", "N|off",                                                     \
@@ -65,7 +71,8 @@ enum config_kind {
     CONFIG_BYTES,
     CONFIG_TIME,
     CONFIG_DURABILITY,
-    CONFIG_LEVEL
+    CONFIG_LEVEL,
+    CONFIG_RULES
 };
 
 /* A value as it was given and as it was understood. */
@@ -88,6 +95,9 @@ void config_release(struct config *config);
 /* The settings from a YAML text, as a file would give them; path is for messages. Values already set are kept. */
 KV_MUST kv_status config_read_yaml(struct config *config, const char *path, kv_slice text,
                                    struct kv_err *err);
+/* The rules, in order, borrowing from the config; out has room for CONFIG_RULES_MAX. Answers how many. */
+enum { CONFIG_RULES_MAX = 63 };
+size_t config_rules(const struct config *config, struct ts_retention_rule *out);
 /* The table of settings for --help. */
 KV_MUST kv_status config_help(struct kv_buf *out);
 /* "--series-max" for series_max, the name of a field above (and, where it is one, of ts_options); NULL: there is none. */

@@ -94,8 +94,12 @@ static kv_status open_store(struct serving *s, struct kv_err *err)
 {
     const struct config *c = &s->config;
     struct kv_env_options env = {.log = s->log, .cache_bytes = (uint64_t)c->cache_bytes.number};
+    struct ts_retention_rule rules[CONFIG_RULES_MAX];
     struct ts_options options = {
         .retention_ms = c->retention_ms.number,
+        .retention_rules = rules,
+        .n_retention_rules = config_rules(c, rules),
+        .retention_bytes = (uint64_t)c->retention_bytes.number,
         .durability = (enum kv_durability)c->durability.number,
         .sync_interval_ms = (uint32_t)c->durability.extra,
         .future_ms = c->future_ms.number,

@@ -1,6 +1,5 @@
 #include "kvcore/base/mem.h"
 #include "tsdb/db.h"
-#include "tsdb/label.h"
 
 #include <stdio.h>
 
@@ -8,8 +7,17 @@ enum {
     APPEND_GAP =
         64, /* in front of the body: kind and section go there, nearly always without moving anything */
     APPEND_BODY_MAX = 64 << 20,
-    APPEND_BYTES_KEPT = 4 << 20, /* of each buffer, from one request to the next */
-    APPEND_BYTES_SERIES = 160,   /* of head memory for a series that is new to a generation */
+    APPEND_BYTES_KEPT = 4 << 20,      /* of each buffer, from one request to the next */
+    APPEND_BYTES_SERIES = 160,        /* of head memory for a series that is new to a generation */
+    APPEND_RULE_BYTES_MAX = 16 << 20, /* of labels looked at for their retention rule */
+};
+
+/* A row's labels, copied, to find its retention rule. */
+struct append_labels_of {
+    struct ts_label_sink sink; /* first */
+    struct kv_arena arena;
+    struct ts_label *labels;
+    size_t n, capacity;
 };
 
 struct ts_appender {
@@ -23,8 +31,11 @@ struct ts_appender {
     struct ts_record_writer writer;
     size_t n_new;
     bool started;
-    uint64_t rate_refused;   /* samples, of result.rejected */
-    int64_t low_ms, high_ms; /* times taken, asked once a request; both inclusive */
+    uint64_t rate_refused; /* samples, of result.rejected */
+    /* Times taken, asked once a request; both inclusive. Between low_ms and sure_ms the series' retention rule
+     * decides: they differ only if there are rules. */
+    int64_t low_ms, sure_ms, high_ms, clock_ms;
+    struct append_labels_of rule;
     bool *take;
     size_t take_capacity;
     struct ts_append_result result;
@@ -58,6 +69,8 @@ void ts_appender_free(struct ts_appender *appender)
     kv_buf_release(&appender->record);
     kv_buf_release(&appender->identity);
     kv_free(appender->take);
+    kv_arena_release(&appender->rule.arena);
+    kv_free(appender->rule.labels);
     kv_free(appender);
 }
 
@@ -77,6 +90,11 @@ void ts_append_abort(struct ts_appender *appender)
     appender->rate_refused = 0;
 }
 
+static int64_t at_least(int64_t time_ms, int64_t least_ms)
+{
+    return time_ms < least_ms ? least_ms : time_ms;
+}
+
 static kv_status append_start(struct ts_appender *a)
 {
     static const uint8_t front[APPEND_GAP + TS_RECORD_BODY_HEADER_LEN];
@@ -85,11 +103,10 @@ static kv_status append_start(struct ts_appender *a)
     kv_status rc = kv_buf_append(&a->body, kv_slice_of(front, sizeof front));
     if (rc < 0)
         return rc;
-    int64_t wall_ms = kv_clock_wall_ms(db->clock), clock_ms = kv_retention_clock_ms(db->kv);
+    int64_t wall_ms = kv_clock_wall_ms(db->clock), clock_ms = a->clock_ms = ts_retention_clock_ms(db);
     int64_t now_ms = wall_ms > clock_ms ? wall_ms : clock_ms;
-    a->low_ms = ts_retention_floor_ms(db);
-    if (a->low_ms < TS_TIME_MIN)
-        a->low_ms = TS_TIME_MIN;
+    a->low_ms = at_least(ts_rules_lowest_ms(db->rules, clock_ms), TS_TIME_MIN);
+    a->sure_ms = at_least(ts_rules_highest_ms(db->rules, clock_ms), TS_TIME_MIN);
     if (__builtin_add_overflow(now_ms, db->options.future_ms, &a->high_ms) || a->high_ms > -TS_TIME_MIN)
         a->high_ms = -TS_TIME_MIN;
     a->started = true;
@@ -109,10 +126,69 @@ void ts_append_reject(struct ts_appender *appender, uint32_t position, enum ts_r
     snprintf(reject->text, sizeof reject->text, "%s", text);
 }
 
+static kv_status rule_label(struct ts_label_sink *sink, kv_slice name, kv_slice value)
+{
+    struct append_labels_of *of = (struct append_labels_of *)sink;
+    if (value.len == 0)
+        return KV_OK;
+    struct ts_label *labels = kv_grow(of->labels, &of->capacity, of->n + 1, sizeof *labels);
+    if (!labels)
+        return KV_NO_MEMORY;
+    of->labels = labels;
+    struct ts_label copy = {kv_arena_copy(&of->arena, name), kv_arena_copy(&of->arena, value)};
+    if (!copy.name.data || !copy.value.data)
+        return KV_NO_MEMORY;
+    of->labels[of->n++] = copy;
+    return KV_OK;
+}
+
+/* The oldest time that the row's series keeps, and the class that says so. Labels that will not do are not judged
+ * here: resolving refuses them, with its reason. */
+static kv_status append_rule(struct ts_appender *a, const struct ts_row *row, int64_t *low_ms, size_t *class)
+{
+    struct append_labels_of *of = &a->rule;
+    kv_arena_release(&of->arena);
+    kv_arena_init(&of->arena, APPEND_RULE_BYTES_MAX);
+    of->sink.add = rule_label;
+    of->n = 0;
+    kv_status rc = row->labels(row->labels_ctx, row, &of->sink);
+    if (rc < 0)
+        return rc == KV_NO_MEMORY ? rc : KV_OK;
+    if (!ts_labels_sort(of->labels, of->n))
+        return KV_OK;
+    *class = ts_rules_class_of(a->db->rules, of->labels, of->n);
+    *low_ms = at_least(ts_rules_floor_ms(a->db->rules, *class, a->clock_ms), TS_TIME_MIN);
+    return KV_OK;
+}
+
+static void append_reject_old(struct ts_appender *a, const struct ts_row *row, size_t first, size_t n,
+                              int64_t low_ms, size_t class)
+{
+    long long time_ms = (long long)row->times_ms[first], floor_ms = (long long)low_ms;
+    char text[240];
+    if (low_ms == TS_TIME_MIN)
+        snprintf(text, sizeof text, "time %lld ms is before %lld ms, the oldest there is", time_ms, floor_ms);
+    else if (class + 1 == ts_rules_classes(a->db->rules))
+        snprintf(text, sizeof text,
+                 "time %lld ms is before %lld ms, the oldest that is kept; raise ts_options.retention_ms",
+                 time_ms, floor_ms);
+    else
+        snprintf(text, sizeof text,
+                 "time %lld ms is before %lld ms, the oldest that %.100s keeps (ts_options.retention_rules)",
+                 time_ms, floor_ms, ts_rules_name(a->db->rules, class));
+    ts_append_reject(a, row->position, TS_REJECT_TOO_OLD, n, text);
+}
+
 /* Marks in a->take which samples have a time that is taken, rejects the others; *n_taken: how many are. */
 static kv_status append_filter(struct ts_appender *a, const struct ts_row *row, size_t *n_taken)
 {
-    size_t n_old = 0, n_new = 0, first_old = 0, first_new = 0;
+    size_t n_old = 0, n_new = 0, first_old = 0, first_new = 0, class = ts_rules_classes(a->db->rules) - 1;
+    int64_t low_ms = a->low_ms;
+    if (a->low_ms < a->sure_ms) {
+        kv_status rc = append_rule(a, row, &low_ms, &class);
+        if (rc < 0)
+            return rc;
+    }
     if (row->n > a->take_capacity) {
         bool *take = kv_realloc(a->take, row->n * sizeof *take);
         if (!take)
@@ -121,21 +197,16 @@ static kv_status append_filter(struct ts_appender *a, const struct ts_row *row, 
         a->take_capacity = row->n;
     }
     for (size_t i = 0; i < row->n; i++) {
-        bool old = row->times_ms[i]<a->low_ms, new = row->times_ms[i]> a->high_ms;
+        bool old = row->times_ms[i]<low_ms, late = row->times_ms[i]> a->high_ms;
         if (old && n_old++ == 0)
             first_old = i;
-        if (new &&n_new++ == 0)
+        if (late && n_new++ == 0)
             first_new = i;
-        a->take[i] = !old && !new;
+        a->take[i] = !old && !late;
     }
     char text[240];
-    if (n_old > 0) {
-        snprintf(text, sizeof text, "time %lld ms is before %lld ms, %s", (long long)row->times_ms[first_old],
-                 (long long)a->low_ms,
-                 a->low_ms == TS_TIME_MIN ? "the oldest there is"
-                                          : "the oldest that is kept; raise ts_options.retention_ms");
-        ts_append_reject(a, row->position, TS_REJECT_TOO_OLD, n_old, text);
-    }
+    if (n_old > 0)
+        append_reject_old(a, row, first_old, n_old, low_ms, class);
     if (n_new > 0) {
         snprintf(text, sizeof text,
                  "time %lld ms is after %lld ms, %lld ms past now: check the sender's clock, or raise "
@@ -152,7 +223,7 @@ static bool append_all_taken(const struct ts_appender *a, const struct ts_row *r
 {
     bool outside = false;
     for (size_t i = 0; i < row->n; i++)
-        outside |= row->times_ms[i] < a->low_ms || row->times_ms[i] > a->high_ms;
+        outside |= row->times_ms[i] < a->sure_ms || row->times_ms[i] > a->high_ms;
     return !outside;
 }
 

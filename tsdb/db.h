@@ -16,6 +16,7 @@
 #include "tsdb/head.h"
 #include "tsdb/index.h"
 #include "tsdb/meta.h"
+#include "tsdb/rules.h"
 #include "tsdb/series.h"
 #include "tsdb/window.h"
 
@@ -28,6 +29,7 @@ struct ts_db {
     const struct kv_logger *log;
     struct kv_hook chunk_hook;
     struct kv_db *kv;
+    struct ts_rules *rules;
     struct ts_registry *registry;
     struct ts_head *head;
     struct ts_windows *windows;
@@ -55,13 +57,12 @@ struct ts_db {
 
     struct {
         atomic_uint_least64_t appended, rejected[TS_REJECT_REASONS], created, flushes, merges, queries,
-            chunks_flushed;
+            chunks_flushed, windows_expired, windows_cut, bytes_dropped;
     } counters;
 };
 
-/* The oldest time that retention keeps, by the retention clock now; INT64_MIN when for ever. */
-int64_t ts_retention_floor_ms(struct ts_db *db);
-int64_t ts_retention_floor_at(const struct ts_db *db, int64_t clock_ms);
+/* The retention clock now, kept in clock_ms. What rules make of it: rules.h. */
+int64_t ts_retention_clock_ms(struct ts_db *db);
 /* Waits until a background replay is over. KV_OK or why it failed. */
 KV_MUST kv_status ts_wait_ready(struct ts_db *db, struct kv_err *err);
 /* Waits for, or with KV_THREADS_NONE makes, room in the head for `bytes` more. */
@@ -71,7 +72,8 @@ KV_MUST kv_status ts_wait_room(struct ts_db *db, uint64_t bytes, struct kv_err *
 KV_MUST kv_status ts_flush_frozen(struct ts_db *db, struct kv_err *err);
 /* The same for a head that is still being replayed. */
 KV_MUST kv_status ts_flush_frozen_of(struct ts_db *db, struct ts_head *head, struct kv_err *err);
-/* retention.c. Drops windows that are wholly expired. merge_lock held. */
+/* retention.c. Drops windows that are wholly expired, and the oldest of a store that is too large. merge_lock
+ * held. */
 KV_MUST kv_status ts_retention_drop(struct ts_db *db, struct kv_err *err);
 /* window.c. Merges windows that are due; settle: every one that is not one tidy run. merge_lock held. */
 KV_MUST kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err);

@@ -151,7 +151,7 @@ kv_status ts_flush_frozen_of(struct ts_db *db, struct ts_head *head, struct kv_e
 {
     kv_status rc = KV_OK;
     struct ts_generation *g;
-    (void)ts_retention_floor_ms(db); /* reads the clock */
+    (void)ts_retention_clock_ms(db);
     if ((rc = ts_head_failed(head)) <
         0) /* a generation may lack part of a record: only the log has it whole */
         return kv_fail(err, rc, 0, "the head has failed (%s); nothing is flushed from it",

@@ -427,7 +427,9 @@ kv_status ts_index_select_set(struct ts_index_read *read, const struct ts_select
         goto out;
     KV_TRY(add_stored(&s, from, to));
     KV_TRY(add_heads(&s, from, to));
-    rc = apply_matchers(&s);
+    KV_TRY(apply_matchers(&s));
+    if (select->refine)
+        rc = select->refine(select->refine_ctx, select, set);
 out:
     if (s.counted && read->budget)
         (void)!ts_budget_bytes(read->budget, -s.counted); /* giving back cannot fail */
@@ -436,20 +438,61 @@ out:
     return rc;
 }
 
+kv_status ts_index_select_refs(struct ts_registry *registry, const struct ts_select *select,
+                               struct ts_refset *set, struct kv_err *err)
+{
+    struct ts_index_read read = {0};
+    kv_status rc = ts_index_read_open(registry, select->snapshot, select->budget, err, &read);
+    if (rc == KV_OK)
+        rc = ts_index_select_set(&read, select, set);
+    ts_index_read_close(&read);
+    return rc;
+}
+
+static kv_status keep_metric(void *ctx, uint32_t metric, uint16_t batch, const uint16_t *members, size_t n)
+{
+    struct collect *c = ctx;
+    return metrics_have(&c->s->metrics, metric) ? ts_refset_add_members(&c->set, metric, batch, members, n)
+                                                : KV_OK;
+}
+
+kv_status ts_index_filter(struct ts_registry *registry, const struct ts_select *select, struct ts_refset *set,
+                          struct kv_err *err)
+{
+    struct ts_index_read read = {0};
+    struct selection s = {.read = &read, .select = select, .candidates = set};
+    struct collect c = {.s = &s};
+    kv_status rc;
+    if (ts_refset_count(set) == 0)
+        return KV_OK;
+    s.done = kv_zalloc(select->n_matchers + 1, sizeof *s.done);
+    if (!s.done)
+        return KV_NO_MEMORY;
+    KV_TRY(ts_index_read_open(registry, select->snapshot, select->budget, err, &read));
+    KV_TRY(find_metrics(&s));
+    if (!s.metrics.all) {
+        KV_TRY(ts_refset_each(set, keep_metric, &c));
+        ts_refset_and(set, &c.set);
+    }
+    rc = apply_matchers(&s);
+out:
+    ts_refset_release(&c.set);
+    kv_free(s.metrics.at);
+    kv_free(s.done);
+    ts_index_read_close(&read);
+    return rc;
+}
+
 kv_status ts_index_select(struct ts_registry *registry, const struct ts_select *select, uint64_t **refs,
                           size_t *n, struct kv_err *err)
 {
-    struct ts_index_read read = {0};
     struct ts_refset set = {0};
-    kv_status rc;
     *refs = NULL;
     *n = 0;
-    KV_TRY(ts_index_read_open(registry, select->snapshot, select->budget, err, &read));
-    KV_TRY(ts_index_select_set(&read, select, &set));
-    rc = ts_refset_refs(&set, refs, n);
-out:
+    kv_status rc = ts_index_select_refs(registry, select, &set, err);
+    if (rc == KV_OK)
+        rc = ts_refset_refs(&set, refs, n);
     ts_refset_release(&set);
-    ts_index_read_close(&read);
     if (rc == KV_NO_MEMORY)
         rc = kv_fail(err, rc, 0, "out of memory selecting series");
     return rc;

@@ -28,6 +28,10 @@ struct ts_select {
     const struct ts_activity *const *heads; /* pinned by the caller */
     size_t n_heads;
     struct ts_budget *budget; /* bytes and cancelling; NULL: no bound */
+    /* Asked with what the matchers chose, before anything is made of it; may take refs out (query/prove.h). NULL:
+     * activity decides. */
+    kv_status (*refine)(void *ctx, const struct ts_select *select, struct ts_refset *set);
+    void *refine_ctx;
 };
 
 /* Refs of the matching series that may have samples in the range, sorted (metric by metric). *refs is the
@@ -35,6 +39,14 @@ struct ts_select {
  * none. */
 KV_MUST kv_status ts_index_select(struct ts_registry *registry, const struct ts_select *select,
                                   uint64_t **refs, size_t *n, struct kv_err *err);
+
+/* The same as a set, added to *set (empty). */
+KV_MUST kv_status ts_index_select_refs(struct ts_registry *registry, const struct ts_select *select,
+                                       struct ts_refset *set, struct kv_err *err);
+/* Keeps in *set the series that all matchers select (of select nothing but these, snapshot and budget counts).
+ */
+KV_MUST kv_status ts_index_filter(struct ts_registry *registry, const struct ts_select *select,
+                                  struct ts_refset *set, struct kv_err *err);
 
 /* Names of the labels of the selected series, sorted, each once. name is borrowed for the call; a negative
  * answer of each stops. */

@@ -345,6 +345,7 @@ static void db_free(struct ts_db *db)
     ts_head_free(db->older);
     ts_head_free(db->head);
     ts_meta_free(db->meta);
+    ts_rules_free(db->rules);
     kv_mutex_release(&db->merge_lock);
     kv_mutex_release(&db->erase_lock);
     kv_mutex_release(&db->care_lock);
@@ -407,7 +408,7 @@ static kv_status db_load(struct ts_db *db, struct kv_err *err)
     kv_status rc;
     KV_TRY(ts_registry_open(db->kv, &registry, &db->registry, err));
     KV_TRY(db_load_metadata(db, err));
-    (void)ts_retention_floor_ms(db);
+    (void)ts_retention_clock_ms(db);
     KV_TRY(db_new_head(db, kv_seq(db->kv) + 1, &db->head));
     KV_TRY(ts_windows_open(db, &db->windows, err));
     KV_TRY(ts_erase_load(db, err));
@@ -471,6 +472,9 @@ kv_status ts_open(struct kv_env *env, const char *path, const struct ts_options 
         *err = (struct kv_err){0};
     kv_status rc;
     KV_TRY(ts_meta_new(&db->meta));
+    KV_TRY(ts_rules_new(db->options.retention_ms, db->options.retention_rules, db->options.n_retention_rules,
+                        &db->rules, err));
+    db->options.retention_rules = NULL; /* the caller's */
     KV_TRY(db_open_kv(db, path, err));
     KV_TRY(db_load(db, err));
     *out = db;
@@ -549,7 +553,10 @@ void ts_stats(struct ts_db *db, struct ts_stats *out)
                              .cache_bytes = registry.cache_bytes,
                              .cache_series = registry.cache_series,
                              .time_min_ms = head.time_min_ms,
-                             .time_max_ms = head.time_max_ms};
+                             .time_max_ms = head.time_max_ms,
+                             .windows_expired = atomic_load(&db->counters.windows_expired),
+                             .windows_cut = atomic_load(&db->counters.windows_cut),
+                             .bytes_dropped = atomic_load(&db->counters.bytes_dropped)};
     for (int i = 0; i < TS_REJECT_REASONS; i++)
         out->samples_rejected[i] = atomic_load(&db->counters.rejected[i]);
     if (ts_windows_copy(db->windows, INT32_MIN, INT32_MAX, &windows, &n) < 0)

@@ -39,9 +39,21 @@ struct ts_label {
 
 /* ---- database */
 
+/* How long the series that a selector matches are kept. */
+struct ts_retention_rule {
+    kv_slice selector; /* PromQL, e.g. "{job=\"x\"}" */
+    int64_t keep_ms;   /* above 0; INT64_MAX: for ever */
+};
+
 /* All zero is the default. */
 struct ts_options {
-    int64_t retention_ms; /* 0: 30 days; INT64_MAX: for ever */
+    int64_t retention_ms; /* of series that no rule matches. 0: 30 days; INT64_MAX: for ever */
+    /* The first that matches a series decides; at most 63, copied by ts_open. Nothing of them is stored: other
+     * rules at the next open hold for old data too, as far as it is still there. */
+    const struct ts_retention_rule *retention_rules;
+    size_t n_retention_rules;
+    uint64_t
+        retention_bytes; /* the oldest days are dropped while the files take more than this. 0: no limit */
     enum kv_durability durability;
     uint32_t sync_interval_ms;
     int64_t future_ms; /* samples newer than this past the newer of wall and retention clock are rejected. 0:
@@ -276,7 +288,8 @@ struct ts_stats {
     uint64_t series, series_created, head_samples, head_bytes, head_series, samples_appended,
         samples_rejected[TS_REJECT_REASONS];
     uint64_t chunks, disk_bytes, flushes, merges, queries, cache_bytes, cache_series;
-    int64_t time_min_ms, time_max_ms; /* of what is stored; min > max when nothing is */
+    int64_t time_min_ms, time_max_ms;                     /* of what is stored; min > max when nothing is */
+    uint64_t windows_expired, windows_cut, bytes_dropped; /* days dropped whole: by age, by size; of both */
 };
 TS_API void ts_stats(struct ts_db *db, struct ts_stats *out);
 /* Structural check of a closed store: kv_check, then every chunk, key and reference. */

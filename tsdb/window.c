@@ -308,7 +308,7 @@ static kv_status merge_start(struct merge *m, int32_t window)
     if (rc < 0)
         return rc;
     m->clock_ms = atomic_load(&db->clock_ms);
-    m->floor_ms = ts_retention_floor_at(db, m->clock_ms);
+    m->floor_ms = ts_rules_lowest_ms(db->rules, m->clock_ms);
     m->settling = atomic_load(&db->settling);
     m->window = window;
     m->started = true;

@@ -18,6 +18,10 @@
     X(disk_bytes, false, "tidemark_disk_bytes", "bytes of all files of the store")                           \
     X(flushes, true, "tidemark_head_flushes_total", "head generations moved to tables")                      \
     X(merges, true, "tidemark_window_merges_total", "windows merged")                                        \
+    X(windows_expired, true, "tidemark_windows_expired_total",                                               \
+      "days dropped whole because they were too old")                                                        \
+    X(windows_cut, true, "tidemark_windows_cut_total", "days dropped whole because the store was too large") \
+    X(bytes_dropped, true, "tidemark_retention_bytes_dropped_total", "bytes of the files of dropped days")   \
     X(queries, true, "tidemark_queries_total", "queries evaluated")                                          \
     X(cache_bytes, false, "tidemark_series_cache_bytes", "memory of the series cache")                       \
     X(cache_series, false, "tidemark_series_cache_series", "series in the series cache")

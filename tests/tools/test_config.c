@@ -216,3 +216,58 @@ Test(config, help_and_json_list_every_setting)
                                   KV_STR("{\"data\":\"./data\",\"listen\":\"127.0.0.1:9430\"")));
     kv_buf_release(&text);
 }
+
+static void expect_rule(size_t at, const char *selector, int64_t keep_ms)
+{
+    struct ts_retention_rule rules[CONFIG_RULES_MAX];
+    size_t n = config_rules(&config, rules);
+    cr_assert_lt(at, n);
+    cr_assert(kv_slice_equal(rules[at].selector, kv_slice_str(selector)), "%.*s", (int)rules[at].selector.len,
+              (const char *)rules[at].selector.data);
+    cr_assert_eq(rules[at].keep_ms, keep_ms);
+}
+
+Test(config, retention_rules_are_a_repeated_flag_or_a_list_in_the_file)
+{
+    static char command[200];
+    struct ts_retention_rule rules[CONFIG_RULES_MAX];
+    cr_assert_eq(load(""), KV_OK);
+    cr_assert_eq(config_rules(&config, rules), 0);
+    cr_assert_eq(config.retention_bytes.number, 0);
+    cr_assert_eq(load("--retention-rule {job=\"a=b\"}=7d --retention-rule=up=inf --retention-size 10GiB"),
+                 KV_OK, "%s", err.text);
+    cr_assert_eq(config_rules(&config, rules), 2);
+    expect_rule(0, "{job=\"a=b\"}", 7 * 86400000LL);
+    expect_rule(1, "up", INT64_MAX);
+    cr_assert_eq(config.retention_bytes.number, 10LL << 30);
+    char *path = file_with("retention_rule:\n  - '{job=\"x\"}=1h'\n  - up=2d\nretention_size: 1KiB\n");
+    snprintf(command, sizeof command, "--config %s", path);
+    cr_assert_eq(load(command), KV_OK, "%s", err.text);
+    cr_assert_eq(config_rules(&config, rules), 2);
+    expect_rule(0, "{job=\"x\"}", 3600000);
+    expect_rule(1, "up", 2 * 86400000LL);
+    snprintf(command, sizeof command, "--retention-rule down=3d --config %s", path);
+    cr_assert_eq(load(command), KV_OK, "%s", err.text); /* the flags win whole: lists are not mixed */
+    cr_assert_eq(config_rules(&config, rules), 1);
+    expect_rule(0, "down", 3 * 86400000LL);
+    unlink(path);
+    environment[0][0] = "TIDEMARK_RETENTION_RULE";
+    environment[0][1] = "a=1d\nb=2d";
+    cr_assert_eq(load(""), KV_OK, "%s", err.text);
+    expect_rule(1, "b", 2 * 86400000LL);
+    environment[0][0] = NULL;
+    static const char *const bad[] = {"--retention-rule up", "--retention-rule up=", "--retention-rule =1d",
+                                      "--retention-rule up=0s",
+                                      "--retention-rule up=1d --retention-rule up=x"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        cr_assert_eq(load(bad[i]), KV_INVALID, "%s", bad[i]);
+        cr_assert_not_null(strstr(err.text, "it takes SELECTOR=TIME"), "%s", err.text);
+    }
+    static const char *const bad_files[] = {"retention_rule: [[a]]\n", "retention_rule: {a: 1d}\n",
+                                            "retention_rule: [up]\n", "retention_rule: ['up=1d'"};
+    for (size_t i = 0; i < sizeof bad_files / sizeof *bad_files; i++) {
+        config_release(&config);
+        cr_assert_eq(config_read_yaml(&config, "x.yaml", kv_slice_str(bad_files[i]), &err), KV_INVALID, "%s",
+                     bad_files[i]);
+    }
+}

@@ -7,6 +7,7 @@
 #include "tsdb/db.h"
 #include "tsdb/promql/parse.h"
 #include "tsdb/query/labelset.h"
+#include "tsdb/query/prove.h"
 #include "tsdb/query/scan.h"
 
 #include <stdlib.h>
@@ -137,7 +138,8 @@ static kv_status walk_index(struct catalog *catalog, const struct ts_matcher *ma
     struct ts_head_pin pin = {0};
     struct kv_snapshot *snapshot = NULL;
     struct kv_err err = {0};
-    int64_t floor_ms = ts_retention_floor_ms(db);
+    struct ts_prove prove = {db, &pin, ts_retention_clock_ms(db), &err};
+    int64_t floor_ms = ts_rules_lowest_ms(db->rules, prove.clock_ms);
     kv_status rc;
     KV_TRY(ts_wait_ready(db, &err));
     KV_TRY(ts_head_pin(db->head, &pin)); /* before the snapshot, as a scan does */
@@ -153,6 +155,8 @@ static kv_status walk_index(struct catalog *catalog, const struct ts_matcher *ma
         .heads = heads,
         .n_heads = pin.n,
         .budget = &catalog->run.budget,
+        .refine = ts_prove,
+        .refine_ctx = &prove,
     };
     if (select.from_ms > to_ms)
         rc = KV_OK;

@@ -4,6 +4,7 @@
 #include "tsdb/db.h"
 #include "tsdb/index.h"
 #include "tsdb/merge_set.h"
+#include "tsdb/query/prove.h"
 
 enum {
     SCAN_STEPS_MAX = 16,        /* entries walked over before a seek is cheaper */
@@ -22,11 +23,15 @@ struct scan_window {
 struct ts_scan {
     struct ts_db *db;
     struct ts_budget *budget;
-    int64_t from_ms, to_ms; /* retention applied */
+    int64_t from_ms, to_ms; /* of the rule that keeps longest */
+    int64_t clock_ms;
+    bool by_rule; /* some rule hides what lies in the range */
     bool labels_only;
     struct ts_head_pin pin;
-    struct kv_snapshot *snapshot;
-    uint64_t *refs;
+    const struct kv_snapshot *snapshot; /* own, but for ts_scan_absent */
+    struct kv_snapshot *own;
+    const uint64_t *refs; /* likewise */
+    uint64_t *own_refs;
     size_t n_refs, next;
     struct kv_arena arena; /* labels */
     struct ts_labels *labels;
@@ -61,6 +66,7 @@ static kv_status scan_select(struct ts_scan *scan, const struct ts_scan_options 
     const struct ts_activity *heads[TS_GENERATIONS_MAX];
     for (size_t i = 0; i < scan->pin.n; i++)
         heads[i] = ts_generation_activity(scan->pin.generations[i]);
+    struct ts_prove prove = {scan->db, &scan->pin, scan->clock_ms, err};
     const struct ts_select select = {.matchers = options->matchers,
                                      .n_matchers = options->n_matchers,
                                      .from_ms = scan->from_ms,
@@ -68,8 +74,12 @@ static kv_status scan_select(struct ts_scan *scan, const struct ts_scan_options 
                                      .snapshot = scan->snapshot,
                                      .heads = heads,
                                      .n_heads = scan->pin.n,
-                                     .budget = scan->budget};
-    return ts_index_select(scan->db->registry, &select, &scan->refs, &scan->n_refs, err);
+                                     .budget = scan->budget,
+                                     .refine = options->labels_only ? ts_prove : NULL,
+                                     .refine_ctx = &prove};
+    kv_status rc = ts_index_select(scan->db->registry, &select, &scan->own_refs, &scan->n_refs, err);
+    scan->refs = scan->own_refs;
+    return rc;
 }
 
 static kv_status scan_labels(struct ts_scan *scan, struct kv_err *err)
@@ -123,13 +133,16 @@ kv_status ts_scan_open(struct ts_db *db, const struct ts_scan_options *options, 
     scan->budget = budget;
     scan->labels_only = options->labels_only;
     kv_arena_init(&scan->arena, budget->bytes_max > budget->bytes ? budget->bytes_max - budget->bytes : 1);
-    int64_t floor_ms = ts_retention_floor_ms(db);
+    scan->clock_ms = ts_retention_clock_ms(db);
+    int64_t floor_ms = ts_rules_lowest_ms(db->rules, scan->clock_ms);
     scan->from_ms = options->from_ms > floor_ms ? options->from_ms : floor_ms;
     scan->to_ms = options->to_ms;
+    scan->by_rule = scan->from_ms < ts_rules_highest_ms(db->rules, scan->clock_ms);
     if (scan->from_ms <= scan->to_ms) {
         KV_TRY(ts_head_pin(db->head,
                            &scan->pin)); /* before the snapshot: what leaves the head in between is in both */
-        KV_TRY(kv_snapshot_open(db->kv, &scan->snapshot));
+        KV_TRY(kv_snapshot_open(db->kv, &scan->own));
+        scan->snapshot = scan->own;
         KV_TRY(scan_select(scan, options, err));
         KV_TRY(scan_labels(scan, err));
         if (!scan->labels_only) {
@@ -147,24 +160,30 @@ out:
     return rc;
 }
 
-void ts_scan_close(struct ts_scan *scan)
+/* What reading made, and gives its bytes back to the budget. */
+static void scan_release(struct ts_scan *scan)
 {
-    if (!scan)
-        return;
     for (size_t i = 0; i < scan->n_windows && scan->windows; i++)
         kv_iter_close(scan->windows[i].it);
     for (size_t g = 0; g < TS_GENERATIONS_MAX; g++)
         kv_free(scan->slots[g]);
     kv_free(scan->windows);
-    kv_free(scan->labels);
-    kv_free(scan->refs);
-    kv_arena_release(&scan->arena);
-    kv_snapshot_close(scan->snapshot);
-    ts_head_unpin(&scan->pin);
     ts_merge_set_release(&scan->set);
     ts_head_scratch_release(&scan->scratch);
     kv_status rc = ts_budget_bytes(scan->budget, -(int64_t)scan->bytes_counted);
     (void)rc; /* giving back: a limit hit before stays hit */
+}
+
+void ts_scan_close(struct ts_scan *scan)
+{
+    if (!scan)
+        return;
+    scan_release(scan);
+    kv_free(scan->labels);
+    kv_free(scan->own_refs);
+    kv_arena_release(&scan->arena);
+    kv_snapshot_close(scan->own);
+    ts_head_unpin(&scan->pin);
     kv_free(scan);
 }
 
@@ -222,13 +241,14 @@ static kv_status scan_damaged(const struct ts_chunk_key *key, kv_status rc, stru
 }
 
 static kv_status scan_window_series(struct ts_scan *scan, struct scan_window *w, uint64_t ref,
-                                    const struct ts_tombstone *tombs, size_t n_tombs, struct kv_err *err)
+                                    int64_t from_ms, const struct ts_tombstone *tombs, size_t n_tombs,
+                                    struct kv_err *err)
 {
     kv_status rc = window_advance(scan, w, ref);
     while (rc == KV_OK && w->key.ref == ref && w->key.first_ms <= scan->to_ms) {
         size_t decoded;
-        rc = ts_merge_set_chunk(&scan->set, w->it->value, w->key.seq, scan->from_ms, scan->to_ms, tombs,
-                                n_tombs, &decoded);
+        rc = ts_merge_set_chunk(&scan->set, w->it->value, w->key.seq, from_ms, scan->to_ms, tombs, n_tombs,
+                                &decoded);
         if (rc < 0)
             return scan_damaged(&w->key, rc, err);
         if ((rc = ts_budget_samples(scan->budget, decoded)) < 0)
@@ -240,15 +260,15 @@ static kv_status scan_window_series(struct ts_scan *scan, struct scan_window *w,
     return ts_merge_set_resolve(&scan->set);
 }
 
-static kv_status scan_head_series(struct ts_scan *scan, size_t i, const struct ts_tombstone *tombs,
-                                  size_t n_tombs)
+static kv_status scan_head_series(struct ts_scan *scan, size_t i, int64_t from_ms,
+                                  const struct ts_tombstone *tombs, size_t n_tombs)
 {
     for (size_t g = 0; g < scan->pin.n; g++) {
         if (scan->slots[g][i] == TS_SLOT_NONE)
             continue;
         size_t start = scan->set.samples.n;
-        kv_status rc = ts_generation_read(scan->pin.generations[g], scan->slots[g][i], scan->from_ms,
-                                          scan->to_ms, &scan->scratch, &scan->set.samples);
+        kv_status rc = ts_generation_read(scan->pin.generations[g], scan->slots[g][i], from_ms, scan->to_ms,
+                                          &scan->scratch, &scan->set.samples);
         if (rc == KV_OK)
             rc = ts_budget_samples(scan->budget, scan->set.samples.n - start);
         if (rc == KV_OK)
@@ -259,11 +279,64 @@ static kv_status scan_head_series(struct ts_scan *scan, size_t i, const struct t
     return ts_merge_set_resolve(&scan->set);
 }
 
+/* Where the series' samples begin: its rule may keep less than the longest. */
+static int64_t scan_series_from(const struct ts_scan *scan, size_t i)
+{
+    if (!scan->by_rule)
+        return scan->from_ms;
+    size_t class = ts_rules_class_of(scan->db->rules, scan->labels[i].labels, scan->labels[i].n);
+    int64_t floor_ms = ts_rules_floor_ms(scan->db->rules, class, scan->clock_ms);
+    return floor_ms > scan->from_ms ? floor_ms : scan->from_ms;
+}
+
+/* The samples of refs[i] from from_ms on, into the set; any: as soon as there are some that is enough. */
+static kv_status scan_series(struct ts_scan *scan, size_t i, int64_t from_ms, bool any, struct kv_err *err)
+{
+    uint64_t ref = scan->refs[i];
+    size_t first = 0, n_tombs = ts_tombstones_find(scan->pin.tombstones, ref, &scan->tombs_hint, &first);
+    const struct ts_tombstone *tombs = n_tombs ? scan->pin.tombstones->items + first : NULL;
+    kv_status rc = KV_OK;
+    ts_merge_set_clear(&scan->set);
+    for (size_t w = 0; w < scan->n_windows && rc == KV_OK && !(any && scan->set.samples.n > 0); w++)
+        if (scan->windows[w].window >= ts_window_of(from_ms))
+            rc = scan_window_series(scan, &scan->windows[w], ref, from_ms, tombs, n_tombs, err);
+    if (rc == KV_OK && !(any && scan->set.samples.n > 0))
+        rc = scan_head_series(scan, i, from_ms, tombs, n_tombs);
+    return rc;
+}
+
+kv_status ts_scan_absent(struct ts_db *db, const struct ts_head_pin *pin, const struct ts_select *select,
+                         const uint64_t *refs, size_t n, int64_t from_ms, struct ts_refset *absent,
+                         struct kv_err *err)
+{
+    struct ts_scan scan = {.db = db,
+                           .budget = select->budget,
+                           .from_ms = from_ms,
+                           .to_ms = select->to_ms,
+                           .pin = *pin, /* the caller's */
+                           .snapshot = select->snapshot,
+                           .refs = refs,
+                           .n_refs = n};
+    kv_status rc;
+    KV_TRY(scan_slots(&scan));
+    KV_TRY(scan_windows(&scan));
+    for (size_t i = 0; i < n; i++) {
+        KV_TRY(scan_series(&scan, i, from_ms, true, err));
+        if (scan.set.samples.n == 0)
+            KV_TRY(ts_refset_add(absent, refs[i], NULL));
+        KV_TRY(scan_count_bytes(&scan));
+        KV_TRY(ts_budget_samples(scan.budget, 1)); /* asks the clock now and then */
+    }
+out:
+    scan_release(&scan);
+    return rc;
+}
+
 kv_status ts_scan_next(struct ts_scan *scan, struct ts_scan_series *out, struct kv_err *err)
 {
     if (scan->next == scan->n_refs)
         return KV_END;
-    size_t i = scan->next++, first = 0;
+    size_t i = scan->next++;
     uint64_t ref = scan->refs[i];
     if (!scan->labels[i].labels)
         return kv_fail(err, KV_CORRUPT, 0, "series metric=%u series=%u has no labels", ts_ref_metric(ref),
@@ -272,15 +345,10 @@ kv_status ts_scan_next(struct ts_scan *scan, struct ts_scan_series *out, struct 
         (struct ts_scan_series){.labels = scan->labels[i].labels, .n_labels = scan->labels[i].n, .ref = ref};
     if (scan->labels_only)
         return ts_budget_samples(scan->budget, 0);
-    size_t n_tombs = ts_tombstones_find(scan->pin.tombstones, ref, &scan->tombs_hint, &first);
-    const struct ts_tombstone *tombs = n_tombs ? scan->pin.tombstones->items + first : NULL;
-    ts_merge_set_clear(&scan->set);
     if (err)
         *err = (struct kv_err){0};
     kv_status rc;
-    for (size_t w = 0; w < scan->n_windows; w++)
-        KV_TRY(scan_window_series(scan, &scan->windows[w], ref, tombs, n_tombs, err));
-    KV_TRY(scan_head_series(scan, i, tombs, n_tombs));
+    KV_TRY(scan_series(scan, i, scan_series_from(scan, i), false, err));
     KV_TRY(scan_count_bytes(scan));
     out->times_ms = scan->set.samples.times_ms;
     out->values = scan->set.samples.values;

@@ -16,15 +16,18 @@
 #include "tsdb/query/limits.h"
 #include "tsdb/ts.h"
 
+struct ts_head_pin;
 struct ts_matcher;
+struct ts_refset;
 struct ts_scan;
+struct ts_select;
 
 struct ts_scan_options {
     const struct ts_matcher *matchers; /* compiled; borrowed until close */
     size_t n_matchers;
     int64_t from_ms, to_ms; /* both inclusive */
-    bool labels_only; /* series with data (or a chunk that may hold some) in the range; no samples are decoded
-                       */
+    bool labels_only;       /* series with data on the range's days, of which retention and deletes leave some
+                         (prove.h); samples are not lent */
 };
 struct ts_scan_series {
     const struct ts_label *labels; /* sorted by name, "__name__" included */
@@ -41,6 +44,11 @@ KV_MUST kv_status ts_scan_open(struct ts_db *db, const struct ts_scan_options *o
 size_t ts_scan_count(const struct ts_scan *scan);
 /* The next series, in ref order (metric by metric). KV_OK, KV_END or negative. */
 KV_MUST kv_status ts_scan_next(struct ts_scan *scan, struct ts_scan_series *out, struct kv_err *err);
+/* Adds to *absent those of n sorted refs that have no sample in [from_ms, select->to_ms], as pin and
+ * select->snapshot show them; retention is not applied. */
+KV_MUST kv_status ts_scan_absent(struct ts_db *db, const struct ts_head_pin *pin,
+                                 const struct ts_select *select, const uint64_t *refs, size_t n,
+                                 int64_t from_ms, struct ts_refset *absent, struct kv_err *err);
 void ts_scan_close(struct ts_scan *scan); /* NULL is fine */
 
 #endif

@@ -50,7 +50,7 @@ void *player_grown(void *old, size_t *capacity, size_t n, size_t size)
 
 int64_t player_floor(struct player *p)
 {
-    int64_t floor_ms = ts_retention_floor_ms(p->db);
+    int64_t floor_ms = ts_rules_lowest_ms(p->db->rules, ts_retention_clock_ms(p->db));
     if (floor_ms != INT64_MIN)
         naive_add(&p->naive, &(struct naive_event){.kind = NAIVE_FLOOR, .to_ms = floor_ms});
     return floor_ms;

@@ -86,7 +86,7 @@ static void start(struct player *p)
     if (p->started)
         return;
     p->started = true;
-    p->low_ms = ts_retention_floor_ms(p->db);
+    p->low_ms = ts_rules_lowest_ms(p->db->rules, ts_retention_clock_ms(p->db));
     p->low_ms = p->low_ms < TS_TIME_MIN ? TS_TIME_MIN : p->low_ms;
     p->high_ms = (wall > clock ? wall : clock) + future;
     p->high_ms = p->high_ms > -TS_TIME_MIN ? -TS_TIME_MIN : p->high_ms;
