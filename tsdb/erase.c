@@ -194,6 +194,7 @@ kv_status ts_erase_drop(struct ts_db *db, int32_t window, uint64_t floor_seq)
 /* ---- deleting ---------------------------------------------------------------------------------------- */
 
 struct ts_erase_commit {
+    struct ts_db *db;
     struct erase_list fresh;    /* by ref and window; their seq is known under the commit lock only */
     struct ts_tombstones *next; /* all of them, handed to the head by the apply function */
     struct kv_buf record;
@@ -292,6 +293,8 @@ static kv_status erase_prepare(void *ctx, uint64_t seq, struct kv_batch *batch, 
 {
     struct ts_erase_commit *commit = ctx;
     (void)record;
+    if (commit->db->options.durability > KV_DURABILITY_ALWAYS)
+        atomic_store(&commit->db->erase_unsynced, seq);
     for (size_t i = 0; i < commit->next->n; i++)
         if (commit->next->items[i].seq == UINT64_MAX)
             commit->next->items[i].seq = seq;
@@ -318,7 +321,7 @@ struct ts_tombstones *ts_erase_take(struct ts_erase_commit *commit)
 kv_status ts_erase(struct ts_db *db, const struct ts_matcher *matchers, size_t n_matchers, int64_t from_ms,
                    int64_t to_ms, struct kv_err *err)
 {
-    struct ts_erase_commit commit = {0};
+    struct ts_erase_commit commit = {.db = db};
     struct kv_batch *batch = NULL;
     if (err)
         *err = (struct kv_err){0};
@@ -340,8 +343,12 @@ kv_status ts_erase(struct ts_db *db, const struct ts_matcher *matchers, size_t n
                                                   .ctx = &commit,
                                                   .past_floor = true};
         KV_TRY(kv_commit(db->kv, batch, &options, NULL, err));
+        if (db->options.durability > KV_DURABILITY_ALWAYS)
+            KV_TRY(kv_sync(db->kv, err));
     }
 out:
+    if (rc >= 0) /* else it may come out either way: no merge may act on it */
+        atomic_store(&db->erase_unsynced, UINT64_MAX);
     kv_mutex_unlock(&db->erase_lock);
     kv_batch_free(batch);
     kv_free(commit.fresh.items);

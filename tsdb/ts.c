@@ -460,6 +460,7 @@ kv_status ts_open(struct kv_env *env, const char *path, const struct ts_options 
     if (!db)
         return kv_fail(err, KV_NO_MEMORY, 0, "no memory to open a store");
     options_resolve(options, &db->options);
+    atomic_store(&db->erase_unsynced, UINT64_MAX);
     db->env = env;
     db->clock = kv_env_clock(env);
     db->log = kv_env_log(env);

@@ -264,8 +264,11 @@ kv_status ts_window_encode(const struct ts_columns *samples, int32_t window, uin
 
 struct merge {
     struct ts_db *db;
-    struct ts_head_pin pin; /* its tombstones; taken at the first group, when the merge's inputs are settled:
+    struct ts_head_pin pin;  /* its tombstones; taken at the first group, when the merge's inputs are settled:
                                see window.md */
+    uint64_t tombstones_end; /* those from this version on may not be on disk yet */
+    struct ts_tombstone *tombstones; /* scratch */
+    size_t tombstones_capacity;
     bool started;
     int64_t floor_ms; /* retention, when it started */
     int64_t clock_ms;
@@ -307,6 +310,7 @@ static kv_status merge_start(struct merge *m, int32_t window)
     kv_status rc = ts_head_pin(db->head, &m->pin);
     if (rc < 0)
         return rc;
+    m->tombstones_end = atomic_load(&db->erase_unsynced); /* after the pin */
     m->clock_ms = atomic_load(&db->clock_ms);
     m->floor_ms = ts_rules_lowest_ms(db->rules, m->clock_ms);
     m->settling = atomic_load(&db->settling);
@@ -351,6 +355,26 @@ static kv_status merge_tidy(const struct kv_hook_entry *entries, size_t n, bool 
     return KV_OK;
 }
 
+/* The tombstones of a series that the merge may act on: what power can still undo is not among them. */
+static kv_status merge_tombstones(struct merge *m, uint64_t ref, const struct ts_tombstone **out, size_t *n)
+{
+    size_t hint = 0, first, count = ts_tombstones_find(m->pin.tombstones, ref, &hint, &first);
+    *n = count;
+    *out = count ? m->pin.tombstones->items + first : NULL;
+    if (count == 0 || m->tombstones_end == UINT64_MAX)
+        return KV_OK;
+    struct ts_tombstone *kept = kv_grow(m->tombstones, &m->tombstones_capacity, count, sizeof *kept);
+    if (!kept)
+        return KV_NO_MEMORY;
+    m->tombstones = kept;
+    *n = 0;
+    for (size_t i = 0; i < count; i++)
+        if ((*out)[i].seq < m->tombstones_end)
+            kept[(*n)++] = (*out)[i];
+    *out = kept;
+    return KV_OK;
+}
+
 static kv_status merge_group(void *merge, const struct kv_hook_entry *entries, size_t n,
                              struct kv_hook_sink *sink)
 {
@@ -365,8 +389,10 @@ static kv_status merge_group(void *merge, const struct kv_hook_entry *entries, s
     for (size_t i = 0; i < n; i++)
         m->bytes_in += entries[i].value.len;
     m->chunks_in += n;
-    size_t hint = 0, first, n_tombs = ts_tombstones_find(m->pin.tombstones, key.ref, &hint, &first);
-    const struct ts_tombstone *tombs = n_tombs ? m->pin.tombstones->items + first : NULL;
+    size_t n_tombs;
+    const struct ts_tombstone *tombs;
+    if ((rc = merge_tombstones(m, key.ref, &tombs, &n_tombs)) < 0)
+        return rc;
     bool joined = m->settling || ts_window_finished(key.window, m->clock_ms), tidy = false;
     if (n_tombs == 0 && ts_window_start_ms(key.window) >= m->floor_ms &&
         (rc = merge_tidy(entries, n, joined, &tidy)) < 0)
@@ -413,6 +439,7 @@ static void merge_end(void *merge, bool installed)
     ts_head_unpin(&m->pin);
     ts_merge_set_release(&m->set);
     kv_buf_release(&m->encoded);
+    kv_free(m->tombstones);
     kv_free(m);
 }
 
@@ -509,8 +536,10 @@ kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err)
     kv_status rc = ts_windows_copy(db->windows, INT32_MIN, INT32_MAX, &windows, &n);
     atomic_store(&db->settling, settle);
     /* Read before any merge chooses its inputs: every sample that a tombstone below it covers is in tables by
-     * now. */
+     * now. Under the lock of deletes: one that is not on disk yet, which merges leave alone, is not below it. */
+    kv_mutex_lock(&db->erase_lock);
     uint64_t floor_seq = ts_head_floor(db->head);
+    kv_mutex_unlock(&db->erase_lock);
     for (size_t i = 0; i < n && rc >= 0; i++)
         if (window_due(db, &windows[i], settle, window_tombstones(db, windows[i].window, floor_seq)))
             rc = window_merge(db, &windows[i], floor_seq, err);

@@ -185,7 +185,7 @@ static void add_whole(struct maker *m, enum samples_op kind)
     if (kind == OP_snapshot)
         op.how = pick(m, 4);
     if (kind == OP_backup)
-        op.how = pick(m, 3);
+        op.how = pick(m, 3) | (pick(m, 3) ? 0 : 4) | (pick(m, 5) ? 0 : 8);
     if (kind == OP_work)
         op.n = 1 + pick(m, 20);
     emit(m, &op);

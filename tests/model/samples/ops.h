@@ -29,7 +29,8 @@
     O(clock, "n milliseconds on")                                                                            \
     O(clock_step, "the wall clock alone, n seconds; how 1: back, 2: accepted, 4: given back at once")        \
     O(snapshot, "how 0: looked at, 1: goes on there, 2: the head is not flushed")                            \
-    O(backup, "how 0: only taken, 1: restored and looked at, 2: goes on there")                              \
+    O(backup, "how 0: only taken, 1: restored and looked at, 2: goes on there, 4: the head is flushed, 8: "  \
+              "of the closed store")                                                                         \
     O(read_only, "reopened so, looked at, reopened")                                                         \
     O(check, "closed, every key and chunk checked, reopened")                                                \
     O(reopen,                                                                                                \

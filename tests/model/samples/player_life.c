@@ -272,17 +272,27 @@ static void snapshot(struct player *p, const struct op *op)
 static void backup(struct player *p, const struct op *op)
 {
     static const struct kv_repository repository = {.path = "backups"};
-    struct kv_backup_options options = {.repository = &repository, .keep = 3};
+    const struct kv_backup_options options = {.repository = &repository, .keep = 3};
+    const struct kv_restore_options restore = {.repository = &repository};
     struct kv_backup_info info;
     char path[32];
-    player_must(p, "kv_backup", kv_backup(ts_kv(p->db), &options, &info, &p->err), KV_OK);
+    if (op->how & 8) {
+        player_close(p, true);
+        env_open(p);
+        player_must(p, "ts_backup_closed", ts_backup_closed(p->env, p->path, &options, &info, &p->err),
+                    KV_OK);
+        kv_env_close(p->env);
+        player_open(p, false);
+        opened_clean(p);
+    } else {
+        player_must(p, "ts_backup", ts_backup(p->db, &options, op->how & 4, &info, &p->err), KV_OK);
+    }
     p->version = p->durable = kv_seq(ts_kv(p->db));
-    if (op->how % 3 == 0)
+    if (!(op->how & 3))
         return;
     snprintf(path, sizeof path, "copy%u", p->next_path++);
-    struct kv_restore_options restore = {.repository = &repository};
-    player_must(p, "kv_restore", kv_restore(p->env, path, &restore, NULL, &p->err), KV_OK);
-    use_copy(p, path, op->how % 3 == 2);
+    player_must(p, "ts_restore", ts_restore(p->env, path, &restore, NULL, &p->err), KV_OK);
+    use_copy(p, path, op->how & 2);
 }
 
 /* ---- looked at from outside */
