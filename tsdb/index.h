@@ -63,6 +63,30 @@ KV_MUST kv_status ts_index_metrics(struct ts_registry *registry, const struct kv
                                                      uint32_t n_series),
                                    void *ctx, struct kv_err *err);
 
+/*
+ * Counts series by metric and by label pair, in one walk over every posting: nothing is held but what is being
+ * counted, and the budget's client and deadline are asked all along. In several sets at once: counts[i] is how many
+ * of sets[i] (NULL there: of all series). What no set has a series of is passed over.
+ */
+struct ts_index_count {
+    const struct ts_refset *const *sets;
+    size_t n_sets;
+    const struct kv_snapshot *snapshot; /* NULL: what is visible now */
+    struct ts_budget *budget;           /* NULL: no bound */
+    /* By number, all before the first pair. */
+    kv_status (*metric)(void *ctx, uint32_t metric, const uint64_t *counts);
+    /* By label, then value; a label's empty value comes first and counts the series that have it. __name__ is none.
+     * Texts are borrowed for the call, and cut to TS_KEY_TEXT_LEN_MAX. */
+    kv_status (*pair)(void *ctx, kv_slice label, kv_slice value, const uint64_t *counts);
+    void *ctx; /* a negative answer of either stops */
+};
+KV_MUST kv_status ts_index_count(struct ts_registry *registry, const struct ts_index_count *count,
+                                 struct kv_err *err);
+/* Adds to *set the series with activity in windows [from, to], stored or in heads. KV_NO_MEMORY also when a head does
+ * not know (ts_activity_add). */
+KV_MUST kv_status ts_index_active(struct ts_registry *registry, const struct ts_select *where, int32_t from,
+                                  int32_t to, struct ts_refset *set, struct kv_err *err);
+
 /* Adds to batch what the activity has and kvcore lacks. One caller at a time (the flusher); commit the batch
  * before the chunks are installed: a crash in between leaves a superset. KV_NO_MEMORY: see ts_activity_add.
  */

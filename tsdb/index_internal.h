@@ -5,6 +5,7 @@
  *     index_walk.c     walks; no idea of matchers
  *     index.c          select
  *     index_labels.c   label names and values, metrics, activity written and dropped
+ *     index_count.c    how many series there are, by metric and label pair; who is active
  */
 #ifndef TS_INDEX_INTERNAL_H
 #define TS_INDEX_INTERNAL_H

@@ -133,10 +133,29 @@ static bool bitmap_empty(const struct walk *w)
     return any == 0;
 }
 
+/* The bits of word `word` that lie in [lo, hi]. */
+static uint64_t word_mask(uint32_t word, uint32_t lo, uint32_t hi)
+{
+    uint64_t mask = UINT64_MAX;
+    if (word == lo / 64)
+        mask &= UINT64_MAX << lo % 64;
+    if (word == hi / 64)
+        mask &= UINT64_MAX >> (63 - hi % 64);
+    return mask;
+}
+
 static void bits_set(uint64_t *bits, uint32_t lo, uint32_t hi)
 {
-    for (uint32_t i = lo; i <= hi; i++)
-        bits[i / 64] |= UINT64_C(1) << (i % 64);
+    for (uint32_t w = lo / 64; w <= hi / 64; w++)
+        bits[w] |= word_mask(w, lo, hi);
+}
+
+static uint32_t bits_count_in(const uint64_t *bits, uint32_t lo, uint32_t hi)
+{
+    uint32_t n = 0;
+    for (uint32_t w = lo / 64; w <= hi / 64; w++)
+        n += (uint32_t)__builtin_popcountll(bits[w] & word_mask(w, lo, hi));
+    return n;
 }
 
 static bool bits_has(const uint64_t *bits, uint32_t i)
@@ -156,6 +175,22 @@ kv_status ts_postings_decode(kv_slice bytes, uint64_t bits[TS_BATCH_WORDS])
     }
     while (rc == KV_OK && (rc = walk_next(&w, &lo, &hi)) == KV_OK)
         bits_set(bits, lo, hi);
+    return rc == KV_END ? KV_OK : rc;
+}
+
+kv_status ts_postings_count(kv_slice bytes, uint32_t *n)
+{
+    struct walk w;
+    uint32_t lo, hi;
+    kv_status rc = walk_open(&w, bytes);
+    *n = 0;
+    if (rc == KV_OK && w.form == FORM_BITMAP) {
+        for (size_t i = 0; i < TS_BATCH_WORDS; i++)
+            *n += (uint32_t)__builtin_popcountll(bitmap_word(&w, i));
+        return *n > 0 ? KV_OK : KV_CORRUPT;
+    }
+    while (rc == KV_OK && (rc = walk_next(&w, &lo, &hi)) == KV_OK)
+        *n += hi - lo + 1;
     return rc == KV_END ? KV_OK : rc;
 }
 
@@ -380,6 +415,11 @@ kv_status ts_refset_add_encoded(struct ts_refset *set, uint32_t metric, uint16_t
     while ((rc = walk_next(&w, &lo, &hi)) == KV_OK) {
         if (hi - lo >= LIST_MAX)
             KV_TRY(batch_to_bits(set, b));
+        if (b->capacity == 0) {
+            b->n += hi - lo + 1 - bits_count_in(b->u.bits, lo, hi);
+            bits_set(b->u.bits, lo, hi);
+            continue;
+        }
         for (uint32_t member = lo; member <= hi; member++)
             KV_TRY(batch_add(set, b, (uint16_t)member, &added));
     }
@@ -531,6 +571,35 @@ kv_status ts_refset_meets_encoded(const struct ts_refset *set, uint32_t metric, 
                 *meets = bits_has(b->u.bits, i);
         }
     }
+    return rc == KV_END ? KV_OK : rc;
+}
+
+/* Members of a list in [lo, hi]. */
+static uint32_t list_count_in(const struct ts_batch *b, uint32_t lo, uint32_t hi)
+{
+    uint32_t from = list_place(b, (uint16_t)lo), to = list_place(b, (uint16_t)hi);
+    return to + (to < b->n && b->u.list[to] == hi) - from;
+}
+
+kv_status ts_refset_common_encoded(const struct ts_refset *set, uint32_t metric, uint16_t batch,
+                                   kv_slice bytes, uint32_t *n)
+{
+    const struct ts_batch *b = batch_find(set, key_of(metric, batch));
+    struct walk w;
+    uint32_t lo, hi;
+    kv_status rc = walk_open(&w, bytes);
+    *n = 0;
+    if (rc < 0 || !b || b->n == 0)
+        return rc;
+    if (w.form == FORM_BITMAP) {
+        for (uint32_t i = 0; b->capacity > 0 && i < b->n; i++)
+            *n += (uint32_t)(bitmap_word(&w, b->u.list[i] / 64) >> (b->u.list[i] % 64) & 1);
+        for (size_t i = 0; b->capacity == 0 && i < TS_BATCH_WORDS; i++)
+            *n += (uint32_t)__builtin_popcountll(bitmap_word(&w, i) & b->u.bits[i]);
+        return KV_OK;
+    }
+    while ((rc = walk_next(&w, &lo, &hi)) == KV_OK)
+        *n += b->capacity > 0 ? list_count_in(b, lo, hi) : bits_count_in(b->u.bits, lo, hi);
     return rc == KV_END ? KV_OK : rc;
 }
 

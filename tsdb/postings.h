@@ -28,6 +28,9 @@ KV_MUST kv_status ts_postings_encode(const uint16_t *members, size_t n, struct k
  * have written. */
 KV_MUST kv_status ts_postings_decode(kv_slice bytes, uint64_t bits[TS_BATCH_WORDS]);
 
+/* How many members there are. KV_CORRUPT as above. */
+KV_MUST kv_status ts_postings_count(kv_slice bytes, uint32_t *n);
+
 struct ts_batch;
 /* {0} is an empty set. */
 struct ts_refset {
@@ -57,6 +60,9 @@ void ts_refset_andnot(struct ts_refset *dst, const struct ts_refset *src);
 /* Whether an encoded batch and the set have a member in common. */
 KV_MUST kv_status ts_refset_meets_encoded(const struct ts_refset *set, uint32_t metric, uint16_t batch,
                                           kv_slice bytes, bool *meets);
+/* How many members of an encoded batch the set has too. */
+KV_MUST kv_status ts_refset_common_encoded(const struct ts_refset *set, uint32_t metric, uint16_t batch,
+                                           kv_slice bytes, uint32_t *n);
 /* Calls each for every batch, by (metric, batch), with its members in order; members are borrowed for the
  * call. */
 KV_MUST kv_status ts_refset_each(const struct ts_refset *set,

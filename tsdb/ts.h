@@ -273,6 +273,54 @@ TS_API KV_MUST kv_status ts_label_values(struct ts_db *db, kv_slice name, const 
                                          kv_status (*each)(void *ctx, kv_slice value), void *ctx,
                                          struct ts_query_err *err);
 
+/* ---- cardinality: how many series there are, of what, and which are new */
+
+enum { TS_CARDINALITY_TOP_MAX = 10000, TS_GROWTH_DAYS_MAX = 92 };
+
+/* All zero: every series in the index. Days are UTC. */
+struct ts_cardinality_options {
+    const kv_slice *selectors; /* only series that any of them matches; n_selectors 0: all */
+    size_t n_selectors;
+    bool ranged; /* only series with samples on the days that [from_ms, to_ms] touches */
+    int64_t from_ms, to_ms;
+    bool growth;  /* also the new series of each of those days (at most TS_GROWTH_DAYS_MAX); needs ranged */
+    uint32_t top; /* entries of each list, at most TS_CARDINALITY_TOP_MAX. 0: 10 */
+    int64_t timeout_ms;          /* 0: 2 min */
+    uint64_t memory_max;         /* bytes. 0: 512 MiB */
+    bool (*canceled)(void *ctx); /* asked now and then; true stops. NULL: never */
+    void *canceled_ctx;
+};
+struct ts_count {
+    kv_slice name, value; /* a metric or label; value: where pairs are counted. Cut at 1500 bytes */
+    uint64_t count;
+    const uint64_t *by_day; /* of n_days days, in lists of new series; else NULL */
+};
+/* The largest, largest first; equal ones by name and value. */
+struct ts_count_list {
+    struct ts_count *at;
+    size_t n;
+};
+struct ts_cardinality {
+    uint64_t series, label_pairs; /* pairs: distinct (name, value), __name__ included */
+    struct ts_count_list series_by_metric;
+    struct ts_count_list values_by_label; /* distinct values */
+    struct ts_count_list bytes_by_label;  /* of values, each counted once a series */
+    struct ts_count_list series_by_pair;
+    /* Growth. A series is new on the first day, of all that are stored, on which it has samples. */
+    int64_t first_day_ms;
+    size_t n_days;
+    uint64_t *new_by_day;
+    struct ts_count_list new_by_metric, new_by_pair;
+};
+/*
+ * Counted from the index when asked, never while samples are written. All series: one walk over every posting (about a
+ * second a million series, bounded memory); few selected ones: their labels alone are read. KV_OK: *out is the
+ * caller's, freed by ts_cardinality_free; it borrows nothing.
+ */
+TS_API KV_MUST kv_status ts_cardinality(struct ts_db *db, const struct ts_cardinality_options *options,
+                                        struct ts_cardinality **out, struct ts_query_err *err);
+TS_API void ts_cardinality_free(struct ts_cardinality *cardinality); /* NULL is fine */
+
 /* ---- care */
 
 /* Head to tables; answers when durable. settle: also merges every window as if it were finished. */

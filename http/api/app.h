@@ -90,10 +90,11 @@ http_handler http_api_series, http_api_labels, http_api_label_values, http_api_m
     http_api_format_query; /* labels.c */
 http_handler http_api_ping, http_api_influx_query, http_api_influx_health, http_api_influx_ready,
     http_api_healthy, http_api_ready; /* health.c */
-http_handler http_api_buildinfo, http_api_runtimeinfo, http_api_tsdb, http_api_flags, http_api_config,
-    http_api_rules, http_api_alerts, http_api_targets, http_api_scrape_pools, http_api_empty_list,
+http_handler http_api_buildinfo, http_api_runtimeinfo, http_api_flags, http_api_config, http_api_rules,
+    http_api_alerts, http_api_targets, http_api_scrape_pools, http_api_empty_list,
     http_api_alertmanagers;     /* status.c */
 http_handler http_api_rejected; /* rejected.c */
+http_handler http_api_tsdb;     /* cardinality.c */
 http_handler http_api_delete_series, http_api_clean_tombstones, http_api_snapshot, http_api_flush,
     http_api_clock;                                                            /* admin.c */
 http_handler http_api_backup, http_api_backup_status, http_api_backup_archive; /* backup.c */

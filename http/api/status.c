@@ -55,47 +55,6 @@ void http_api_runtimeinfo(struct http_app *app, struct http_request *request, st
     http_api_end(&json, reply, NULL);
 }
 
-static void head_stats(struct http_json *json, const struct ts_stats *stats)
-{
-    bool any = stats->time_min_ms <= stats->time_max_ms;
-    HTTP_JSON_RAW(json, "{\"headStats\":{\"numSeries\":");
-    http_json_uint(json, stats->series);
-    HTTP_JSON_RAW(json, ",\"numLabelPairs\":0,\"chunkCount\":");
-    http_json_uint(json, stats->chunks);
-    HTTP_JSON_RAW(json, ",\"minTime\":");
-    http_json_int(json, any ? stats->time_min_ms : 0);
-    HTTP_JSON_RAW(json, ",\"maxTime\":");
-    http_json_int(json, any ? stats->time_max_ms : 0);
-    HTTP_JSON_RAW(json, "}");
-}
-
-void http_api_tsdb(struct http_app *app, struct http_request *request, struct http_reply *reply)
-{
-    enum { LIMIT_DEFAULT = 10, LIMIT_MAX = 10000 };
-    struct kv_err err;
-    struct http_json json;
-    struct ts_stats stats;
-    uint64_t limit;
-    if (http_param_limit(request, "limit", LIMIT_DEFAULT, &limit, &err) < 0) {
-        http_api_bad_param(reply, &err);
-        return;
-    }
-    if (limit < 1 || limit > LIMIT_MAX) {
-        http_reply_error(reply, 400, "bad_data", "invalid parameter \"limit\": it must be from 1 to %d",
-                         LIMIT_MAX);
-        return;
-    }
-    ts_stats(app->db, &stats);
-    http_api_begin(&json, reply);
-    head_stats(&json, &stats);
-    /* The cardinality lists come with the explorer; empty is their shape until then. */
-    HTTP_JSON_RAW(
-        &json,
-        ",\"seriesCountByMetricName\":[],\"labelValueCountByLabelName\":[],\"memoryInBytesByLabelName\":[],"
-        "\"seriesCountByLabelValuePair\":[]}");
-    http_api_end(&json, reply, NULL);
-}
-
 void http_api_flags(struct http_app *app, struct http_request *request, struct http_reply *reply)
 {
     (void)request;

@@ -164,6 +164,51 @@ Test(api, build_information_is_strings_without_features)
     cJSON_Delete(json);
 }
 
+Test(api, cardinality_has_prometheus_shape_and_growth_when_asked)
+{
+    char target[200], day[20];
+    time_t seconds = (time_t)(now / 1000 - 1);
+    struct tm tm;
+    cJSON *json = cJSON_Parse(get("/api/v1/status/tsdb?limit=2", 200));
+    cJSON *data = cJSON_GetObjectItem(json, "data"), *head = cJSON_GetObjectItem(data, "headStats");
+    static const char *const names[] = {"numSeries", "numLabelPairs", "chunkCount", "minTime", "maxTime"};
+    for (int i = 0; i < 5; i++)
+        cr_assert_str_eq(cJSON_GetArrayItem(head, i)->string, names[i]);
+    cr_assert_eq(cJSON_GetObjectItem(head, "numSeries")->valueint, 3);
+    cr_assert_eq(cJSON_GetObjectItem(head, "numLabelPairs")->valueint, 5);
+    cr_assert_eq(cJSON_GetArraySize(data), 5);
+    cJSON_Delete(json);
+    cr_assert(
+        strstr(
+            http_world_text(&world),
+            "},\"seriesCountByMetricName\":[{\"name\":\"m_v\",\"value\":2},{\"name\":\"n_w\",\"value\":1}],"
+            "\"labelValueCountByLabelName\":[{\"name\":\"__name__\",\"value\":2},{\"name\":\"host\","
+            "\"value\":2}"
+            "],\"memoryInBytesByLabelName\":[{\"name\":\"__name__\",\"value\":9},{\"name\":\"host\","
+            "\"value\":3}]"
+            ",\"seriesCountByLabelValuePair\":[{\"name\":\"__name__=m_v\",\"value\":2},{\"name\":\"host=a\","
+            "\"value\":2}]}}"),
+        "%s", http_world_text(&world));
+    gmtime_r(&seconds, &tm);
+    strftime(day, sizeof day, "%Y-%m-%d", &tm);
+    snprintf(target, sizeof target, "/api/v1/status/tsdb?match[]=n_w&growth=1&date=%s", day);
+    const char *text = get(target, 200);
+    cr_assert(strstr(text, "\"seriesCountByMetricName\":[{\"name\":\"n_w\",\"value\":1}]"), "%s", text);
+    cr_assert(
+        strstr(text,
+               "],\"newSeries\":[1],\"newSeriesByMetricName\":[{\"name\":\"n_w\",\"value\":1,\"byDay\":[1]}],"
+               "\"newSeriesByLabelValuePair\":[{\"name\":\"__name__=n_w\",\"value\":1,\"byDay\":[1]},"
+               "{\"name\":\"host=a\",\"value\":1,\"byDay\":[1]}]}}}"),
+        "%s", text);
+    cr_assert(strstr(text, "\"growth\":{\"days\":[\"") && strstr(text, day), "%s", text);
+    text = get("/api/v1/status/tsdb?date=2001-02-03", 200);
+    cr_assert(strstr(text, "\"numSeries\":0,"), "%s", text);
+    json = cJSON_Parse(get("/api/v1/status/tsdb?growth=true", 200));
+    cJSON *growth = cJSON_GetObjectItem(cJSON_GetObjectItem(json, "data"), "growth");
+    cr_assert_eq(cJSON_GetArraySize(cJSON_GetObjectItem(growth, "newSeries")), 7);
+    cJSON_Delete(json);
+}
+
 Test(api, queries_are_formatted)
 {
     cr_assert_str_eq(get("/api/v1/format_query?query=sum(rate(x[5m]))by(a)", 200),

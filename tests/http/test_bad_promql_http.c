@@ -201,6 +201,11 @@ static const struct bad_request {
     {"/api/v1/metadata?limit=x", 400, "invalid parameter \"limit\""},
     {"/api/v1/rules?type=nope", 400, "not supported value \"nope\""},
     {"/api/v1/status/tsdb?limit=0", 400, "invalid parameter \"limit\""},
+    {"/api/v1/status/tsdb?date=2026-1-1", 400, "invalid parameter \"date\""},
+    {"/api/v1/status/tsdb?date=2026-11-29&start=1", 400, "without start and end"},
+    {"/api/v1/status/tsdb?start=2&end=1", 400, "invalid parameter \"end\""},
+    {"/api/v1/status/tsdb?growth=1&start=1&end=9000000000", 400, "less than 92 days"},
+    {"/api/v1/status/tsdb?match[]=up{", 400, "invalid parameter \"match[]\""},
     {"/api/v1/status/tsdb?limit=10001", 400, "invalid parameter \"limit\""},
 };
 

@@ -83,6 +83,8 @@ Test(postings, damage_is_refused)
         cr_expect_eq(ts_refset_add_encoded(&set, 1, 0, bad[i]), KV_CORRUPT, "%zu", i);
         ts_refset_release(&set);
         (void)!ts_refset_meets_encoded(&set, 1, 0, bad[i], &meets);
+        uint32_t count;
+        cr_expect_eq(ts_postings_count(bad[i], &count), KV_CORRUPT, "%zu", i);
     }
 }
 
@@ -197,6 +199,48 @@ Test(postings, encoded_lists_join_and_meet_sets)
         kv_buf_release(&bytes);
         ts_refset_release(&set);
         ts_refset_release(&other);
+    }
+}
+
+Test(postings, encoded_lists_are_counted_alone_and_against_sets)
+{
+    static uint16_t members[TS_BATCH_SIZE];
+    static uint64_t bits[TS_BATCH_WORDS];
+    struct kv_prng prng;
+    kv_prng_init(&prng, 23);
+    for (int round = 0; round < 300; round++) {
+        struct ts_refset set = {0};
+        struct kv_buf bytes = {0}, own = {0};
+        uint32_t common, expected = 0, count;
+        /* a set of any density, from an encoded list itself */
+        size_t n = random_members(&prng, 1 + kv_prng_below(&prng, round % 2 ? 8 : 3000),
+                                  1 + kv_prng_below(&prng, round % 3 ? 100 : 9000), TS_BATCH_SIZE, members);
+        if (n == 0)
+            continue;
+        cr_assert_eq(ts_postings_encode(members, n, &own), KV_OK);
+        cr_assert_eq(ts_refset_add_encoded(&set, 1, 3, kv_buf_slice(&own)), KV_OK);
+        cr_assert_eq(ts_refset_count(&set), n);
+        memset(bits, 0, sizeof bits);
+        cr_assert_eq(ts_postings_decode(kv_buf_slice(&own), bits), KV_OK);
+        n = random_members(&prng, 1 + kv_prng_below(&prng, round % 5 ? 3000 : 3),
+                           1 + kv_prng_below(&prng, round % 7 ? 100 : 9000), TS_BATCH_SIZE, members);
+        if (n > 0) {
+            cr_assert_eq(ts_postings_encode(members, n, &bytes), KV_OK);
+            for (size_t i = 0; i < n; i++)
+                expected += bits[members[i] / 64] >> (members[i] % 64) & 1;
+            cr_assert_eq(ts_postings_count(kv_buf_slice(&bytes), &count), KV_OK);
+            cr_expect_eq(count, n);
+            cr_assert_eq(ts_refset_common_encoded(&set, 1, 3, kv_buf_slice(&bytes), &common), KV_OK);
+            cr_expect_eq(common, expected, "round %d", round);
+            cr_assert_eq(ts_refset_common_encoded(&set, 1, 2, kv_buf_slice(&bytes), &common), KV_OK);
+            cr_expect_eq(common, 0);
+            uint64_t before = ts_refset_count(&set); /* joined afterwards, each member once */
+            cr_assert_eq(ts_refset_add_encoded(&set, 1, 3, kv_buf_slice(&bytes)), KV_OK);
+            cr_expect_eq(ts_refset_count(&set), before + n - expected);
+        }
+        kv_buf_release(&bytes);
+        kv_buf_release(&own);
+        ts_refset_release(&set);
     }
 }
 
