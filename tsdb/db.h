@@ -77,6 +77,12 @@ KV_MUST kv_status ts_flush_frozen_of(struct ts_db *db, struct ts_head *head, str
 /* retention.c. Drops windows that are wholly expired, and the oldest of a store that is too large. merge_lock
  * held. */
 KV_MUST kv_status ts_retention_drop(struct ts_db *db, struct kv_err *err);
+/* No chunk of the window is left: its activity, tombstones and facts go too. care_lock held. */
+KV_MUST kv_status ts_retention_forget(struct ts_db *db, int32_t window, struct kv_err *err);
+/* Drops the window whole, as tables. care_lock held; no head generation holds samples of it. *bytes: of the files
+ * that went. */
+KV_MUST kv_status ts_retention_drop_window(struct ts_db *db, int32_t window, uint64_t *bytes,
+                                           struct kv_err *err);
 /* window.c. Merges windows that are due; settle: every one that is not one tidy run. merge_lock held. */
 KV_MUST kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err);
 

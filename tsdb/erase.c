@@ -158,20 +158,25 @@ kv_status ts_erase_load(struct ts_db *db, struct kv_err *err)
 
 kv_status ts_erase_stage_drop(struct ts_db *db, int32_t window, uint64_t floor_seq, struct kv_batch *batch)
 {
-    struct ts_head_pin pin;
-    kv_status rc = ts_head_pin(db->head, &pin);
-    if (rc < 0)
-        return rc;
-    for (size_t i = 0; pin.tombstones && i < pin.tombstones->n && rc == KV_OK; i++) {
-        const struct ts_tombstone *t = &pin.tombstones->items[i];
-        struct ts_key key;
-        if (t->window != window || t->seq >= floor_seq)
-            continue;
-        ts_key_tombstone(&key, t);
-        rc = kv_batch_delete(batch, TS_SPACE_SERIES, ts_key_slice(&key));
+    struct kv_iter *it = NULL;
+    struct ts_key lower, upper;
+    ts_key_tombstone_window(&lower, window);
+    upper = lower;
+    (void)ts_key_successor(&upper); /* the kind's letter is not FF */
+    kv_status rc =
+        kv_iter_open(db->kv, NULL, TS_SPACE_SERIES, ts_key_slice(&lower), ts_key_slice(&upper), &it);
+    if (rc == KV_OK)
+        rc = kv_iter_seek(it, ts_key_slice(&lower));
+    while (rc == KV_OK) {
+        struct ts_tombstone t;
+        if ((rc = ts_tombstone_read(it->key, it->value, &t)) < 0)
+            break;
+        if (t.seq < floor_seq && (rc = kv_batch_delete(batch, TS_SPACE_SERIES, it->key)) < 0)
+            break;
+        rc = kv_iter_next(it);
     }
-    ts_head_unpin(&pin);
-    return rc;
+    kv_iter_close(it);
+    return rc == KV_END ? KV_OK : rc;
 }
 
 struct erase_drop {

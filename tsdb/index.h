@@ -92,6 +92,10 @@ KV_MUST kv_status ts_index_active(struct ts_registry *registry, const struct ts_
  */
 KV_MUST kv_status ts_index_put_activity(struct ts_registry *registry, const struct ts_activity *activity,
                                         struct kv_batch *batch, struct kv_err *err);
+/* Adds to batch what takes the refs in gone out of the window's stored activity. No flush may be under way. */
+KV_MUST kv_status ts_index_cut_activity(struct ts_registry *registry, int32_t window,
+                                        const struct ts_refset *gone, struct kv_batch *batch,
+                                        struct kv_err *err);
 /* Adds to batch the deletes of everything windows [from, to] have; *n (may be NULL): how many. With
  * retention: after the window's chunks are gone. */
 KV_MUST kv_status ts_index_drop_activity(struct ts_registry *registry, int32_t from, int32_t to,

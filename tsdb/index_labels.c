@@ -308,6 +308,54 @@ kv_status ts_index_put_activity(struct ts_registry *registry, const struct ts_ac
     return rc;
 }
 
+struct cut {
+    struct put put;
+    int32_t window;
+    const struct ts_refset *gone;
+};
+
+/* One stored list without what is gone from it. */
+static kv_status cut_one(void *ctx, uint32_t metric, uint16_t batch, const uint16_t *members, size_t n)
+{
+    struct cut *c = ctx;
+    struct kv_pinned stored = {0};
+    struct ts_activity_key at = {c->window, metric, batch};
+    struct ts_key key;
+    kv_status rc;
+    (void)members, (void)n;
+    ts_key_activity(&key, &at);
+    ts_refset_release(&c->put.merged);
+    KV_TRY(kv_get(c->put.db, NULL, TS_SPACE_INDEX, ts_key_slice(&key), &stored, c->put.err));
+    if (rc == KV_NOT_FOUND)
+        return KV_OK;
+    rc = ts_refset_add_encoded(&c->put.merged, metric, batch, stored.value);
+    if (rc == KV_CORRUPT)
+        rc = kv_fail(c->put.err, rc, 0, "the index has a damaged activity list");
+    if (rc < 0)
+        goto out;
+    ts_refset_andnot(&c->put.merged, c->gone);
+    if (ts_refset_count(&c->put.merged) == 0) {
+        rc = kv_batch_delete(c->put.batch, TS_SPACE_INDEX, ts_key_slice(&key));
+        goto out;
+    }
+    KV_TRY(ts_refset_each(&c->put.merged, put_encoded, &c->put));
+    rc = kv_batch_put(c->put.batch, TS_SPACE_INDEX, ts_key_slice(&key), kv_buf_slice(&c->put.bytes));
+out:
+    kv_pinned_release(&stored);
+    return rc;
+}
+
+kv_status ts_index_cut_activity(struct ts_registry *registry, int32_t window, const struct ts_refset *gone,
+                                struct kv_batch *batch, struct kv_err *err)
+{
+    struct cut c = {
+        .put = {.db = ts_registry_db(registry), .batch = batch, .err = err}, .window = window, .gone = gone};
+    kv_status rc = ts_refset_each(gone, cut_one, &c);
+    ts_refset_release(&c.put.merged);
+    kv_buf_release(&c.put.bytes);
+    return rc;
+}
+
 kv_status ts_index_drop_activity(struct ts_registry *registry, int32_t from, int32_t to,
                                  struct kv_batch *batch, size_t *n, struct kv_err *err)
 {

@@ -12,7 +12,7 @@ int64_t ts_retention_clock_ms(struct ts_db *db)
     return clock_ms;
 }
 
-static kv_status retention_commit_drop(struct ts_db *db, int32_t window, struct kv_err *err)
+kv_status ts_retention_forget(struct ts_db *db, int32_t window, struct kv_err *err)
 {
     struct kv_batch *batch = NULL;
     kv_status rc;
@@ -24,14 +24,14 @@ static kv_status retention_commit_drop(struct ts_db *db, int32_t window, struct 
     if (kv_batch_count(batch) > 0)
         KV_TRY(kv_commit(db->kv, batch, &(struct kv_commit_options){.past_floor = true}, NULL, err));
     KV_TRY(ts_erase_drop(db, window, UINT64_MAX));
+    ts_windows_dropped(db->windows, window);
 out:
     kv_mutex_unlock(&db->erase_lock);
     kv_batch_free(batch);
     return rc;
 }
 
-/* care_lock held. *bytes: of the files that went. */
-static kv_status retention_drop(struct ts_db *db, int32_t window, uint64_t *bytes, struct kv_err *err)
+kv_status ts_retention_drop_window(struct ts_db *db, int32_t window, uint64_t *bytes, struct kv_err *err)
 {
     struct ts_key lower, upper;
     ts_key_chunk_window(&lower, window);
@@ -40,12 +40,10 @@ static kv_status retention_drop(struct ts_db *db, int32_t window, uint64_t *byte
     kv_status rc = kv_drop_tables(db->kv, TS_SPACE_CHUNKS, ts_key_slice(&lower),
                                   bounded ? ts_key_slice(&upper) : (kv_slice){0}, bytes, err);
     if (rc == KV_OK)
-        rc = retention_commit_drop(db, window, err);
-    if (rc < 0)
-        return rc;
-    ts_windows_dropped(db->windows, window);
-    atomic_fetch_add(&db->counters.bytes_dropped, *bytes);
-    return KV_OK;
+        rc = ts_retention_forget(db, window, err);
+    if (rc == KV_OK)
+        atomic_fetch_add(&db->counters.bytes_dropped, *bytes);
+    return rc;
 }
 
 static kv_status retention_drop_expired(struct ts_db *db, int64_t floor_ms, struct kv_err *err)
@@ -59,7 +57,7 @@ static kv_status retention_drop_expired(struct ts_db *db, int64_t floor_ms, stru
         kv_mutex_lock(&db->care_lock);
         bool now = !ts_head_has_window(db->head, windows[i].window);
         if (now)
-            rc = retention_drop(db, windows[i].window, &bytes, err);
+            rc = ts_retention_drop_window(db, windows[i].window, &bytes, err);
         kv_mutex_unlock(&db->care_lock);
         if (!now || rc < 0)
             continue;
@@ -97,7 +95,7 @@ static kv_status retention_fit(struct ts_db *db, struct kv_err *err)
         rc = retention_flush(db, windows[i].window, err);
         bool now = rc == KV_OK && !ts_head_has_window(db->head, windows[i].window);
         if (now)
-            rc = retention_drop(db, windows[i].window, &bytes, err);
+            rc = ts_retention_drop_window(db, windows[i].window, &bytes, err);
         kv_mutex_unlock(&db->care_lock);
         if (!now || rc < 0)
             break; /* the next round goes on; a younger one does not go before it */

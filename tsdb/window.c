@@ -3,6 +3,7 @@
 #include "tsdb/chunk/chunk.h"
 #include "tsdb/db.h"
 #include "tsdb/merge_set.h"
+#include "tsdb/thin.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@ enum { WINDOW_FACT_VERSION = 1, WINDOW_FACT_LEN_MAX = 6 * KV_VARINT_LEN_MAX };
 struct ts_windows {
     struct ts_db *db;
     kv_mutex lock;
+    struct ts_thin *thin;    /* of the merge that the store has asked for; a reference */
     struct ts_window *items; /* by window */
     size_t n, capacity;
 };
@@ -226,6 +228,43 @@ kv_status ts_windows_forget(int32_t window, struct kv_batch *batch)
     return kv_batch_delete(batch, TS_SPACE_SERIES, ts_key_slice(&key));
 }
 
+kv_status ts_windows_keep(struct ts_windows *windows, int32_t window, struct kv_batch *batch)
+{
+    kv_mutex_lock(&windows->lock);
+    const struct ts_window *found = windows_find(windows, window);
+    kv_status rc = found ? window_fact_put(found, batch) : KV_OK;
+    kv_mutex_unlock(&windows->lock);
+    return rc;
+}
+
+bool ts_windows_find(struct ts_windows *windows, int32_t window, struct ts_window *out)
+{
+    kv_mutex_lock(&windows->lock);
+    const struct ts_window *found = windows_find(windows, window);
+    if (found)
+        *out = *found;
+    kv_mutex_unlock(&windows->lock);
+    return found != NULL;
+}
+
+void ts_windows_passed(struct ts_windows *windows, int32_t window, uint64_t passed)
+{
+    kv_mutex_lock(&windows->lock);
+    struct ts_window *found = windows_find(windows, window);
+    if (found)
+        found->passed = passed;
+    kv_mutex_unlock(&windows->lock);
+}
+
+void ts_windows_thin(struct ts_windows *windows, struct ts_thin *thin)
+{
+    kv_mutex_lock(&windows->lock);
+    struct ts_thin *before = windows->thin;
+    windows->thin = ts_thin_ref(thin);
+    kv_mutex_unlock(&windows->lock);
+    ts_thin_unref(before);
+}
+
 bool ts_window_finished(int32_t window, int64_t retention_clock_ms)
 {
     return retention_clock_ms - TS_WINDOW_MS - TS_FINISHED_MS >= ts_window_start_ms(window);
@@ -270,7 +309,9 @@ struct merge {
     struct ts_tombstone *tombstones; /* scratch */
     size_t tombstones_capacity;
     bool started;
-    int64_t floor_ms; /* retention, when it started */
+    int64_t floor_ms;      /* of every rule, when it started */
+    struct ts_thin *thin;  /* what single rules have passed; NULL: not asked for by the store. A reference */
+    struct ts_refset kept; /* with thin: series of which something is left */
     int64_t clock_ms;
     bool settling;
     struct ts_merge_set set;
@@ -318,6 +359,8 @@ static kv_status merge_start(struct merge *m, int32_t window)
     m->started = true;
     kv_mutex_lock(&db->windows->lock);
     const struct ts_window *found = windows_find(db->windows, window);
+    if (db->windows->thin && db->windows->thin->window == window)
+        m->thin = ts_thin_ref(db->windows->thin);
     m->runs = found ? found->runs : 0;
     m->side_bytes = found ? found->side_bytes : 0;
     kv_mutex_unlock(&db->windows->lock);
@@ -327,6 +370,8 @@ static kv_status merge_start(struct merge *m, int32_t window)
 static kv_status merge_add(void *ctx, kv_slice key, kv_slice value)
 {
     struct merge *m = ctx;
+    if (m->thin) /* without memory for it the series is looked at later */
+        (void)!ts_refset_add(&m->kept, kv_get_be64(key.data + TS_KEY_WINDOW_LEN), NULL);
     m->chunks_out++;
     m->bytes_out += value.len;
     return m->sink->add(m->sink, key, value);
@@ -394,7 +439,8 @@ static kv_status merge_group(void *merge, const struct kv_hook_entry *entries, s
     if ((rc = merge_tombstones(m, key.ref, &tombs, &n_tombs)) < 0)
         return rc;
     bool joined = m->settling || ts_window_finished(key.window, m->clock_ms), tidy = false;
-    if (n_tombs == 0 && ts_window_start_ms(key.window) >= m->floor_ms &&
+    int64_t floor_ms = ts_thin_floor_ms(m->thin, key.ref, m->floor_ms);
+    if (n_tombs == 0 && ts_window_start_ms(key.window) >= floor_ms &&
         (rc = merge_tidy(entries, n, joined, &tidy)) < 0)
         return rc;
     if (tidy) {
@@ -406,8 +452,8 @@ static kv_status merge_group(void *merge, const struct kv_hook_entry *entries, s
     ts_merge_set_clear(&m->set);
     for (size_t i = 0; i < n; i++) {
         if ((rc = ts_key_chunk_read(entries[i].key, &key)) < 0 ||
-            (rc = ts_merge_set_chunk(&m->set, entries[i].value, key.seq, m->floor_ms, INT64_MAX, tombs,
-                                     n_tombs, NULL)) < 0)
+            (rc = ts_merge_set_chunk(&m->set, entries[i].value, key.seq, floor_ms, INT64_MAX, tombs, n_tombs,
+                                     NULL)) < 0)
             return rc;
         if (key.seq > seq)
             seq = key.seq;
@@ -433,10 +479,14 @@ static void merge_end(void *merge, bool installed)
             window->merged = m->settling || ts_window_finished(m->window, m->clock_ms);
             window->side_bytes -= m->side_bytes < window->side_bytes ? m->side_bytes : window->side_bytes;
         }
+        if (m->thin && m->thin == w->thin)
+            (void)!ts_refset_or(&w->thin->kept, &m->kept);
         kv_mutex_unlock(&w->lock);
         atomic_fetch_add(&m->db->counters.merges, 1);
     }
     ts_head_unpin(&m->pin);
+    ts_thin_unref(m->thin);
+    ts_refset_release(&m->kept);
     ts_merge_set_release(&m->set);
     kv_buf_release(&m->encoded);
     kv_free(m->tombstones);
@@ -450,102 +500,4 @@ void ts_window_hook(struct ts_db *db, struct kv_hook *out)
                             .begin = merge_begin,
                             .group = merge_group,
                             .end = merge_end};
-}
-
-/* ---- merging what is due ----------------------------------------------------------------------------- */
-
-/* Tombstones of the window that a merge now would make superfluous. */
-static size_t window_tombstones(struct ts_db *db, int32_t window, uint64_t floor_seq)
-{
-    struct ts_head_pin pin;
-    size_t n = 0;
-    if (ts_head_pin(db->head, &pin) < 0)
-        return 0;
-    for (size_t i = 0; pin.tombstones && i < pin.tombstones->n; i++)
-        n += pin.tombstones->items[i].window == window && pin.tombstones->items[i].seq < floor_seq;
-    ts_head_unpin(&pin);
-    return n;
-}
-
-static bool window_due(struct ts_db *db, const struct ts_window *window, bool settle, size_t n_tombstones)
-{
-    if (settle)
-        return window->runs > 1 || !window->merged || n_tombstones > 0;
-    if (!ts_window_finished(window->window, atomic_load(&db->clock_ms)) ||
-        ts_head_has_window(db->head, window->window))
-        return false;
-    return !window->merged || window->runs > TS_SIDE_RUNS_MAX ||
-           window->side_bytes > window->bytes / TS_SIDE_SHARE || n_tombstones > 0;
-}
-
-static kv_status window_keep(struct ts_db *db, int32_t window, uint64_t floor_seq, struct kv_err *err)
-{
-    struct kv_batch *batch = NULL;
-    kv_status rc;
-    struct ts_windows *w = db->windows;
-    kv_mutex_lock(&db->erase_lock);
-    KV_TRY(kv_batch_new(&batch));
-    kv_mutex_lock(&w->lock);
-    struct ts_window *found = windows_find(w, window);
-    rc = found ? window_fact_put(found, batch) : KV_OK;
-    kv_mutex_unlock(&w->lock);
-    KV_TRY(rc);
-    KV_TRY(ts_erase_stage_drop(db, window, floor_seq, batch));
-    if (kv_batch_count(batch) > 0)
-        KV_TRY(kv_commit(db->kv, batch, &(struct kv_commit_options){.past_floor = true}, NULL, err));
-    KV_TRY(ts_erase_drop(db, window, floor_seq));
-out:
-    kv_mutex_unlock(&db->erase_lock);
-    kv_batch_free(batch);
-    return rc;
-}
-
-static kv_status window_merge(struct ts_db *db, const struct ts_window *window, uint64_t floor_seq,
-                              struct kv_err *err)
-{
-    struct ts_key lower, upper;
-    ts_key_chunk_window(&lower, window->window);
-    upper = lower;
-    bool bounded = ts_key_successor(&upper);
-    kv_status rc = kv_merge_range(db->kv, TS_SPACE_CHUNKS, ts_key_slice(&lower),
-                                  bounded ? ts_key_slice(&upper) : (kv_slice){0}, err);
-    return rc < 0 ? rc : window_keep(db, window->window, floor_seq, err);
-}
-
-/* A window with tombstones that can go and no chunks: all it ever had was deleted in the head. */
-static bool window_of_nothing(struct ts_db *db, uint64_t floor_seq, int32_t *window)
-{
-    struct ts_head_pin pin;
-    bool found = false;
-    if (ts_head_pin(db->head, &pin) < 0)
-        return false;
-    kv_mutex_lock(&db->windows->lock);
-    for (size_t i = 0; pin.tombstones && i < pin.tombstones->n && !found; i++) {
-        *window = pin.tombstones->items[i].window;
-        found = pin.tombstones->items[i].seq < floor_seq && !windows_find(db->windows, *window);
-    }
-    kv_mutex_unlock(&db->windows->lock);
-    ts_head_unpin(&pin);
-    return found;
-}
-
-kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err)
-{
-    struct ts_window *windows = NULL;
-    size_t n;
-    kv_status rc = ts_windows_copy(db->windows, INT32_MIN, INT32_MAX, &windows, &n);
-    atomic_store(&db->settling, settle);
-    /* Read before any merge chooses its inputs: every sample that a tombstone below it covers is in tables by
-     * now. Under the lock of deletes: one that is not on disk yet, which merges leave alone, is not below it. */
-    kv_mutex_lock(&db->erase_lock);
-    uint64_t floor_seq = ts_head_floor(db->head);
-    kv_mutex_unlock(&db->erase_lock);
-    for (size_t i = 0; i < n && rc >= 0; i++)
-        if (window_due(db, &windows[i], settle, window_tombstones(db, windows[i].window, floor_seq)))
-            rc = window_merge(db, &windows[i], floor_seq, err);
-    for (int32_t window; rc >= 0 && window_of_nothing(db, floor_seq, &window);)
-        rc = window_keep(db, window, floor_seq, err);
-    atomic_store(&db->settling, false);
-    kv_free(windows);
-    return rc < 0 ? rc : KV_OK;
 }

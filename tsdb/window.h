@@ -30,6 +30,7 @@ struct ts_window {
     uint32_t runs;                      /* flushes since the last merge, the merged run included */
     bool merged;                        /* was merged once; side_* is what came later */
     uint64_t bytes, side_bytes, chunks; /* of chunks. As of the last flush or merge; a hint after a crash */
+    uint64_t passed; /* classes that had passed all of it when it was last looked at (thin.h); not stored */
 };
 
 KV_MUST kv_status ts_windows_open(struct ts_db *db, struct ts_windows **out, struct kv_err *err);
@@ -51,6 +52,14 @@ void ts_windows_added(struct ts_windows *windows, const struct ts_window_add *ad
 void ts_windows_dropped(struct ts_windows *windows, int32_t window);
 /* Puts into batch that there is no such window any more. */
 KV_MUST kv_status ts_windows_forget(int32_t window, struct kv_batch *batch);
+/* Puts into batch what the window is now. */
+KV_MUST kv_status ts_windows_keep(struct ts_windows *windows, int32_t window, struct kv_batch *batch);
+bool ts_windows_find(struct ts_windows *windows, int32_t window, struct ts_window *out);
+void ts_windows_passed(struct ts_windows *windows, int32_t window, uint64_t passed);
+/* What merges of thin's window leave out from now on, and where they write down what they kept; NULL: nothing. Once
+ * another is set, kept does not change any more. */
+struct ts_thin;
+void ts_windows_thin(struct ts_windows *windows, struct ts_thin *thin);
 /* Whether time has passed that makes a window finished. */
 bool ts_window_finished(int32_t window, int64_t retention_clock_ms);
 

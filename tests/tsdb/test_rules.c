@@ -1,4 +1,5 @@
 /* Retention rules: the first that matches decides what is taken, what is seen, what is listed and what is thinned. */
+#include "kvcore/base/mem.h"
 #include "tests/support/store_kit.h"
 #include "tsdb/db.h"
 
@@ -184,4 +185,166 @@ Test(rules, what_will_not_do_is_refused_at_open_with_its_place)
     kit.options.n_retention_rules = TS_RULES_MAX;
     cr_assert_eq(store_kit_open(&kit), KV_OK, "%s", kit.err.text);
     store_kit_release(&kit);
+}
+
+/* ---- space ------------------------------------------------------------------------------------------------------- */
+
+static struct ts_stats stats_of(struct store_kit *kit)
+{
+    struct ts_stats stats;
+    ts_stats(kit->db, &stats);
+    return stats;
+}
+
+static void maintain(struct store_kit *kit)
+{
+    cr_assert_eq(ts_maintain(kit->db, &kit->err), KV_OK, "%s", kit->err.text);
+}
+
+/* Moves both clocks to so many days behind the start. */
+static void days_later(struct store_kit *kit, double days)
+{
+    clock_manual_set_wall_ms(&kit->clock, KIT_START_MS + (int64_t)(days * (double)KIT_DAY_MS));
+    cr_assert_eq(kv_retention_clock_accept(ts_kv(kit->db), &kit->err), KV_OK);
+}
+
+static bool active(struct store_kit *kit, int32_t window)
+{
+    const struct ts_select select = {.from_ms = ts_window_start_ms(window),
+                                     .to_ms = ts_window_start_ms(window) + TS_WINDOW_MS - 1};
+    uint64_t *refs = NULL;
+    size_t n;
+    cr_assert_eq(ts_index_select(kit->db->registry, &select, &refs, &n, NULL), KV_OK);
+    kv_free(refs);
+    return n > 0;
+}
+
+Test(rules, a_window_is_thinned_once_a_rule_has_passed_it_and_goes_whole_with_the_last)
+{
+    struct store_kit kit;
+    open_ruled(&kit, rules, 2);
+    for (int series = 0; series < 6; series++)
+        store_kit_put(&kit, series, KIT_START_MS, series);
+    cr_assert_eq(ts_flush(kit.db, false, &kit.err), KV_OK);
+    days_later(&kit, 0.7); /* the window is finished: merged once, nothing expired */
+    maintain(&kit);
+    cr_assert_eq(stats_of(&kit).chunks, 6);
+    days_later(&kit, 1.25); /* m0's samples are hidden; its rule has not passed the window's end */
+    maintain(&kit);
+    cr_assert_eq(stats_of(&kit).chunks, 6);
+    cr_assert_str_eq(listed(&kit, INT64_MIN, INT64_MAX), "1 2 4 5 ");
+    days_later(&kit, 1.6);
+    uint64_t merges = stats_of(&kit).merges;
+    maintain(&kit);
+    cr_assert_eq(stats_of(&kit).chunks, 4);
+    cr_assert_eq(stats_of(&kit).merges, merges + 1);
+    maintain(&kit);
+    days_later(&kit, 2.5);
+    maintain(&kit);
+    cr_assert_eq(stats_of(&kit).merges, merges + 1, "one merge a rule, not one a day");
+    cr_assert_eq(store_kit_close(&kit, false), KV_OK);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    maintain(&kit);
+    cr_assert_eq(stats_of(&kit).merges, 0, "nor one an opening");
+    days_later(&kit, 3.6);
+    maintain(&kit);
+    cr_assert_eq(stats_of(&kit).chunks, 2);
+    cr_assert_eq(stats_of(&kit).merges, 1);
+    cr_assert_str_eq(all(&kit, 4), "0=4 ");
+    days_later(&kit, 5.6);
+    maintain(&kit);
+    struct ts_stats stats = stats_of(&kit);
+    cr_assert(stats.chunks == 0 && stats.merges == 1 && stats.windows_expired == 1);
+    cr_assert_not(active(&kit, ts_window_of(KIT_START_MS)));
+    store_kit_release(&kit);
+}
+
+Test(rules, a_window_with_nothing_of_the_longest_rule_goes_whole_before_it)
+{
+    struct store_kit kit;
+    open_ruled(&kit, rules, 2);
+    for (int series = 0; series < 6; series++)
+        if (series % 3 != 1) /* none of the rule that keeps five days */
+            store_kit_put(&kit, series, KIT_START_MS, series);
+    cr_assert_eq(ts_flush(kit.db, true, &kit.err), KV_OK);
+    days_later(&kit, 3.6);
+    uint64_t merges = stats_of(&kit).merges;
+    maintain(&kit);
+    struct ts_stats stats = stats_of(&kit);
+    cr_assert(stats.chunks == 0 && stats.merges == merges && stats.windows_expired == 1);
+    store_kit_release(&kit);
+}
+
+Test(rules, a_few_expired_series_wait_for_another_merge_and_settling_is_one)
+{
+    struct store_kit kit;
+    static const struct ts_retention_rule one[] = {RULE("{i=\"7\"}", 1)};
+    open_ruled(&kit, one, 1);
+    for (int series = 0; series < 40; series++)
+        store_kit_put(&kit, series, KIT_START_MS, series);
+    cr_assert_eq(ts_flush(kit.db, true, &kit.err), KV_OK);
+    days_later(&kit, 1.6);
+    maintain(&kit);
+    cr_assert_eq(stats_of(&kit).chunks, 40);
+    cr_assert_str_eq(all(&kit, 7), "");
+    cr_assert_eq(ts_flush(kit.db, true, &kit.err), KV_OK);
+    cr_assert_eq(stats_of(&kit).chunks, 39);
+    store_kit_release(&kit);
+}
+
+Test(rules, many_series_are_told_apart_by_postings)
+{
+    enum { MANY = 3000 };
+    struct store_kit kit;
+    static const struct ts_retention_rule odd[] = {RULE("{parity=\"odd\",i!~\"1.*\"}", 1)};
+    open_ruled(&kit, odd, 1);
+    int kept = 0;
+    for (int series = 0; series < MANY; series++) {
+        char i[16];
+        snprintf(i, sizeof i, "%d", series);
+        kept += series % 2 == 0 || i[0] == '1';
+        cr_assert_eq(store_kit_add(&kit, series, KIT_START_MS, series), KV_OK);
+    }
+    cr_assert_eq(store_kit_commit(&kit), KV_OK);
+    cr_assert_eq(ts_flush(kit.db, true, &kit.err), KV_OK);
+    days_later(&kit, 1.6);
+    maintain(&kit);
+    cr_assert_eq(stats_of(&kit).chunks, kept);
+    cr_assert_str_eq(all(&kit, 201), "");
+    cr_assert_str_eq(all(&kit, 101), "0=101 ");
+    store_kit_release(&kit);
+}
+
+/* ---- deletes ----------------------------------------------------------------------------------------------------- */
+
+Test(rules, what_was_deleted_is_not_listed_from_then_on_nor_after_the_merge)
+{
+    for (int how = 0; how < 3; how++) {
+        struct store_kit kit;
+        open_ruled(&kit, NULL, 0);
+        for (int series = 0; series < 3; series++) {
+            store_kit_put(&kit, series, KIT_START_MS - 10, 1);
+            store_kit_put(&kit, series, KIT_START_MS - KIT_DAY_MS, 2);
+        }
+        settle(&kit, how);
+        cr_assert_eq(store_kit_delete(&kit, 1, KIT_START_MS - 1000, KIT_START_MS), KV_OK);
+        cr_assert_str_eq(listed(&kit, KIT_START_MS - HOUR, KIT_START_MS), "0 2 ", "%d", how);
+        cr_assert_str_eq(listed(&kit, KIT_START_MS - KIT_DAY_MS - HOUR, KIT_START_MS), "0 1 2 ", "%d", how);
+        cr_assert_eq(ts_flush(kit.db, true, &kit.err), KV_OK);
+        cr_assert_str_eq(listed(&kit, KIT_START_MS - HOUR, KIT_START_MS), "0 2 ", "%d", how);
+        cr_assert_str_eq(listed(&kit, KIT_START_MS - KIT_DAY_MS - HOUR, KIT_START_MS), "0 1 2 ");
+        store_kit_put(&kit, 1, KIT_START_MS - 500, 3); /* after the delete: it is back */
+        cr_assert_str_eq(listed(&kit, KIT_START_MS - HOUR, KIT_START_MS), "0 1 2 ");
+        for (int series = 0; series < 3; series++)
+            cr_assert_eq(store_kit_delete(&kit, series, INT64_MIN, INT64_MAX), KV_OK);
+        cr_assert_str_eq(listed(&kit, INT64_MIN, INT64_MAX), "");
+        cr_assert_eq(ts_flush(kit.db, true, &kit.err), KV_OK);
+        cr_assert_eq(ts_flush(kit.db, true, &kit.err), KV_OK);
+        cr_assert_not(active(&kit, ts_window_of(KIT_START_MS)));
+        cr_assert_eq(stats_of(&kit).chunks, 0);
+        cr_assert_eq(store_kit_close(&kit, true), KV_OK);
+        cr_assert_eq(store_kit_open(&kit), KV_OK);
+        cr_assert_str_eq(listed(&kit, INT64_MIN, INT64_MAX), "");
+        store_kit_release(&kit);
+    }
 }

@@ -2,6 +2,7 @@
 #include "kvcore/base/mem.h"
 #include "tsdb/db.h"
 #include "tsdb/query/scan.h"
+#include "tsdb/thin.h"
 
 /* The members that have no sample at or after floor_ms in the range, added to *absent. */
 static kv_status prove_class(const struct ts_prove *p, const struct ts_select *select,
@@ -40,25 +41,6 @@ out:
     return rc;
 }
 
-/* Takes the class's series out of *rest. */
-static kv_status take_class(const struct ts_prove *p, const struct ts_select *select, size_t class,
-                            struct ts_refset *rest, struct ts_refset *members)
-{
-    struct ts_select rule = {.snapshot = select->snapshot, .budget = select->budget};
-    kv_status rc;
-    if (class + 1 == ts_rules_classes(p->db->rules)) {
-        *members = *rest;
-        *rest = (struct ts_refset){0};
-        return KV_OK;
-    }
-    rule.matchers = ts_rules_matchers(p->db->rules, class, &rule.n_matchers);
-    KV_TRY(ts_refset_or(members, rest));
-    KV_TRY(ts_index_filter(p->db->registry, &rule, members, p->err));
-    ts_refset_andnot(rest, members);
-out:
-    return rc;
-}
-
 kv_status ts_prove(void *ctx, const struct ts_select *select, struct ts_refset *set)
 {
     const struct ts_prove *p = ctx;
@@ -73,7 +55,7 @@ kv_status ts_prove(void *ctx, const struct ts_select *select, struct ts_refset *
     } else {
         KV_TRY(ts_refset_or(&rest, set));
         for (size_t c = 0; c < ts_rules_classes(rules); c++) {
-            KV_TRY(take_class(p, select, c, &rest, &members));
+            KV_TRY(ts_thin_take(p->db, select, c, &rest, &members, p->err));
             KV_TRY(prove_class(p, select, &members, ts_rules_floor_ms(rules, c, p->clock_ms), &absent));
             ts_refset_release(&members);
         }
