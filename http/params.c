@@ -1,6 +1,7 @@
 #include "http/params.h"
 #include "http/text.h"
 #include "kvcore/base/number.h"
+#include "tsdb/ts.h"
 
 #include <math.h>
 
@@ -200,4 +201,20 @@ kv_status http_param_bool(struct http_request *request, const char *name, bool *
     if (!*value && text.len && !kv_slice_equal(text, KV_STR("false")) && !kv_slice_equal(text, KV_STR("0")))
         return invalid(err, name, text, "boolean");
     return KV_OK;
+}
+
+kv_status http_parse_rule(kv_slice text, struct ts_retention_rule *rule)
+{
+    size_t equals = 0;
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] == '=')
+            equals = i;
+    kv_slice time = kv_slice_from(text, equals + 1 < text.len ? equals + 1 : text.len);
+    rule->selector = kv_slice_of(text.data, equals);
+    rule->keep_ms = INT64_MAX;
+    if (equals == 0 || !http_utf8_valid(text))
+        return KV_INVALID;
+    if (!kv_slice_equal(time, KV_STR("inf")) && http_parse_duration(time, &rule->keep_ms) != KV_OK)
+        return KV_INVALID;
+    return rule->keep_ms > 0 ? KV_OK : KV_INVALID;
 }

@@ -12,6 +12,9 @@
 KV_MUST kv_status http_parse_time(kv_slice text, int64_t *ms);
 /* Seconds with a fraction, or "1h30m": y w d h m s ms, longest first, each once. */
 KV_MUST kv_status http_parse_duration(kv_slice text, int64_t *ms);
+/* SELECTOR=TIME or SELECTOR=inf; the selector, borrowed, is not looked into. */
+struct ts_retention_rule;
+KV_MUST kv_status http_parse_rule(kv_slice text, struct ts_retention_rule *rule);
 
 /* The parameter, or `otherwise` when it is absent or empty. */
 KV_MUST kv_status http_param_time(struct http_request *request, const char *name, int64_t otherwise,

@@ -71,21 +71,15 @@ static bool parse_positive_time(const struct setting *s, kv_slice text, int64_t 
     return http_parse_duration(text, out) == KV_OK && *out > 0;
 }
 
-/* One line of a list of rules off the front of *lines: its selector and how long it keeps. */
+/* One line of a list of rules off the front of *lines. */
 static bool take_rule(kv_slice *lines, struct ts_retention_rule *rule)
 {
-    size_t len = 0, equals = 0;
-    for (; len < lines->len && lines->data[len] != '\n'; len++)
-        if (lines->data[len] == '=')
-            equals = len;
-    kv_slice line = kv_slice_of(lines->data, len), time = kv_slice_from(line, equals + (equals > 0));
+    size_t len = 0;
+    while (len < lines->len && lines->data[len] != '\n')
+        len++;
+    kv_slice line = kv_slice_of(lines->data, len);
     *lines = kv_slice_from(*lines, len + (len < lines->len));
-    rule->selector = kv_slice_of(line.data, equals);
-    if (kv_slice_equal(time, KV_STR("inf")))
-        rule->keep_ms = INT64_MAX;
-    else if (equals == 0 || http_parse_duration(time, &rule->keep_ms) != KV_OK)
-        return false;
-    return equals > 0 && rule->keep_ms > 0 && http_utf8_valid(line);
+    return http_parse_rule(line, rule) == KV_OK;
 }
 
 static bool parse_rules(kv_slice text, int64_t *n)

@@ -4,17 +4,17 @@
 
 enum { THIN_STEP = 4096 }; /* series looked at while flushes wait */
 
-kv_status ts_thin_take(struct ts_db *db, const struct ts_select *select, size_t class, struct ts_refset *rest,
-                       struct ts_refset *members, struct kv_err *err)
+kv_status ts_thin_take(struct ts_db *db, const struct ts_rules *rules, const struct ts_select *select,
+                       size_t class, struct ts_refset *rest, struct ts_refset *members, struct kv_err *err)
 {
     struct ts_select rule = {.snapshot = select->snapshot, .budget = select->budget};
     kv_status rc;
-    if (class + 1 == ts_rules_classes(db->rules)) {
+    if (class + 1 == ts_rules_classes(rules)) {
         *members = *rest;
         *rest = (struct ts_refset){0};
         return KV_OK;
     }
-    rule.matchers = ts_rules_matchers(db->rules, class, &rule.n_matchers);
+    rule.matchers = ts_rules_matchers(rules, class, &rule.n_matchers);
     KV_TRY(ts_refset_or(members, rest));
     KV_TRY(ts_index_filter(db->registry, &rule, members, err));
     ts_refset_andnot(rest, members);
@@ -40,7 +40,7 @@ static kv_status thin_classes(struct ts_db *db, struct ts_thin *thin, const stru
     kv_status rc = KV_OK;
     for (size_t c = 0; c < ts_rules_classes(db->rules) && ts_refset_count(rest) > 0; c++) {
         int64_t floor_ms = ts_rules_floor_ms(db->rules, c, clock_ms);
-        KV_TRY(ts_thin_take(db, select, c, rest, &members, err));
+        KV_TRY(ts_thin_take(db, db->rules, select, c, rest, &members, err));
         uint64_t n = ts_refset_count(&members);
         if (n == 0 || floor_ms <= select->from_ms) {
             ts_refset_release(&members);

@@ -38,8 +38,9 @@ struct ts_thin {
 
 /* Takes the series of a class out of *rest, the last class all of it, into *members (empty). rest: what is left
  * once every class before it was taken. */
-KV_MUST kv_status ts_thin_take(struct ts_db *db, const struct ts_select *select, size_t class,
-                               struct ts_refset *rest, struct ts_refset *members, struct kv_err *err);
+KV_MUST kv_status ts_thin_take(struct ts_db *db, const struct ts_rules *rules, const struct ts_select *select,
+                               size_t class, struct ts_refset *rest, struct ts_refset *members,
+                               struct kv_err *err);
 
 KV_MUST kv_status ts_thin_new(struct ts_db *db, int32_t window, struct ts_thin **out, struct kv_err *err);
 struct ts_thin *ts_thin_ref(struct ts_thin *thin); /* NULL is fine */

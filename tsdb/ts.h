@@ -340,6 +340,23 @@ struct ts_stats {
     uint64_t windows_expired, windows_cut, bytes_dropped; /* days dropped whole: by age, by size; of both */
 };
 TS_API void ts_stats(struct ts_db *db, struct ts_stats *out);
+/* ---- what retention would remove */
+
+struct ts_retention_preview {
+    int64_t start_ms, end_ms; /* a UTC day, end not included */
+    const char *rule;         /* "rule {job=\"x\"}", "retention" for the default; borrowed for the call */
+    int64_t floor_ms;         /* the oldest time it keeps */
+    uint64_t series;          /* that would lose samples of this day */
+    uint64_t samples, bytes; /* how many, and of chunks; where a chunk would go in part, its bytes by share */
+};
+/* Calls each, day by day, for every rule that would take something of the day now. rules NULL: the store's own, of
+ * which hidden samples may still be in tables; else these, and keep_ms (0: the store's) for all others. Counted is
+ * what is in tables (not in the head), deleted samples included until their merge. Reads the chunks of the days
+ * concerned; a negative answer of each stops. */
+TS_API KV_MUST kv_status ts_retention_dry_run(
+    struct ts_db *db, int64_t keep_ms, const struct ts_retention_rule *rules, size_t n,
+    kv_status (*each)(void *ctx, const struct ts_retention_preview *row), void *ctx, struct kv_err *err);
+
 /* Structural check of a closed store: kv_check, then every chunk, key and reference. */
 TS_API KV_MUST kv_status ts_check(struct kv_env *env, const char *path,
                                   void (*each)(void *ctx, kv_status severity, const char *line), void *ctx,

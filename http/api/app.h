@@ -96,7 +96,7 @@ http_handler http_api_buildinfo, http_api_runtimeinfo, http_api_flags, http_api_
 http_handler http_api_rejected; /* rejected.c */
 http_handler http_api_tsdb;     /* cardinality.c */
 http_handler http_api_delete_series, http_api_clean_tombstones, http_api_snapshot, http_api_flush,
-    http_api_clock;                                                            /* admin.c */
+    http_api_clock, http_api_retention;                                        /* admin.c */
 http_handler http_api_backup, http_api_backup_status, http_api_backup_archive; /* backup.c */
 http_handler http_api_metrics;                                                 /* metrics.c */
 

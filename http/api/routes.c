@@ -41,6 +41,7 @@ const struct http_route http_routes[] = {
     {"/api/v1/admin/backup", POST, HTTP_ROUTE_ADMIN, http_api_backup, 0, false},
     {"/api/v1/admin/backup/archive", POST, HTTP_ROUTE_ADMIN, http_api_backup_archive, 0, false},
     {"/api/v1/admin/flush", POST, HTTP_ROUTE_ADMIN, http_api_flush, 0, false},
+    {"/api/v1/admin/retention", GET, HTTP_ROUTE_QUERY, http_api_retention, 0, false},
     {"/api/v1/admin/clock", POST, HTTP_ROUTE_ADMIN, http_api_clock, 0, false},
 };
 const size_t http_n_routes = sizeof http_routes / sizeof *http_routes;

@@ -278,6 +278,21 @@ Test(api, flushing_and_settling_change_no_answer)
     post("/api/v1/admin/clock?confirm=1", 204);
 }
 
+Test(api, a_dry_run_of_retention_says_what_would_go_and_changes_nothing)
+{
+    post("/api/v1/admin/flush", 204);
+    cr_assert_str_eq(get("/api/v1/admin/retention?dry_run=1", 200),
+                     SUCCESS("{\"samples\":0,\"bytes\":0,\"days\":[]}"));
+    cr_assert(strstr(get("/api/v1/admin/retention", 400), "dry_run=1"));
+    cr_assert(strstr(get("/api/v1/admin/retention?dry_run=1&rule=up", 400), "SELECTOR=TIME"));
+    cr_assert(strstr(get("/api/v1/admin/retention?dry_run=1&rule=%7Ba==1d", 400), "parse error"));
+    cr_assert(strstr(get("/api/v1/admin/retention?dry_run=1&retention=x", 400), "retention"));
+    const char *all = get("/api/v1/admin/retention?dry_run=1&retention=1ms&rule=m_v=inf", 200);
+    cr_assert(strstr(all, "\"rule\":\"retention\"") && !strstr(all, "m_v"), "%s", all);
+    cr_assert(strstr(get("/api/v1/admin/retention?dry_run=1&rule=m_v=1ms", 200), "\"rule\":\"rule m_v\""));
+    cr_assert_eq(http_world_value(&world, "n_w"), 0.1);
+}
+
 Test(api, a_snapshot_is_a_store)
 {
     post("/api/v1/admin/tsdb/snapshot", 200);

@@ -315,6 +315,69 @@ Test(rules, many_series_are_told_apart_by_postings)
     store_kit_release(&kit);
 }
 
+/* ---- dry run ----------------------------------------------------------------------------------------------------- */
+
+struct preview {
+    char text[1000];
+};
+
+static kv_status add_preview(void *ctx, const struct ts_retention_preview *row)
+{
+    struct preview *p = ctx;
+    size_t len = strlen(p->text);
+    cr_assert_eq(row->end_ms - row->start_ms, KIT_DAY_MS);
+    cr_assert_gt(row->bytes, 0);
+    snprintf(p->text + len, sizeof p->text - len, "day %d %s: %d series, %d samples; ",
+             (int)((row->start_ms - KIT_START_MS + KIT_DAY_MS / 2) / KIT_DAY_MS), row->rule, (int)row->series,
+             (int)row->samples);
+    return KV_OK;
+}
+
+static const char *dry_run(struct store_kit *kit, int64_t keep_ms, const struct ts_retention_rule *r,
+                           size_t n)
+{
+    static struct preview p;
+    memset(&p, 0, sizeof p);
+    cr_assert_eq(ts_retention_dry_run(kit->db, keep_ms, r, n, add_preview, &p, &kit->err), KV_OK, "%s",
+                 kit->err.text);
+    return p.text;
+}
+
+Test(rules, a_dry_run_tells_by_day_and_rule_what_would_go)
+{
+    struct store_kit kit;
+    open_ruled(&kit, NULL, 0);
+    for (int series = 0; series < 6; series++)
+        for (int day = 0; day < 3; day++)
+            for (int i = 0; i < 4; i++)
+                store_kit_put(&kit, series, KIT_START_MS - day * KIT_DAY_MS + i * 1000 - 2500, i);
+    cr_assert_str_eq(dry_run(&kit, 0, rules, 2), "", "what is in the head is not counted");
+    cr_assert_eq(ts_flush(kit.db, false, &kit.err), KV_OK);
+    cr_assert_str_eq(dry_run(&kit, 0, NULL, 0), "");
+    cr_assert_str_eq(dry_run(&kit, 0, rules, 2),
+                     "day -2 rule m0: 2 series, 8 samples; day -1 rule m0: 2 series, 6 samples; ");
+    cr_assert_str_eq(dry_run(&kit, 2 * KIT_DAY_MS, rules, 1),
+                     "day -2 rule m0: 2 series, 8 samples; day -2 retention: 4 series, 12 samples; "
+                     "day -1 rule m0: 2 series, 6 samples; ");
+    cr_assert_str_eq(dry_run(&kit, 1, NULL, 0), "");
+    cr_assert_eq(ts_retention_dry_run(kit.db, 0, (struct ts_retention_rule[]){RULE("{", 1)}, 1, add_preview,
+                                      NULL, &kit.err),
+                 KV_INVALID);
+    /* It tells the truth. */
+    uint64_t before = stats_of(&kit).chunks;
+    cr_assert_eq(store_kit_close(&kit, false), KV_OK);
+    kit.options.retention_rules = rules;
+    kit.options.n_retention_rules = 2;
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    cr_assert_str_eq(dry_run(&kit, 0, NULL, 0),
+                     "day -2 rule m0: 2 series, 8 samples; day -1 rule m0: 2 series, 6 samples; ");
+    cr_assert_eq(ts_flush(kit.db, true, &kit.err), KV_OK);
+    cr_assert_eq(ts_flush(kit.db, true, &kit.err), KV_OK);
+    cr_assert_lt(stats_of(&kit).chunks, before);
+    cr_assert_null(strstr(dry_run(&kit, 0, NULL, 0), "day -2"));
+    store_kit_release(&kit);
+}
+
 /* ---- deletes ----------------------------------------------------------------------------------------------------- */
 
 Test(rules, what_was_deleted_is_not_listed_from_then_on_nor_after_the_merge)

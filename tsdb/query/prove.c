@@ -55,7 +55,7 @@ kv_status ts_prove(void *ctx, const struct ts_select *select, struct ts_refset *
     } else {
         KV_TRY(ts_refset_or(&rest, set));
         for (size_t c = 0; c < ts_rules_classes(rules); c++) {
-            KV_TRY(ts_thin_take(p->db, select, c, &rest, &members, p->err));
+            KV_TRY(ts_thin_take(p->db, rules, select, c, &rest, &members, p->err));
             KV_TRY(prove_class(p, select, &members, ts_rules_floor_ms(rules, c, p->clock_ms), &absent));
             ts_refset_release(&members);
         }
