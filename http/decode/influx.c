@@ -15,6 +15,9 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/base/number.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 #include <math.h>
 #include <stdio.h>
 
@@ -78,11 +81,33 @@ static kv_status unescape(struct kv_buf *out, kv_slice raw, unsigned specials)
     return KV_OK;
 }
 
+/* The first byte at or behind p that is of some class; end if there is none. */
+static inline const uint8_t *next_special(const uint8_t *p, const uint8_t *end)
+{
+#ifdef __SSE2__ /* part of every x86-64 */
+    const __m128i comma = _mm_set1_epi8(','), space = _mm_set1_epi8(' '), equals = _mm_set1_epi8('='),
+                  escape = _mm_set1_epi8('\\'), rubout = _mm_set1_epi8(0x7f), control = _mm_set1_epi8(0x1f);
+    for (; end - p >= 16; p += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+        __m128i hit = _mm_or_si128(_mm_cmpeq_epi8(v, comma), _mm_cmpeq_epi8(v, space));
+        hit = _mm_or_si128(hit, _mm_or_si128(_mm_cmpeq_epi8(v, equals), _mm_cmpeq_epi8(v, escape)));
+        hit = _mm_or_si128(
+            hit, _mm_or_si128(_mm_cmpeq_epi8(v, rubout), _mm_cmpeq_epi8(_mm_max_epu8(v, control), control)));
+        int bits = _mm_movemask_epi8(hit);
+        if (bits)
+            return p + __builtin_ctz((unsigned)bits);
+    }
+#endif
+    while (p < end && !classes[*p])
+        p++;
+    return p;
+}
+
 /* Where the name that starts at p ends: at the first unescaped byte of `stops`. A run of backslashes takes
  * the next byte with it. */
 static const uint8_t *name_end(const uint8_t *p, const uint8_t *end, unsigned stops)
 {
-    while (p < end) {
+    while ((p = next_special(p, end)) < end) {
         unsigned class = classes[*p];
         if (class == C_ESCAPE) {
             while (p < end && *p == '\\')
