@@ -350,6 +350,8 @@ kv_status ts_erase(struct ts_db *db, const struct ts_matcher *matchers, size_t n
         KV_TRY(kv_commit(db->kv, batch, &options, NULL, err));
         if (db->options.durability > KV_DURABILITY_ALWAYS)
             KV_TRY(kv_sync(db->kv, err));
+    } else if ((rc = kv_health(db->kv, err)) != KV_NO_SPACE) {
+        KV_TRY(rc); /* a stopped store may show samples at the next open that it does not now */
     }
 out:
     if (rc >= 0) /* else it may come out either way: no merge may act on it */
