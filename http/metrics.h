@@ -37,6 +37,8 @@
     X(samples_prom_write, counter, "tidemark_ingest_prom_write_samples_total",                               \
       "samples decoded from remote_write")                                                                   \
     X(samples_influx, counter, "tidemark_ingest_influx_samples_total", "samples decoded from line protocol") \
+    X(samples_imported, counter, "tidemark_ingest_import_samples_total",                                     \
+      "samples decoded from /api/v1/import")                                                                 \
     X(rejected, counter, "tidemark_ingest_rejected_total",                                                   \
       "samples and lines rejected in answered requests")                                                     \
     X(bodies_bad, counter, "tidemark_ingest_bodies_bad_total", "bodies refused as a whole")                  \

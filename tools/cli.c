@@ -1,11 +1,12 @@
 /* cli.c - which command, and the small ones: check, version, help. */
 #include "tools/cli.h"
+#include "http/params.h"
 #include "kvcore/os/clock.h"
-#include "tsdb/ts.h"
 #include "version.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static int64_t log_now(void *ctx)
 {
@@ -29,6 +30,52 @@ int cli_failed(const struct kv_err *err, kv_status rc)
 {
     fprintf(stderr, "tidemark: %s\n", err->text[0] ? err->text : kv_status_text(rc));
     return 1;
+}
+
+const char *cli_time_text(int64_t ms, char out[40])
+{
+    time_t seconds = (time_t)(ms >= 0 ? ms / 1000 : (ms - 999) / 1000);
+    int fraction = (int)(ms - (int64_t)seconds * 1000);
+    struct tm tm;
+    gmtime_r(&seconds, &tm);
+    size_t n = strftime(out, 40, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(out + n, 40 - n, fraction ? ".%03dZ" : "Z", fraction);
+    return out;
+}
+
+bool cli_time(const char *text, int64_t now_ms, int64_t *out)
+{
+    int64_t back;
+    if (strncmp(text, "now", 3) == 0)
+        text += 3;
+    else if (http_parse_time(kv_slice_str(text), out) == KV_OK && text[0] != '-')
+        return true;
+    *out = now_ms;
+    if (*text == 0)
+        return true;
+    if (*text != '-' || http_parse_duration(kv_slice_str(text + 1), &back) < 0)
+        return false;
+    *out = now_ms - back;
+    return true;
+}
+
+kv_status cli_series_text(const struct ts_label *labels, size_t n, struct kv_buf *out)
+{
+    bool any = false;
+    kv_status rc = KV_OK;
+    for (size_t i = 0; i < n && rc == KV_OK; i++)
+        if (kv_slice_equal(labels[i].name, KV_STR("__name__")))
+            rc = kv_buf_append(out, labels[i].value);
+    for (size_t i = 0; i < n && rc == KV_OK; i++) {
+        if (kv_slice_equal(labels[i].name, KV_STR("__name__")))
+            continue;
+        rc = kv_buf_printf(out, "%s%.*s=\"%.*s\"", any ? ", " : "{", KV_ARG(labels[i].name),
+                           KV_ARG(labels[i].value));
+        any = true;
+    }
+    if (rc == KV_OK && (any || n == 0))
+        rc = kv_buf_append(out, any ? KV_STR("}") : KV_STR("{}"));
+    return rc;
 }
 
 static void check_line(void *ctx, kv_status severity, const char *line)
@@ -70,13 +117,6 @@ static int cli_version(int argc, char **argv)
     return 0;
 }
 
-static int cli_later(int argc, char **argv)
-{
-    (void)argc;
-    fprintf(stderr, "tidemark: %s is not there yet\n", argv[-1]);
-    return 2;
-}
-
 static const struct {
     const char *name, *help;
     int (*run)(int argc, char **argv);
@@ -92,9 +132,18 @@ static const struct {
      "(--help says more)",
      cli_backup},
     {"restore", "make a store of a backup: restore [--number N] FROM... [--data DIR]", cli_restore},
+    {"export",
+     "write stored samples as text: export ['SELECTOR'...] [--format json|prometheus|openmetrics] [--from T] "
+     "[--to T] [--url URL | --data "
+     "DIR]",
+     cli_export},
+    {"import", "read such text, or line protocol: import [--format F] [FILE...] [--url URL | --data DIR]",
+     cli_import},
+    {"chunk",
+     "explain the chunks of series: chunk ['SELECTOR'...] [--from T] [--to T] [--data DIR] (--help says "
+     "more)",
+     cli_chunk},
     {"version", "print the version", cli_version},
-    {"import", "not there yet", cli_later},
-    {"export", "not there yet", cli_later},
 };
 
 static void usage(FILE *to)

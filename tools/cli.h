@@ -6,14 +6,24 @@
 #define TOOLS_CLI_H
 
 #include "kvcore/base/logfmt.h"
-#include "kvcore/base/status.h"
+#include "kvcore/base/buf.h"
+#include "tsdb/ts.h"
 
 int cli_main(int argc, char **argv);
 int cli_serve(int argc, char **argv);
 int cli_query(int argc, char **argv);
 int cli_backup(int argc, char **argv);
 int cli_restore(int argc, char **argv);
+int cli_chunk(int argc, char **argv);
+int cli_export(int argc, char **argv);
+int cli_import(int argc, char **argv);
 
+/* 2026-11-21T03:08:03.5Z */
+const char *cli_time_text(int64_t ms, char out[40]);
+/* A time of the API, or "now", "now-1h", "-1h". */
+bool cli_time(const char *text, int64_t now_ms, int64_t *out);
+/* Appends up{job="x"}. */
+KV_MUST kv_status cli_series_text(const struct ts_label *labels, size_t n, struct kv_buf *out);
 /* Says what failed; answers 1. */
 int cli_failed(const struct kv_err *err, kv_status rc);
 

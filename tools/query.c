@@ -10,7 +10,6 @@
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { COLUMNS_MAX = 6, ANSWER_BYTES_MAX = 256 << 20 };
 
@@ -37,17 +36,6 @@ struct answer {
 
 /* ---- printing ---------------------------------------------------------------------------------------------------- */
 
-static const char *time_text(int64_t ms, char out[40])
-{
-    time_t seconds = (time_t)(ms >= 0 ? ms / 1000 : (ms - 999) / 1000);
-    int fraction = (int)(ms - (int64_t)seconds * 1000);
-    struct tm tm;
-    gmtime_r(&seconds, &tm);
-    size_t n = strftime(out, 40, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(out + n, 40 - n, fraction ? ".%03dZ" : "Z", fraction);
-    return out;
-}
-
 static void print_instant(const struct answer *a)
 {
     char text[40];
@@ -57,7 +45,7 @@ static void print_instant(const struct answer *a)
     for (size_t i = 0; i < a->n; i++)
         for (size_t j = 0; j < a->series[i].n; j++)
             printf("%-*s  %s  %s\n", width < 100 ? width : 100, a->series[i].name, a->series[i].values[j],
-                   time_text(a->series[i].times_ms[j], text));
+                   cli_time_text(a->series[i].times_ms[j], text));
 }
 
 /* A table of some series: one row a time any of them has. */
@@ -78,7 +66,7 @@ static void print_columns(const struct series *series, size_t n, size_t first)
                 time_ms = series[i].times_ms[at[i]];
         if (time_ms == INT64_MAX)
             return;
-        printf("%-24s", time_text(time_ms, text));
+        printf("%-24s", cli_time_text(time_ms, text));
         for (size_t i = 0; i < n; i++) {
             bool has = at[i] < series[i].n && series[i].times_ms[at[i]] == time_ms;
             printf(" %20s", has ? series[i].values[at[i]++] : "");
@@ -106,21 +94,7 @@ static const char *labels_text(struct kv_arena *arena, const struct ts_label *la
 {
     struct kv_buf text = {0};
     kv_slice copy = {0};
-    bool any = false;
-    kv_status rc = KV_OK;
-    for (size_t i = 0; i < n && rc == KV_OK; i++)
-        if (kv_slice_equal(labels[i].name, KV_STR("__name__")))
-            rc = kv_buf_append(&text, labels[i].value);
-    for (size_t i = 0; i < n && rc == KV_OK; i++) {
-        if (kv_slice_equal(labels[i].name, KV_STR("__name__")))
-            continue;
-        rc = kv_buf_printf(&text, "%s%.*s=\"%.*s\"", any ? ", " : "{", KV_ARG(labels[i].name),
-                           KV_ARG(labels[i].value));
-        any = true;
-    }
-    if (rc == KV_OK && (any || n == 0))
-        rc = kv_buf_append(&text, any ? KV_STR("}") : KV_STR("{}"));
-    if (rc == KV_OK)
+    if (cli_series_text(labels, n, &text) == KV_OK)
         copy = kv_arena_copy(arena, kv_buf_slice(&text));
     kv_buf_release(&text);
     return copy.data ? (const char *)copy.data : "?";
@@ -317,23 +291,6 @@ out:
 
 /* ---- arguments --------------------------------------------------------------------------------------------------- */
 
-/* A time of the API, or "now", "now-1h", "-1h". */
-static bool read_time(const char *text, int64_t now_ms, int64_t *out)
-{
-    int64_t back;
-    if (strncmp(text, "now", 3) == 0)
-        text += 3;
-    else if (http_parse_time(kv_slice_str(text), out) == KV_OK && text[0] != '-')
-        return true;
-    *out = now_ms;
-    if (*text == 0)
-        return true;
-    if (*text != '-' || http_parse_duration(kv_slice_str(text + 1), &back) < 0)
-        return false;
-    *out = now_ms - back;
-    return true;
-}
-
 static bool read_arguments(int argc, char **argv, struct asked *out)
 {
     const struct {
@@ -363,13 +320,13 @@ static bool read_times(struct asked *asked, const char **bad)
     int64_t now = kv_clock_wall_ms(kv_clock_system());
     asked->at_ms = asked->to_ms = now;
     *bad = asked->at;
-    if (asked->at && !read_time(asked->at, now, &asked->at_ms))
+    if (asked->at && !cli_time(asked->at, now, &asked->at_ms))
         return false;
     *bad = asked->from;
-    if (asked->from && !read_time(asked->from, now, &asked->from_ms))
+    if (asked->from && !cli_time(asked->from, now, &asked->from_ms))
         return false;
     *bad = asked->to;
-    if (asked->to && !read_time(asked->to, now, &asked->to_ms))
+    if (asked->to && !cli_time(asked->to, now, &asked->to_ms))
         return false;
     asked->step_ms = asked->range ? (asked->to_ms - asked->from_ms) / 50 : 0;
     asked->step_ms = asked->range && asked->step_ms < 1000 ? 1000 : asked->step_ms;

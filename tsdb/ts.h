@@ -113,7 +113,13 @@ struct ts_row {
     const double *values;
     size_t n;
 };
-enum ts_protocol { TS_PROTOCOL_LABELS = 1, TS_PROTOCOL_PROM_WRITE = 2, TS_PROTOCOL_INFLUX = 3 };
+enum ts_protocol {
+    TS_PROTOCOL_LABELS = 1,
+    TS_PROTOCOL_PROM_WRITE = 2,
+    TS_PROTOCOL_INFLUX = 3,
+    TS_PROTOCOL_JSON_LINES = 4,
+    TS_PROTOCOL_PROM_TEXT = 5
+};
 
 /* Why samples were refused. One list makes codes, metric label values and texts. Texts that go with them say
  * what was over which limit, and name the option that raises it as "ts_options.FIELD", so that a program can
@@ -361,6 +367,51 @@ TS_API KV_MUST kv_status ts_retention_dry_run(
 TS_API KV_MUST kv_status ts_check(struct kv_env *env, const char *path,
                                   void (*each)(void *ctx, kv_status severity, const char *line), void *ctx,
                                   struct kv_err *err);
+
+/* ---- everything, as it is stored: tsdb/docs/export.md */
+
+struct ts_walk_options {
+    const kv_slice
+        *selectors; /* PromQL, e.g. up{job="x"}; a series that several match comes once. n 0: every series */
+    size_t n_selectors;
+    int64_t from_ms, to_ms;      /* both inclusive; what retention hides does not come */
+    bool (*canceled)(void *ctx); /* asked now and then; true ends it with KV_CANCELED. NULL: never */
+    void *canceled_ctx;
+};
+/*
+ * The samples of series: late ones in their place, overwritten and deleted ones gone, stale markers like any other. Everything answered before
+ * the open is there; what is committed or deleted meanwhile may be seen or not. They come series by series in the order of their refs (a metric's lie together), each in pieces, a UTC day at most, oldest first: so
+ * memory is bounded by a day of one series, whatever there is. The moment's files and head stay pinned until it is closed.
+ * Threads    one at a time. It goes before the store is closed.
+ */
+struct ts_export;
+TS_API KV_MUST kv_status ts_export_open(struct ts_db *db, const struct ts_walk_options *options,
+                                        struct ts_export **out, struct ts_query_err *err);
+/* The next piece, with at least one sample, good until the next call. KV_END: that was all. */
+TS_API KV_MUST kv_status ts_export_next(struct ts_export *exp, struct ts_series_points *out,
+                                        struct kv_err *err);
+/* Series begun and to come, of the selector at hand. */
+TS_API void ts_export_progress(const struct ts_export *exp, uint64_t *done, uint64_t *series);
+TS_API void ts_export_close(struct ts_export *exp); /* NULL is fine */
+
+/* What can be said of a chunk without decoding it (tsdb/docs/chunk.md). */
+struct ts_chunk_facts {
+    const struct ts_label *labels; /* of its series; borrowed for the call */
+    size_t n_labels;
+    uint32_t metric, series;   /* its ref */
+    int64_t window_ms;         /* where its UTC day begins */
+    int64_t first_ms, last_ms; /* of its samples */
+    uint64_t seq;              /* the newest commit it holds: wins where chunks overlap */
+    uint32_t samples;
+    uint64_t bytes;
+    const char *time_codec, *value_codec; /* static */
+    bool small;                           /* written for good, with everything tried */
+};
+/* Every chunk in tables that may hold a sample of the range, series by series and day by day; samples in the head are in none. A negative
+ * answer of each stops. */
+TS_API KV_MUST kv_status ts_chunks(struct ts_db *db, const struct ts_walk_options *options,
+                                   kv_status (*each)(void *ctx, const struct ts_chunk_facts *facts),
+                                   void *ctx, struct ts_query_err *err);
 
 /* ---- backup, restore: tsdb/docs/backup.md */
 

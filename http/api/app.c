@@ -22,6 +22,8 @@ static void session_free(struct http_session *session)
     http_inflater_free(session->inflater);
     http_decoder_free(session->prom_write);
     http_decoder_free(session->influx);
+    http_decoder_free(session->json_lines);
+    http_decoder_free(session->prom_text);
     ts_appender_free(session->appender);
     kv_buf_release(&session->inflated);
     kv_free(session);
@@ -46,6 +48,8 @@ static kv_status session_new(struct http_app *app, struct http_session **out)
     KV_TRY(http_inflater_new(&session->inflater));
     KV_TRY(http_prom_write_new(&session->prom_write));
     KV_TRY(http_influx_new(&session->influx));
+    KV_TRY(http_json_lines_new(&session->json_lines));
+    KV_TRY(http_prom_text_new(&session->prom_text));
     KV_TRY(ts_appender_new(app->db, &session->appender));
     *out = session;
     return KV_OK;

@@ -19,7 +19,7 @@ enum { HTTP_SESSIONS_KEPT = 16, HTTP_SESSION_BYTES_KEPT = 4 << 20 };
 /* What one ingest request needs: taken for the time of its handler, warm again for the next. */
 struct http_session {
     struct http_inflater *inflater;
-    struct http_decoder *prom_write, *influx;
+    struct http_decoder *prom_write, *influx, *json_lines, *prom_text;
     struct ts_appender *appender;
     struct kv_buf inflated;
 };
@@ -84,8 +84,10 @@ extern const size_t http_n_routes;
 
 /* ---- handlers, by file ------------------------------------------------------------------------------------------- */
 typedef void http_handler(struct http_app *app, struct http_request *request, struct http_reply *reply);
-http_handler http_api_prom_write, http_api_influx_write; /* write.c */
-http_handler http_api_query, http_api_query_range;       /* query.c */
+http_handler http_api_prom_write, http_api_influx_write, http_api_import,
+    http_api_import_prometheus;                    /* write.c */
+http_handler http_api_export;                      /* export.c */
+http_handler http_api_query, http_api_query_range; /* query.c */
 http_handler http_api_series, http_api_labels, http_api_label_values, http_api_metadata,
     http_api_format_query; /* labels.c */
 http_handler http_api_ping, http_api_influx_query, http_api_influx_health, http_api_influx_ready,

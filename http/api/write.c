@@ -7,6 +7,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+enum ingest_protocol { INGEST_PROM_WRITE, INGEST_INFLUX, INGEST_JSON_LINES, INGEST_PROM_TEXT };
+
 /* The decoders' sink: straight into the appender. */
 struct ingest {
     struct http_decode_sink sink;
@@ -14,7 +16,9 @@ struct ingest {
     struct http_session *session;
     const struct http_request *request;
     struct kv_err *err;
-    bool influx; /* the protocol, and with it the form of errors */
+    enum ingest_protocol protocol;
+    bool influx; /* the form of errors */
+    struct http_decoder *decoder;
 };
 
 static kv_status ingest_row(struct http_decode_sink *sink, const struct ts_row *row)
@@ -86,9 +90,10 @@ static void influx_error(struct http_reply *reply, unsigned status, uint32_t lin
 /* For GET /api/v1/rejected. text: as it is answered. */
 static void ingest_remember(struct ingest *in, const struct ts_reject *reject, const char *text)
 {
+    static const char *const names[] = {"prom_write", "influx", "json_lines", "prom_text"};
     struct http_rejection r = {.time_ms = kv_clock_wall_ms(in->app->clock),
                                .samples = reject->samples,
-                               .protocol = in->influx ? "influx" : "prom_write",
+                               .protocol = names[in->protocol],
                                .reason = reject->reason,
                                .position = reject->position};
     http_rejected_text(in->request->remote, r.sender, sizeof r.sender);
@@ -118,8 +123,9 @@ static void ingest_rejected(struct ingest *in, struct http_reply *reply,
     char text[4096];
     size_t n = (size_t)snprintf(
         text, sizeof text, "partial write: %" PRIu64 " %s rejected, %" PRIu64 " samples stored",
-        result->rejected, in->influx ? "lines or samples" : "samples", result->accepted);
-    const char *unit = in->influx ? "line" : "time series";
+        result->rejected, in->protocol == INGEST_PROM_WRITE ? "samples" : "lines or samples",
+        result->accepted);
+    const char *unit = in->protocol == INGEST_PROM_WRITE ? "time series" : "line";
     for (size_t i = 0; i < result->n_rejects && n < sizeof text; i++) {
         const struct ts_reject *r = &result->rejects[i];
         char place[40] = "", why[320]; /* the store knows no lines */
@@ -143,9 +149,13 @@ static void ingest_rejected(struct ingest *in, struct http_reply *reply,
 
 /* ---- one request ------------------------------------------------------------------------------------------------- */
 
-static void count_report(struct http_metrics *m, bool influx, const struct http_decode_report *report)
+static void count_report(struct http_metrics *m, enum ingest_protocol protocol,
+                         const struct http_decode_report *report)
 {
-    http_count(influx ? &m->samples_influx : &m->samples_prom_write, report->samples);
+    http_count(protocol == INGEST_INFLUX       ? &m->samples_influx
+               : protocol == INGEST_PROM_WRITE ? &m->samples_prom_write
+                                               : &m->samples_imported,
+               report->samples);
     http_count(&m->strings_skipped, report->strings_skipped);
     http_count(&m->histograms_rejected, report->histograms);
     http_count(&m->exemplars_dropped, report->exemplars);
@@ -182,15 +192,14 @@ static void ingest_run(struct ingest *in, struct http_request *request, struct h
     kv_slice body;
     kv_status rc = body_decoded(in, request, coding, &body);
     if (rc == KV_OK)
-        rc = http_decode(in->influx ? session->influx : session->prom_write, body, options, &in->sink,
-                         &report, in->err);
+        rc = http_decode(in->decoder, body, options, &in->sink, &report, in->err);
     if (rc < 0) {
         ts_append_abort(session->appender);
         http_count(&in->app->metrics->bodies_bad, 1);
         ingest_failed(in, reply, rc, in->err->text[0] ? in->err->text : kv_status_text(rc));
         return;
     }
-    count_report(in->app->metrics, in->influx, &report);
+    count_report(in->app->metrics, in->protocol, &report);
     rc = ts_commit(session->appender, &result, in->err);
     if (rc < 0) {
         ts_append_abort(session->appender);
@@ -204,17 +213,25 @@ static void ingest_run(struct ingest *in, struct http_request *request, struct h
         reply->status = 204;
 }
 
-static void ingest(struct http_app *app, struct http_request *request, struct http_reply *reply, bool influx,
-                   enum http_coding coding, int64_t unit_ns)
+static void ingest(struct http_app *app, struct http_request *request, struct http_reply *reply,
+                   enum ingest_protocol protocol, enum http_coding coding, int64_t unit_ns)
 {
     struct kv_err err = {0};
-    struct ingest in = {{ingest_row, ingest_reject, ingest_metadata}, app, NULL, request, &err, influx};
+    struct ingest in = {.sink = {ingest_row, ingest_reject, ingest_metadata},
+                        .app = app,
+                        .request = request,
+                        .err = &err,
+                        .protocol = protocol,
+                        .influx = protocol == INGEST_INFLUX};
     struct http_decode_options options = {kv_clock_wall_ms(app->clock), unit_ns};
     kv_status rc = http_app_session_take(app, &in.session);
     if (rc < 0) {
         ingest_failed(&in, reply, rc, "out of memory for one more writer");
         return;
     }
+    struct http_decoder *const decoders[] = {in.session->prom_write, in.session->influx,
+                                             in.session->json_lines, in.session->prom_text};
+    in.decoder = decoders[protocol];
     ingest_run(&in, request, reply, coding, &options);
     http_app_session_give(app, in.session);
 }
@@ -261,7 +278,7 @@ void http_api_prom_write(struct http_app *app, struct http_request *request, str
     }
     if (header.len == 0) /* the protocol knows no other */
         coding = HTTP_SNAPPY;
-    ingest(app, request, reply, false, coding, 0);
+    ingest(app, request, reply, INGEST_PROM_WRITE, coding, 0);
 }
 
 static bool precision_unit(kv_slice name, int64_t *unit_ns)
@@ -308,5 +325,31 @@ void http_api_influx_write(struct http_app *app, struct http_request *request, s
     else if (request->body.len == 0)
         reply->status = 204;
     else
-        ingest(app, request, reply, true, coding, unit_ns);
+        ingest(app, request, reply, INGEST_INFLUX, coding, unit_ns);
+}
+
+/* Lines of a file, whatever their Content-Type says. */
+static void import(struct http_app *app, struct http_request *request, struct http_reply *reply,
+                   enum ingest_protocol protocol, int64_t unit_ns)
+{
+    enum http_coding coding;
+    if (http_coding_parse(http_request_header(request, KV_STR("Content-Encoding")), &coding) < 0)
+        http_reply_error(reply, 415, "bad_data",
+                         "unknown Content-Encoding; known are gzip, deflate, zstd, snappy");
+    else if (request->body.len == 0)
+        reply->status = 204;
+    else
+        ingest(app, request, reply, protocol, coding, unit_ns);
+}
+
+void http_api_import(struct http_app *app, struct http_request *request, struct http_reply *reply)
+{
+    import(app, request, reply, INGEST_JSON_LINES, 0);
+}
+
+void http_api_import_prometheus(struct http_app *app, struct http_request *request, struct http_reply *reply)
+{
+    bool seconds =
+        contains(http_request_header(request, KV_STR("Content-Type")), "application/openmetrics-text");
+    import(app, request, reply, INGEST_PROM_TEXT, seconds ? 1000000000 : 1000000);
 }

@@ -1,7 +1,7 @@
 /*
  * decoder.h - SEAM: an ingest protocol. Bytes in, rows out to a sink; no sockets, no storage, no clock.
  *
- * Implementations: prom_write, influx. tests/http/decoder_suite.c runs the same tests on each.
+ * Implementations: prom_write, influx, json_lines, prom_text. tests/http/decoder_suite.c runs the same tests on each.
  * Threads    a decoder belongs to one thread at a time; its buffers stay warm between bodies.
  * Ownership  rows, and everything they point at, are borrowed for the call of sink->row; ctx of ts_row.labels
  *            too.
@@ -30,7 +30,8 @@ struct http_decode_sink {
 struct http_decode_options {
     int64_t now_ms; /* the time of samples that carry none */
     int64_t
-        unit_ns; /* of timestamps, where the protocol lets the sender choose: 1, 1000, 1000000, ... 0: 1 */
+        unit_ns; /* of timestamps, where the protocol lets the sender choose: 1, 1000, 1000000, ... 0: 1. Prometheus text: seconds for
+                    OpenMetrics, else milliseconds */
 };
 
 struct http_decode_report {
@@ -57,6 +58,11 @@ struct http_decoder {
 KV_MUST kv_status http_prom_write_new(struct http_decoder **out);
 /* InfluxDB line protocol. Position: the line, from 1. */
 KV_MUST kv_status http_influx_new(struct http_decoder **out);
+
+/* Lines of JSON as VictoriaMetrics exports them. Position: the line, from 1. */
+KV_MUST kv_status http_json_lines_new(struct http_decoder **out);
+/* The text format of Prometheus, or (unit_ns a second) OpenMetrics. Position: the line, from 1. */
+KV_MUST kv_status http_prom_text_new(struct http_decoder **out);
 
 /* *report is set, whatever is answered. */
 static inline KV_MUST kv_status http_decode(struct http_decoder *decoder, kv_slice body,

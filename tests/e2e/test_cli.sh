@@ -49,7 +49,6 @@ expect 0 "usage: tidemark COMMAND" "$tidemark" --help
 expect 0 "--retention TIME|inf" "$tidemark" serve --help
 expect 2 "usage: tidemark COMMAND" "$tidemark"
 expect 2 'unknown command "sevre"' "$tidemark" sevre
-expect 2 "import is not there yet" "$tidemark" import
 expect 2 "unknown flag --retentoin (nearest: --retention)" "$tidemark" serve --retentoin 1d
 expect 2 "is not a time" "$tidemark" query up --at yesterdayish
 expect 2 "usage: tidemark query" "$tidemark" query

@@ -29,14 +29,29 @@ static kv_slice good_prom_write(void)
     return kv_buf_slice(&body.out);
 }
 
+static kv_slice good_json_lines(void)
+{
+    return KV_STR("{\"metric\":{\"__name__\":\"m_v\",\"a\":\"1\"},\"values\":[1],\"timestamps\":[1]}\n"
+                  "{\"metric\":{\"__name__\":\"m_v\",\"a\":\"2\"},\"values\":[2],\"timestamps\":[2]}\n"
+                  "{\"metric\":{\"__name__\":\"n_w\",\"a\":\"1\"},\"values\":[3],\"timestamps\":[3]}\n");
+}
+
+static kv_slice good_prom_text(void)
+{
+    return KV_STR("m_v{a=\"1\"} 1 1\nm_v{a=\"2\"} 2 2\nn_w{a=\"1\"} 3 3\n");
+}
+
 static const struct subject subjects[] = {{"influx", http_influx_new, good_influx},
-                                          {"prom_write", http_prom_write_new, good_prom_write}};
+                                          {"prom_write", http_prom_write_new, good_prom_write},
+                                          {"json_lines", http_json_lines_new, good_json_lines},
+                                          {"prom_text", http_prom_text_new, good_prom_text}};
+enum { SUBJECTS = sizeof subjects / sizeof *subjects };
 
 static struct http_decoder *decoder;
 static struct row_log rows;
 
 #define EACH_SUBJECT(s)                                                                                      \
-    for (const struct subject *s = subjects; s < subjects + 2; s++)                                          \
+    for (const struct subject *s = subjects; s < subjects + SUBJECTS; s++)                                   \
         for (bool open = subject_open(s); open; open = subject_close())
 
 static bool subject_open(const struct subject *s)
@@ -139,7 +154,7 @@ static bool fail_later(size_t size)
 
 Test(decoder_suite, a_failed_allocation_is_reported)
 {
-    for (const struct subject *s = subjects; s < subjects + 2; s++) {
+    for (const struct subject *s = subjects; s < subjects + SUBJECTS; s++) {
         allocations_left = 0;
         kv_mem_should_fail = fail_later;
         struct http_decoder *d = NULL;

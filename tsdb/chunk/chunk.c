@@ -15,6 +15,12 @@ enum {
     CHUNK_EXCEPTIONS_MAX = TS_CHUNK_SAMPLES_MAX / 16 + 1
 };
 
+const char *ts_time_codec_name(enum ts_time_codec codec)
+{
+    static const char *const names[] = {"step", "delta", "huffman"};
+    return (size_t)codec < sizeof names / sizeof names[0] ? names[codec] : "unknown";
+}
+
 const char *ts_value_codec_name(enum ts_value_codec codec)
 {
     static const char *const names[] = {"const", "int", "xor", "raw", "huffman", "bits"};

@@ -56,5 +56,6 @@ KV_MUST kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms
                                   double *values, size_t *n);
 /* The name of a codec for people: "const", "int", "xor", "raw", "huffman", "bits". Static. */
 const char *ts_value_codec_name(enum ts_value_codec codec);
+const char *ts_time_codec_name(enum ts_time_codec codec); /* "step", "delta", "huffman" */
 
 #endif

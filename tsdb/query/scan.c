@@ -5,20 +5,7 @@
 #include "tsdb/index.h"
 #include "tsdb/merge_set.h"
 #include "tsdb/query/prove.h"
-
-enum {
-    SCAN_STEPS_MAX = 16,        /* entries walked over before a seek is cheaper */
-    SCAN_NEAR = 4,              /* refs this close are walked to */
-    SCAN_BYTES_MAX = 256 << 20, /* of labels */
-};
-
-/* One window's chunks: an iterator that only moves forward. */
-struct scan_window {
-    int32_t window;
-    bool at_entry, ended;
-    struct kv_iter *it;
-    struct ts_chunk_key key; /* of the entry */
-};
+#include "tsdb/query/window_cursor.h"
 
 struct ts_scan {
     struct ts_db *db;
@@ -36,7 +23,7 @@ struct ts_scan {
     struct kv_arena arena; /* labels */
     struct ts_labels *labels;
     uint32_t *slots[TS_GENERATIONS_MAX]; /* of refs, by generation */
-    struct scan_window *windows;
+    struct ts_window_cursor *windows;
     size_t n_windows;
     size_t tombs_hint;
     struct ts_merge_set set;
@@ -164,7 +151,7 @@ out:
 static void scan_release(struct ts_scan *scan)
 {
     for (size_t i = 0; i < scan->n_windows && scan->windows; i++)
-        kv_iter_close(scan->windows[i].it);
+        ts_window_cursor_close(&scan->windows[i]);
     for (size_t g = 0; g < TS_GENERATIONS_MAX; g++)
         kv_free(scan->slots[g]);
     kv_free(scan->windows);
@@ -194,66 +181,20 @@ size_t ts_scan_count(const struct ts_scan *scan)
 
 /* ---- chunks ------------------------------------------------------------------------------------------ */
 
-static kv_status window_entry(struct scan_window *w, kv_status rc)
-{
-    w->at_entry = rc == KV_OK;
-    w->ended = rc == KV_END;
-    if (rc == KV_OK)
-        rc = ts_key_chunk_read(w->it->key, &w->key);
-    return rc;
-}
-
-static kv_status window_open(struct ts_scan *scan, struct scan_window *w)
-{
-    struct ts_key lower, upper;
-    ts_key_chunk_window(&lower, w->window);
-    upper = lower;
-    bool bounded = ts_key_successor(&upper);
-    return kv_iter_open(scan->db->kv, scan->snapshot, TS_SPACE_CHUNKS, ts_key_slice(&lower),
-                        bounded ? ts_key_slice(&upper) : (kv_slice){0}, &w->it);
-}
-
-/* To the first chunk of ref or of one behind it. KV_END: the window has none any more. */
-static kv_status window_advance(struct ts_scan *scan, struct scan_window *w, uint64_t ref)
-{
-    kv_status rc = KV_OK;
-    if (!w->it && (rc = window_open(scan, w)) < 0)
-        return rc;
-    if (w->ended)
-        return KV_END;
-    if (w->at_entry && w->key.ref + SCAN_NEAR >= ref) {
-        for (int steps = 0; w->key.ref < ref && steps < SCAN_STEPS_MAX; steps++)
-            if ((rc = window_entry(w, kv_iter_next(w->it))) != KV_OK)
-                return rc;
-    }
-    if (w->at_entry && w->key.ref >= ref)
-        return KV_OK;
-    struct ts_key target;
-    ts_key_chunk_series(&target, w->window, ref);
-    return window_entry(w, kv_iter_seek(w->it, ts_key_slice(&target)));
-}
-
-static kv_status scan_damaged(const struct ts_chunk_key *key, kv_status rc, struct kv_err *err)
-{
-    return kv_fail(err, rc, 0, "chunk window=%d metric=%u series=%u first=%lld seq=%llu: %s",
-                   (int)key->window, ts_ref_metric(key->ref), ts_ref_series(key->ref),
-                   (long long)key->first_ms, (unsigned long long)key->seq, kv_status_text(rc));
-}
-
-static kv_status scan_window_series(struct ts_scan *scan, struct scan_window *w, uint64_t ref,
+static kv_status scan_window_series(struct ts_scan *scan, struct ts_window_cursor *w, uint64_t ref,
                                     int64_t from_ms, const struct ts_tombstone *tombs, size_t n_tombs,
                                     struct kv_err *err)
 {
-    kv_status rc = window_advance(scan, w, ref);
+    kv_status rc = ts_window_cursor_seek(w, scan->db->kv, scan->snapshot, ref);
     while (rc == KV_OK && w->key.ref == ref && w->key.first_ms <= scan->to_ms) {
         size_t decoded;
         rc = ts_merge_set_chunk(&scan->set, w->it->value, w->key.seq, from_ms, scan->to_ms, tombs, n_tombs,
                                 &decoded);
         if (rc < 0)
-            return scan_damaged(&w->key, rc, err);
+            return ts_window_cursor_damaged(w, rc, err);
         if ((rc = ts_budget_samples(scan->budget, decoded)) < 0)
             return rc;
-        rc = window_entry(w, kv_iter_next(w->it));
+        rc = ts_window_cursor_next(w);
     }
     if (rc < 0)
         return kv_fail(err, rc, 0, "reading chunks of window %d: %s", (int)w->window, kv_status_text(rc));
