@@ -538,6 +538,8 @@ kv_status kv_log_write(struct kv_log *log, bool sync, struct kv_err *err)
 
 kv_status kv_log_roll(struct kv_log *log, struct kv_err *err)
 {
+    if (log->dead) /* what was added when it died stays added */
+        return dead_fail(err);
     KV_ASSERT(log->n_added == 0);
     kv_status rc = kv_log_sync(log, err);
     if (rc == KV_OK && log->file && log->end > KV_FILE_HEADER_LEN)

@@ -132,3 +132,28 @@ Test(store_faults, any_single_failing_allocation_loses_nothing_answered, .timeou
 {
     sweep_memory();
 }
+
+Test(store_faults, a_store_whose_log_died_refuses_copies_and_goes_on_answering)
+{
+    static const struct kv_repository repository = {.path = "backups"};
+    const struct kv_backup_options options = {.repository = &repository};
+    const struct vfs_fault_plan plan = {.nth = 1, .kind = VFS_FAULT_EIO, .sticky = true};
+    struct kv_vfs *disk = kv_vfs_mem_new();
+    struct vfs_fault *fault = vfs_fault_new(disk);
+    struct kv_backup_info info;
+    struct store_kit kit;
+    story_begin(&kit, &stories[0], vfs_fault_as_vfs(fault), 0);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    store_kit_put(&kit, 0, KIT_START_MS, 1);
+    vfs_fault_plan(fault, &plan);
+    cr_assert_eq(store_kit_add(&kit, 0, KIT_START_MS + 1, 2), KV_OK);
+    cr_assert_lt(store_kit_commit(&kit), 0);
+    vfs_fault_plan(fault, NULL);
+    cr_assert_lt(ts_backup(kit.db, &options, false, &info, &kit.err), 0);
+    cr_assert_lt(ts_snapshot(kit.db, "copy", true, &kit.err), 0);
+    cr_assert_lt(store_kit_delete(&kit, 3, INT64_MIN, INT64_MAX), 0, "a delete of nothing is answered, too");
+    cr_assert_str_eq(store_kit_text(&kit, 0, INT64_MIN, INT64_MAX), "0=1 ");
+    story_finish(&kit);
+    vfs_fault_free(fault);
+    kv_vfs_mem_free(disk);
+}

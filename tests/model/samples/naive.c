@@ -128,7 +128,7 @@ static void apply(struct naive *naive, const struct naive_event *event)
                 put(series, &event->samples[i]);
         if (event->kind == NAIVE_DELETE && event->series >> s & 1)
             cut(series, event->from_ms, event->to_ms);
-        if (event->kind == NAIVE_FLOOR)
+        if (event->kind == NAIVE_FLOOR && event->series >> s & 1)
             for (size_t i = 0; i < series->n && series->samples[i].time_ms < event->to_ms; i++)
                 series->samples[i].maybe = true;
     }
@@ -137,11 +137,13 @@ static void apply(struct naive *naive, const struct naive_event *event)
 void naive_add(struct naive *naive, const struct naive_event *event)
 {
     apply(naive, event);
-    if (event->kind == NAIVE_FLOOR && naive->n > 0 && naive->events[naive->n - 1].kind == NAIVE_FLOOR &&
-        naive->events[naive->n - 1].to_ms <= event->to_ms) {
-        naive->events[naive->n - 1] = *event;
-        return;
-    }
+    for (size_t i = naive->n; event->kind == NAIVE_FLOOR && i > 0 && naive->events[i - 1].kind == NAIVE_FLOOR;
+         i--)
+        if (naive->events[i - 1].series == event->series) { /* nothing happened in between */
+            if (naive->events[i - 1].to_ms < event->to_ms)
+                naive->events[i - 1].to_ms = event->to_ms;
+            return;
+        }
     struct naive_event *more = kv_grow(naive->events, &naive->capacity, naive->n + 1, sizeof *more);
     KV_ASSERT(more != NULL);
     naive->events = more;

@@ -36,7 +36,7 @@ enum naive_kind { NAIVE_PUT, NAIVE_DELETE, NAIVE_FLOOR };
 struct naive_event {
     enum naive_kind kind;
     uint64_t version;       /* of the store behind it; a floor has none: it stays */
-    uint64_t series;        /* put: number; delete: a bit each */
+    uint64_t series;        /* put: number; delete and floor: a bit each */
     int64_t from_ms, to_ms; /* delete: inclusive; floor: to_ms is the oldest that is shown */
     size_t n;               /* put: */
     struct naive_sample *samples;

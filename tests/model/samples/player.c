@@ -1,8 +1,6 @@
 #include "tests/model/samples/player.h"
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
-#include "tests/model/samples/options.h"
-#include "tsdb/db.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -48,12 +46,38 @@ void *player_grown(void *old, size_t *capacity, size_t n, size_t size)
     return more;
 }
 
-int64_t player_floor(struct player *p)
+static int64_t keep_of(const struct player *p, size_t class)
 {
-    int64_t floor_ms = ts_rules_lowest_ms(p->db->rules, ts_retention_clock_ms(p->db));
-    if (floor_ms != INT64_MIN)
-        naive_add(&p->naive, &(struct naive_event){.kind = NAIVE_FLOOR, .to_ms = floor_ms});
-    return floor_ms;
+    const struct ts_options *store = &p->options.store;
+    if (class < store->n_retention_rules)
+        return p->options.rules[class].keep_ms;
+    return store->retention_ms ? store->retention_ms : 30 * NAIVE_DAY_MS;
+}
+
+int64_t player_floor(const struct player *p, uint32_t series, int64_t clock_ms)
+{
+    size_t class = 0;
+    while (!(p->options.series[class] >> series & 1))
+        class ++;
+    int64_t keep_ms = keep_of(p, class);
+    return keep_ms == INT64_MAX ? INT64_MIN : clock_ms - keep_ms;
+}
+
+int64_t player_floor_now(struct player *p, uint32_t series)
+{
+    return player_floor(p, series, kv_retention_clock_ms(ts_kv(p->db)));
+}
+
+void player_expire(struct player *p)
+{
+    int64_t clock_ms = kv_retention_clock_ms(ts_kv(p->db));
+    for (size_t class = 0; class <= p->options.store.n_retention_rules; class ++) {
+        int64_t keep_ms = keep_of(p, class);
+        if (keep_ms != INT64_MAX && p->options.series[class])
+            naive_add(&p->naive, &(struct naive_event){.kind = NAIVE_FLOOR,
+                                                       .series = p->options.series[class],
+                                                       .to_ms = clock_ms - keep_ms});
+    }
 }
 
 /* It follows the monotonic clock, an eighth faster or slower at most, whatever the wall clock says. */
@@ -150,10 +174,10 @@ static void play_marked(struct player *p, const struct op *op)
     bool recorded = p->crash != NULL;
     uint64_t began = recorded ? vfs_crash_ops(p->crash) : 0;
     play(p, op);
-    (void)player_floor(p);
+    player_expire(p);
     judge_clock(p);
     p->version = kv_seq(ts_kv(p->db));
-    if (p->options.durability <= KV_DURABILITY_ALWAYS)
+    if (p->options.store.durability <= KV_DURABILITY_ALWAYS)
         p->durable = p->version;
     if (recorded && p->crash)
         mark(p, began);
@@ -169,7 +193,7 @@ void player_run(const struct history *history, volatile uint64_t *played)
     KV_ASSERT(p->memory != NULL);
     clock_manual_init(&p->clock, NAIVE_ORIGIN_MS + 40 * NAIVE_DAY_MS + NAIVE_DAY_MS / 2,
                       history->options + 1);
-    samples_options(history->options, p->made_under, &p->options, &p->cache_bytes);
+    samples_options(history->options, p->made_under, &p->options);
     player_open(p, false);
     for (; p->at < history->n; p->at++, *played += 1)
         play_marked(p, &history->ops[p->at]);

@@ -10,6 +10,7 @@
 
 #include "tests/model/samples/naive.h"
 #include "tests/model/samples/ops.h"
+#include "tests/model/samples/options.h"
 #include "tests/support/clock_manual.h"
 #include "tests/support/vfs_crash.h"
 
@@ -21,8 +22,7 @@ struct mark {
 struct player {
     const struct history *history;
     size_t at; /* the operation being played */
-    struct ts_options options;
-    uint64_t cache_bytes;
+    struct samples_options options;
     uint32_t made_under;
     int threads;
 
@@ -47,7 +47,7 @@ struct player {
     size_t n_pending, pending_capacity;
     uint64_t accepted, rejected;
     bool started;
-    int64_t low_ms, high_ms; /* of its first row */
+    int64_t clock_then_ms, high_ms; /* of its first row */
     bool fresh[NAIVE_SERIES];
     size_t n_fresh;
 
@@ -68,8 +68,12 @@ static inline int64_t player_time(uint32_t at)
 }
 /* Room for one more of size bytes. */
 void *player_grown(void *old, size_t *capacity, size_t n, size_t size);
-/* The oldest time that is shown now; what is older is `maybe` from here on. */
-int64_t player_floor(struct player *p);
+/* What is expired now is `maybe` from here on. */
+void player_expire(struct player *p);
+/* The oldest time that a series keeps by a retention clock; INT64_MIN: it keeps all. */
+int64_t player_floor(const struct player *p, uint32_t series, int64_t clock_ms);
+/* By the clock now. */
+int64_t player_floor_now(struct player *p, uint32_t series);
 
 /* player_write.c */
 void player_row(struct player *p, const struct op *op); /* put, edge, bad */

@@ -1,7 +1,6 @@
 /* What happens to the store as a whole: opened, closed, copied, cut off from power. */
 #include "kvcore/base/mem.h"
 #include "kvcore/base/prng.h"
-#include "tests/model/samples/options.h"
 #include "tests/model/samples/player.h"
 #include "tsdb/db.h"
 
@@ -13,7 +12,7 @@ static void env_open(struct player *p)
 {
     const struct kv_env_options options = {.vfs = p->crash ? vfs_crash_as_vfs(p->crash) : p->memory,
                                            .clock = &p->clock.base,
-                                           .cache_bytes = p->cache_bytes,
+                                           .cache_bytes = p->options.cache_bytes,
                                            .threads = p->threads ? p->threads : KV_THREADS_NONE};
     player_must(p, "kv_env_open", kv_env_open(&options, &p->env, &p->err), KV_OK);
 }
@@ -34,7 +33,7 @@ static void judge_clock_of_open(struct player *p)
 
 static struct ts_db *db_open(struct player *p, const char *path, bool read_only)
 {
-    struct ts_options options = p->options;
+    struct ts_options options = p->options.store;
     struct ts_db *db = NULL;
     options.read_only = read_only;
     options.must_exist = p->version > 0 && p->n_marks == 0 && p->crash == NULL;
@@ -101,7 +100,7 @@ static struct kv_vfs *disk_now(struct player *p)
 
 static void set_options(struct player *p, uint32_t set)
 {
-    samples_options(p->made_under + set, p->made_under, &p->options, &p->cache_bytes);
+    samples_options(p->made_under + set, p->made_under, &p->options);
 }
 
 /* What is there is there for good. */
@@ -201,7 +200,7 @@ static void crash(struct player *p, const struct op *op)
         player_must(p, "closing", close_it(p, true), KV_OK);
     }
     struct kv_vfs *disk = power_lost(p, op, &prng, &least, &most);
-    if (p->threads || p->options.replay_in_background)
+    if (p->threads || p->options.store.replay_in_background)
         most.version = UINT64_MAX; /* workers commit when they like */
     if (!p->threads)
         (void)close_it(p, true);

@@ -42,9 +42,10 @@ struct span {
 
 /* What was found must be all of the series in the span; what retention once hid may be missing. */
 static void compare(struct player *p, const struct span *span, uint32_t s, const int64_t *times,
-                    const double *values, size_t n, int64_t floor_ms)
+                    const double *values, size_t n)
 {
     const struct naive_series *series = &p->naive.series[s];
+    int64_t floor_ms = player_floor_now(p, s);
     int64_t from_ms = span->from_ms > floor_ms ? span->from_ms : floor_ms;
     size_t at = 0;
     for (size_t i = naive_find(series, from_ms); i < series->n && series->samples[i].time_ms <= span->to_ms;
@@ -75,11 +76,11 @@ static void compare(struct player *p, const struct span *span, uint32_t s, const
 }
 
 /* Those that were not answered have nothing. */
-static void compare_missing(struct player *p, const struct span *span, uint64_t missing, int64_t floor_ms)
+static void compare_missing(struct player *p, const struct span *span, uint64_t missing)
 {
     for (uint32_t s = 0; s < NAIVE_SERIES; s++)
         if (missing >> s & 1)
-            compare(p, span, s, NULL, NULL, 0, floor_ms);
+            compare(p, span, s, NULL, NULL, 0);
 }
 
 static void answered(struct player *p, const char *what, uint64_t *missing, uint32_t s)
@@ -100,7 +101,7 @@ static void scan(struct player *p, uint32_t which, uint32_t series, const struct
     struct ts_scan *scan = NULL;
     struct ts_scan_series found;
     kv_slice text;
-    int64_t floor_ms = player_floor(p);
+    player_expire(p);
     uint64_t missing = naive_select(which, series, &text);
     kv_arena_init(&arena, (size_t)1 << 20);
     player_must_ask(p, "ts_parse_selector", ts_parse_selector(text, &arena, &tree, &p->query_err));
@@ -113,13 +114,13 @@ static void scan(struct player *p, uint32_t which, uint32_t series, const struct
     while ((rc = ts_scan_next(scan, &found, &p->err)) == KV_OK) {
         uint32_t s = series_of(p, found.labels, found.n_labels);
         answered(p, span->what, &missing, s);
-        compare(p, span, s, found.times_ms, found.values, found.n, floor_ms);
+        compare(p, span, s, found.times_ms, found.values, found.n);
     }
     player_must(p, "ts_scan_next", rc, KV_END);
     ts_scan_close(scan);
     ts_tree_release(&tree);
     kv_arena_release(&arena);
-    compare_missing(p, span, missing, floor_ms);
+    compare_missing(p, span, missing);
 }
 
 static struct ts_result *ask(struct player *p, const char *query, const struct ts_query_options *options,
@@ -142,19 +143,19 @@ void player_raw(struct player *p, const struct op *op)
     const struct span span = {
         .what = query, .from_ms = options.end_ms - (int64_t)seconds * 1000 + 1, .to_ms = options.end_ms};
     snprintf(query, sizeof query, "%.*s[%us]", KV_ARG(text), seconds);
-    int64_t floor_ms = player_floor(p);
+    player_expire(p);
     struct ts_result *result = ask(p, query, &options, TS_RESULT_MATRIX);
     for (size_t i = 0; i < ts_result_count(result); i++) {
         struct ts_series_points points;
         ts_result_series(result, i, &points);
         uint32_t s = series_of(p, points.labels, points.n_labels);
         answered(p, query, &missing, s);
-        compare(p, &span, s, points.times_ms, points.values, points.n, floor_ms);
+        compare(p, &span, s, points.times_ms, points.values, points.n);
         if (points.n == 0)
             player_fail(p, "%s: series %u is answered without samples", query, s);
     }
     ts_result_free(result);
-    compare_missing(p, &span, missing, floor_ms);
+    compare_missing(p, &span, missing);
 }
 
 void player_verify(struct player *p)
@@ -184,8 +185,9 @@ static bool may_show(const struct naive_series *series, int64_t at_ms, int64_t f
 }
 
 static void compare_steps(struct player *p, const struct ts_query_options *options, const char *query,
-                          uint32_t s, const struct ts_series_points *points, int64_t floor_ms)
+                          uint32_t s, const struct ts_series_points *points)
 {
+    int64_t floor_ms = player_floor_now(p, s);
     size_t at = 0;
     for (int64_t t = options->start_ms; t <= options->end_ms; t += options->step_ms) {
         bool there = at < points->n && points->times_ms[at] == t;
@@ -207,26 +209,26 @@ void player_range(struct player *p, const struct op *op)
         .range = true, .start_ms = player_time(op->at), .step_ms = op->step ? op->step : 1};
     options.end_ms = options.start_ms + (int64_t)(op->n % 500) * options.step_ms;
     snprintf(query, sizeof query, "%.*s", KV_ARG(text));
-    int64_t floor_ms = player_floor(p);
+    player_expire(p);
     struct ts_result *result = ask(p, query, &options, TS_RESULT_MATRIX);
     for (size_t i = 0; i < ts_result_count(result); i++) {
         struct ts_series_points points;
         ts_result_series(result, i, &points);
         uint32_t s = series_of(p, points.labels, points.n_labels);
         answered(p, query, &missing, s);
-        compare_steps(p, &options, query, s, &points, floor_ms);
+        compare_steps(p, &options, query, s, &points);
     }
     ts_result_free(result);
     for (uint32_t s = 0; s < NAIVE_SERIES; s++)
         if (missing >> s & 1)
-            compare_steps(p, &options, query, s, &(struct ts_series_points){0}, floor_ms);
+            compare_steps(p, &options, query, s, &(struct ts_series_points){0});
 }
 
 /* ---- which series there are: at least those with samples in the range, at most those that ever had some on its days */
 
 struct listing {
     struct player *p;
-    int64_t from_ms, to_ms, floor_ms;
+    int64_t from_ms, to_ms;
     uint64_t asked, missing;
     kv_slice label;
     struct kv_buf last;
@@ -235,7 +237,8 @@ struct listing {
 static bool has(const struct listing *l, uint32_t s)
 {
     const struct naive_series *series = &l->p->naive.series[s];
-    for (size_t i = naive_find(series, l->from_ms > l->floor_ms ? l->from_ms : l->floor_ms);
+    int64_t floor_ms = player_floor_now(l->p, s);
+    for (size_t i = naive_find(series, l->from_ms > floor_ms ? l->from_ms : floor_ms);
          i < series->n && series->samples[i].time_ms <= l->to_ms; i++)
         if (!series->samples[i].maybe)
             return true;
@@ -299,7 +302,7 @@ void player_catalog(struct player *p, const struct op *op)
                         .to_ms = player_time(op->at) + (int64_t)op->n * 1000,
                         .label = kv_slice_str(labels[op->step % 4])};
     l.asked = naive_select(op->meta, op->series, &text);
-    l.floor_ms = player_floor(p);
+    player_expire(p);
     for (uint32_t s = 0; s < NAIVE_SERIES; s++)
         if ((l.asked >> s & 1) && has(&l, s) && (op->kind == OP_series || value_of(s, l.label).len))
             l.missing |= (uint64_t)1 << s;

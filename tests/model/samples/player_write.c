@@ -2,9 +2,7 @@
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
 #include "kvcore/base/prng.h"
-#include "tests/model/samples/options.h"
 #include "tests/model/samples/player.h"
-#include "tsdb/db.h"
 #include "tsdb/sample.h"
 
 #include <inttypes.h>
@@ -82,14 +80,19 @@ static kv_status give_labels(void *ctx, const struct ts_row *row, struct ts_labe
 static void start(struct player *p)
 {
     int64_t wall = kv_clock_wall_ms(&p->clock.base), clock = kv_retention_clock_ms(ts_kv(p->db));
-    int64_t future = p->options.future_ms ? p->options.future_ms : 3600000;
+    int64_t future = p->options.store.future_ms ? p->options.store.future_ms : 3600000;
     if (p->started)
         return;
     p->started = true;
-    p->low_ms = ts_rules_lowest_ms(p->db->rules, ts_retention_clock_ms(p->db));
-    p->low_ms = p->low_ms < TS_TIME_MIN ? TS_TIME_MIN : p->low_ms;
+    p->clock_then_ms = clock;
     p->high_ms = (wall > clock ? wall : clock) + future;
     p->high_ms = p->high_ms > -TS_TIME_MIN ? -TS_TIME_MIN : p->high_ms;
+}
+
+static int64_t low_of(const struct player *p, uint32_t series)
+{
+    int64_t floor_ms = player_floor(p, series, p->clock_then_ms);
+    return floor_ms < TS_TIME_MIN ? TS_TIME_MIN : floor_ms;
 }
 
 /* Whether the registry has room for the series, should it be new. */
@@ -101,7 +104,7 @@ static bool room(struct player *p, uint32_t series)
     ts_stats(p->db, &stats);
     if (stats.series > naive_known(&p->naive))
         player_fail(p, "%" PRIu64 " series, %zu were ever there", stats.series, naive_known(&p->naive));
-    if (p->options.series_max && stats.series + p->n_fresh >= p->options.series_max)
+    if (p->options.store.series_max && stats.series + p->n_fresh >= p->options.store.series_max)
         return false;
     p->fresh[series] = true;
     p->n_fresh++;
@@ -122,10 +125,11 @@ static void add_row(struct player *p, uint32_t series, const int64_t *times, con
                                .n = n};
     struct naive_event event = {.kind = NAIVE_PUT, .series = series};
     start(p);
+    int64_t low_ms = low_of(p, series);
     event.samples = kv_alloc(n * sizeof *event.samples);
     KV_ASSERT(event.samples != NULL);
     for (size_t i = 0; i < n; i++)
-        if (times[i] >= p->low_ms && times[i] <= p->high_ms)
+        if (times[i] >= low_ms && times[i] <= p->high_ms)
             event.samples[event.n++] =
                 (struct naive_sample){.time_ms = times[i], .bits = ts_double_bits(values[i])};
     if (event.n > 0 && !room(p, series))
@@ -172,9 +176,9 @@ static int64_t edge_time(struct player *p, const struct op *op)
     start(p);
     switch ((enum edge)(op->n % EDGES)) {
     case EDGE_FLOOR:
-        return p->low_ms;
+        return low_of(p, op->series % NAIVE_SERIES);
     case EDGE_BEFORE_FLOOR:
-        return p->low_ms - 1;
+        return low_of(p, op->series % NAIVE_SERIES) - 1;
     case EDGE_FUTURE:
         return p->high_ms;
     case EDGE_PAST_FUTURE:
