@@ -1,6 +1,7 @@
 /* One request's rows to refs, and its new series through the commit (series.h has the order of calls). */
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
+#include "tsdb/posting_lists.h"
 #include "tsdb/postings.h"
 #include "tsdb/series_internal.h"
 
@@ -24,13 +25,6 @@ struct fresh {
 /* An identity and what it resolved to. */
 struct identity {
     kv_hash128 id;
-    uint32_t fresh;
-};
-
-/* One posting to be: the series `fresh` has (name, value). */
-struct posting {
-    uint64_t hash; /* of name, value, metric: what sorting goes by */
-    kv_slice name, value;
     uint32_t fresh;
 };
 
@@ -60,8 +54,7 @@ struct ts_resolver {
     struct identity *identities;
     size_t n_identities, identities_capacity;
 
-    struct posting *postings;
-    size_t n_postings, postings_capacity;
+    struct ts_posting_lists lists; /* of fresh */
     size_t created;
     bool prepared;
 };
@@ -224,7 +217,7 @@ void ts_resolver_free(struct ts_resolver *r)
     kv_free(r->sorted);
     kv_free(r->fresh);
     kv_free(r->identities);
-    kv_free(r->postings);
+    ts_posting_lists_release(&r->lists);
     ts_hash_map_release(&r->by_hash);
     ts_hash_map_release(&r->by_identity);
     kv_free(r);
@@ -394,43 +387,24 @@ static kv_slice fresh_bytes(const struct ts_resolver *r, const struct fresh *f)
     return (kv_slice){r->canonical.data + f->at, f->len};
 }
 
-static KV_MUST kv_status posting_add(struct ts_resolver *r, uint32_t fresh, kv_slice name, kv_slice value)
-{
-    kv_status rc = grow((void **)&r->postings, r->n_postings, &r->postings_capacity, sizeof *r->postings);
-    if (rc < 0)
-        return rc;
-    uint64_t hash = kv_hash64(value, kv_hash64(name, (uint64_t)(uintptr_t)r->fresh[fresh].metric));
-    r->postings[r->n_postings++] = (struct posting){hash, name, value, fresh};
-    return KV_OK;
-}
-
-static int posting_order(const void *a, const void *b)
-{
-    const struct posting *x = a, *y = b;
-    if (x->hash != y->hash)
-        return x->hash < y->hash ? -1 : 1;
-    return (x->fresh > y->fresh) - (x->fresh < y->fresh);
-}
-
-/* Which lists each new series goes into, with those of one list side by side. */
+/* Which lists each new series goes into. */
 kv_status ts_resolver_stage(struct ts_resolver *r)
 {
     kv_status rc = KV_OK;
-    r->n_postings = 0;
+    ts_posting_lists_clear(&r->lists, RESOLVER_BYTES_KEPT);
     for (uint32_t i = 0; i < r->n_fresh; i++) {
         kv_slice bytes = fresh_bytes(r, &r->fresh[i]), name, value;
-        KV_TRY(posting_add(r, i, KV_STR(""), KV_STR("")));
+        const struct ts_metric *m = r->fresh[i].metric;
+        KV_TRY(ts_posting_lists_add(&r->lists, m, KV_STR(""), KV_STR(""), i));
         while (bytes.len > 0) {
             KV_TRY(kv_take_lp(&bytes, &name));
             KV_TRY(kv_take_lp(&bytes, &value));
             if (kv_slice_equal(name, TS_METRIC_NAME))
                 continue; /* the metric dictionary has it */
-            KV_TRY(posting_add(r, i, name, KV_STR("")));
-            KV_TRY(posting_add(r, i, name, value));
+            KV_TRY(ts_posting_lists_add(&r->lists, m, name, KV_STR(""), i));
+            KV_TRY(ts_posting_lists_add(&r->lists, m, name, value, i));
         }
     }
-    if (r->n_postings > 1)
-        qsort(r->postings, r->n_postings, sizeof *r->postings, posting_order);
 out:
     return rc;
 }
@@ -548,8 +522,9 @@ static KV_MUST kv_status put_counters(const struct ts_registry *registry, struct
 }
 
 /* Members of one list, all of one batch, to one entry. */
-static KV_MUST kv_status put_list(const struct posting *p, uint64_t ref, const uint16_t *members, size_t n,
-                                  struct kv_buf *bytes, struct kv_batch *batch)
+static KV_MUST kv_status put_members(const struct ts_posting_list *list, uint64_t ref,
+                                     const uint16_t *members, size_t n, struct kv_buf *bytes,
+                                     struct kv_batch *batch)
 {
     struct ts_postings_key tail = {ts_ref_metric(ref), (uint16_t)(ts_ref_series(ref) >> 16), members[0]};
     struct ts_key key;
@@ -557,44 +532,41 @@ static KV_MUST kv_status put_list(const struct posting *p, uint64_t ref, const u
     kv_status rc = ts_postings_encode(members, n, bytes);
     if (rc < 0)
         return rc;
-    ts_key_postings_value(&key, p->name, p->value);
+    ts_key_postings_value(&key, list->name, list->value);
     ts_key_postings_tail(&key, &tail);
     return kv_batch_put(batch, TS_SPACE_INDEX, ts_key_slice(&key), kv_buf_slice(bytes));
 }
 
-static bool same_list(const struct ts_resolver *r, const struct posting *a, const struct posting *b)
+/* Refs rise with their place in fresh, so a list's members come in order; one entry for every 65536 series. */
+static KV_MUST kv_status put_list(const struct ts_resolver *r, const struct ts_posting_list *list,
+                                  uint16_t *members, struct kv_buf *bytes, struct kv_batch *batch)
 {
-    return a->hash == b->hash && r->fresh[a->fresh].metric == r->fresh[b->fresh].metric &&
-           kv_slice_equal(a->name, b->name) && kv_slice_equal(a->value, b->value);
-}
-
-/* Refs rise with their place in fresh, so a list's members come in order; one entry for every 65536 series.
- */
-static KV_MUST kv_status put_postings(struct ts_resolver *r, struct kv_batch *batch)
-{
-    uint16_t *members = r->created ? kv_alloc(TS_BATCH_SIZE * sizeof *members) : NULL;
-    struct kv_buf bytes = {0};
-    kv_status rc = members || !r->created ? KV_OK : KV_NO_MEMORY;
-    const struct posting *open = NULL;
-    uint64_t open_ref = 0;
+    kv_status rc = KV_OK;
+    uint64_t ref = 0; /* of the members so far */
     size_t n = 0;
-    for (size_t i = 0; rc == KV_OK && i < r->n_postings; i++) {
-        const struct posting *p = &r->postings[i];
-        const struct fresh *f = &r->fresh[p->fresh];
+    for (uint32_t i = list->first; i != TS_POSTING_END && rc == KV_OK; i = r->lists.members[i].next) {
+        const struct fresh *f = &r->fresh[r->lists.members[i].member];
         if (!f->created)
             continue;
-        if (open && (!same_list(r, open, p) || f->ref >> 16 != open_ref >> 16)) {
-            KV_TRY(put_list(open, open_ref, members, n, &bytes, batch));
+        if (n > 0 && f->ref >> 16 != ref >> 16) {
+            rc = put_members(list, ref, members, n, bytes, batch);
             n = 0;
         }
-        open = p;
-        open_ref = f->ref;
-        KV_ASSERT(members); /* one was created */
+        ref = f->ref;
         members[n++] = (uint16_t)f->ref;
     }
-    if (rc == KV_OK && n > 0)
-        rc = put_list(open, open_ref, members, n, &bytes, batch);
-out:
+    return n > 0 && rc == KV_OK ? put_members(list, ref, members, n, bytes, batch) : rc;
+}
+
+static KV_MUST kv_status put_postings(const struct ts_resolver *r, struct kv_batch *batch)
+{
+    if (r->created == 0)
+        return KV_OK;
+    uint16_t *members = kv_alloc(TS_BATCH_SIZE * sizeof *members);
+    struct kv_buf bytes = {0};
+    kv_status rc = members ? KV_OK : KV_NO_MEMORY;
+    for (size_t i = 0; rc == KV_OK && i < r->lists.n; i++)
+        rc = put_list(r, &r->lists.lists[i], members, &bytes, batch);
     kv_buf_release(&bytes);
     kv_free(members);
     return rc;
@@ -619,7 +591,7 @@ kv_status ts_resolver_prepare(struct ts_resolver *r, uint64_t seq, struct kv_bat
                               struct kv_buf *section)
 {
     kv_status rc = KV_OK;
-    KV_ASSERT(!r->prepared && (r->n_fresh == 0 || r->n_postings > 0));
+    KV_ASSERT(!r->prepared && (r->n_fresh == 0 || r->lists.n > 0));
     r->prepared = true;
     if (r->n_fresh > 0)
         recents_trim(r->registry);
@@ -691,13 +663,13 @@ void ts_resolver_clear(struct ts_resolver *r)
     atomic_fetch_add_explicit(&registry->found, r->found, memory_order_relaxed);
     atomic_fetch_add_explicit(&registry->missed, r->missed, memory_order_relaxed);
     r->predicted = r->found = r->missed = 0;
-    r->n_fresh = r->n_identities = r->n_postings = r->created = 0;
+    r->n_fresh = r->n_identities = r->created = 0;
     r->prepared = false;
     r->piece = (kv_slice){0}; /* the next request's bytes may lie at the same address */
     kv_buf_clear_keep(&r->canonical, RESOLVER_BYTES_KEPT);
     shrink((void **)&r->fresh, &r->fresh_capacity, sizeof *r->fresh);
     shrink((void **)&r->identities, &r->identities_capacity, sizeof *r->identities);
-    shrink((void **)&r->postings, &r->postings_capacity, sizeof *r->postings);
+    ts_posting_lists_clear(&r->lists, RESOLVER_BYTES_KEPT);
     ts_hash_map_clear(&r->by_hash);
     ts_hash_map_clear(&r->by_identity);
 }

@@ -70,6 +70,8 @@ struct influx {
 /* Appends raw without the backslashes that escape a byte of `specials`. */
 static kv_status unescape(struct kv_buf *out, kv_slice raw, unsigned specials)
 {
+    if (raw.len == 0 || !memchr(raw.data, '\\', raw.len))
+        return kv_buf_append(out, raw);
     for (size_t i = 0; i < raw.len; i++) {
         uint8_t c = raw.data[i];
         if (c == '\\' && i + 1 < raw.len && (classes[raw.data[i + 1]] & specials))
