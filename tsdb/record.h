@@ -1,6 +1,6 @@
 /*
  * record.h - the application record of a commit: the samples of a request, or a delete. Bytes:
- * tsdb/docs/record.md.
+ * tsdb/docs/journal.md.
  *
  * A samples record is   kind  section (tsdb/series.h)  body   and a delete record   kind  from  to  refs.
  * The body is written as rows arrive, so nothing is sorted or copied; refs that only the commit lock hands

@@ -3,7 +3,7 @@
  * become chunks.
  *
  * Byte-aligned, so writing is a few ns, bytes once written never change, and a small step of an integer gauge
- * or counter at a regular interval takes one byte. Bytes: tsdb/docs/record.md. Lossless to the bit for every
+ * or counter at a regular interval takes one byte. Bytes: tsdb/docs/journal.md. Lossless to the bit for every
  * double.
  *
  * Threads    pure functions; any thread.

@@ -46,3 +46,22 @@ if i + 1 != (200 if ints else 1300):
 EOF
     rm -f "${TMPDIR:-/tmp}/chunk.$$"
 done
+for chunk in const raw xor; do
+    python3 tests/golden/decode_chunk.py tests/golden/chunk-$chunk.bin | python3 -c '
+import struct, sys
+kind = sys.argv[1]
+for i, line in enumerate(sys.stdin):
+    t = 1795224000000 + 15000 * i + (7 * i % 11 if kind == "xor" else 0)
+    v = 0.1 if kind == "const" else 1 + (i * i % 97) / 3e6
+    bits = (i + 1) * 0x9e3779b97f4a7c15 % 2**64 if kind == "raw" else struct.unpack("<Q", struct.pack("<d", v))[0]
+    bits = 0x7ff0000000000002 if kind != "const" and i == 200 else bits
+    if line.split() != [str(t), "%016x" % bits]:
+        sys.exit("decode_chunk.py, %s, sample %d: %s, not %d %016x" % (kind, i, line.strip(), t, bits))
+if i + 1 != 300:
+    sys.exit("decode_chunk.py, %s: %d samples" % (kind, i + 1))
+' $chunk || exit 1
+done
+# Every codec there is has a golden file: the first byte names those of times and values.
+kinds=$(for f in tests/golden/chunk-*.bin; do od -An -tx1 -N1 "$f"; done | tr -d ' ' | fold -w1 | paste - - | awk '{print "value", $1; print "time", $2}' | sort -u)
+[ "$(echo "$kinds" | grep -c value)" = "$(sed -n '/^enum ts_value_codec/,/^}/p' tsdb/chunk/chunk.h | grep -c TS_VALUE_)" ] || { echo "a codec of values has no golden chunk: $kinds"; exit 1; }
+[ "$(echo "$kinds" | grep -c time)" = "$(sed -n '/^enum ts_time_codec/p' tsdb/chunk/chunk.h | grep -o TS_TIME_ | wc -l)" ] || { echo "a codec of times has no golden chunk: $kinds"; exit 1; }

@@ -304,6 +304,24 @@ Test(chunk, the_golden_one_of_bits_is_still_written_and_read)
     assert_golden("tests/golden/chunk-bits.bin", 700, TS_CHUNK_SMALL, TS_TIME_STEP, TS_VALUE_BITS);
 }
 
+Test(chunk, the_golden_ones_of_the_plain_codecs_are_still_written_and_read)
+{
+    for (int64_t i = 0; i < 300; i++) {
+        times[i] = 1795224000000 + i * 15000;
+        values[i] = 0.1;
+    }
+    assert_golden("tests/golden/chunk-const.bin", 300, TS_CHUNK_QUICK, TS_TIME_STEP, TS_VALUE_CONST);
+    for (int64_t i = 0; i < 300; i++)
+        values[i] = i == 200 ? bits_double(TS_STALE_NAN)
+                             : bits_double(((uint64_t)i + 1) * UINT64_C(0x9e3779b97f4a7c15));
+    assert_golden("tests/golden/chunk-raw.bin", 300, TS_CHUNK_QUICK, TS_TIME_STEP, TS_VALUE_RAW);
+    for (int64_t i = 0; i < 300; i++) {
+        times[i] = 1795224000000 + i * 15000 + i * 7 % 11;
+        values[i] = i == 200 ? bits_double(TS_STALE_NAN) : 1 + (double)(i * i % 97) / 3e6;
+    }
+    assert_golden("tests/golden/chunk-xor.bin", 300, TS_CHUNK_QUICK, TS_TIME_DELTA, TS_VALUE_XOR);
+}
+
 Test(chunk, packing_keeps_every_number_and_its_own_length)
 {
     struct kv_prng prng;
