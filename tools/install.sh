@@ -30,7 +30,7 @@ Libs: -L\${libdir} -l$lib
 Libs.private: $private
 P
 done
-for page in kvcore/docs/man/*.[13]; do
+for page in kvcore/docs/man/*.[13] tools/*.1; do
     [ ! -f "$page" ] || install -m 644 "$page" "$root/share/man/man${page##*.}"
 done
 [ ! -f tools/tidemark.service ] || install -m 644 tools/tidemark.service "$root/lib/systemd/system"

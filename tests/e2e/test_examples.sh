@@ -44,7 +44,7 @@ foreign=$(exports "$root/lib/libtidemark.so" | grep -vE '^(kv|ts)_')
 [ -z "$foreign" ] || fail "libtidemark.so exports $foreign"
 
 # ---- manual pages: clean, of what there is
-for page in kvcore.3 kvtool.1; do
+for page in kvcore.3 kvtool.1 tidemark.1; do
     at=$root/share/man/man${page##*.}/$page
     [ -s "$at" ] || fail "$page is not installed"
     command -v man >/dev/null || continue
@@ -56,6 +56,10 @@ for name in $(grep -oE 'kv_[a-z_]+' kvcore/docs/man/kvcore.3 | sort -u); do
 done
 for command in $("$root/bin/kvtool" --help | sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p'); do
     grep -qE "\\b$(echo "$command" | sed 's/-/\\\\-/')\\b" kvcore/docs/man/kvtool.1 || fail "kvtool.1 does not tell of $command"
+done
+
+for command in $("$root/bin/tidemark" --help | sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p'); do
+    grep -qE "\b$command\b" tools/tidemark.1 || fail "tidemark.1 does not tell of $command"
 done
 
 # ---- the examples
