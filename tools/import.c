@@ -92,7 +92,7 @@ static kv_status sink_metadata(struct http_decode_sink *sink, kv_slice family, k
 static kv_status store_piece(struct import *in, kv_slice lines)
 {
     struct http_decode_report report;
-    struct ts_append_result result;
+    struct ts_append_result result = {0};
     kv_status rc = http_decode(in->decoder, lines, &in->decode, &in->sink, &report, in->err);
     if (rc == KV_OK)
         rc = ts_commit(in->appender, &result, in->err);

@@ -80,7 +80,7 @@ void http_api_export(struct http_app *app, struct http_request *request, struct 
 {
     struct kv_err err = {0};
     struct ts_query_err query_err = {0};
-    enum http_export_format format;
+    enum http_export_format format = HTTP_EXPORT_JSON;
     struct ts_walk_options options = {.canceled = export_canceled, .canceled_ctx = request};
     if (read_params(request, &options, &format, &err) < 0) {
         http_api_bad_param(reply, &err);

@@ -196,7 +196,7 @@ static kv_status walk_failed(struct ts_query_err *err, kv_status rc, const struc
 kv_status ts_export_open(struct ts_db *db, const struct ts_walk_options *options, struct ts_export **out,
                          struct ts_query_err *err)
 {
-    struct ts_query_err own;
+    struct ts_query_err own = {0};
     struct kv_err why = {0};
     kv_status rc;
     err = err ? err : &own;
@@ -380,7 +380,7 @@ static kv_status walk_window(struct ts_export *walk, struct walk_window *w, stru
 kv_status ts_export_next(struct ts_export *walk, struct ts_series_points *out, struct kv_err *err)
 {
     kv_status rc = KV_OK;
-    struct kv_err own;
+    struct kv_err own = {0};
     err = err ? err : &own;
     *err = (struct kv_err){0};
     if (walk->selector >= walk->n_selectors)
@@ -462,7 +462,7 @@ kv_status ts_chunks(struct ts_db *db, const struct ts_walk_options *options,
                     struct ts_query_err *err)
 {
     struct ts_export *walk = NULL;
-    struct ts_query_err own;
+    struct ts_query_err own = {0};
     struct kv_err why = {0};
     err = err ? err : &own;
     kv_status rc = ts_export_open(db, options, &walk, err);
