@@ -17,12 +17,13 @@ static const char export_usage[] =
     "usage: tidemark export ['SELECTOR'...] [--format json|prometheus|openmetrics] [--from T] [--to T] "
     "[--output FILE]\n"
     "                       [--url URL | --data DIR]\n"
-    "Every sample as it is stored. json (the default): VictoriaMetrics' lines, with nothing lost; "
+    "Every sample as it is stored. json (the default): VictoriaMetrics' lines, nothing lost but NaN "
+    "payloads; "
     "prometheus: the text format with times in\n"
     "milliseconds; openmetrics: what promtool tsdb create-blocks-from openmetrics reads. The last two leave "
     "stale markers out.\n"
     "SELECTOR: up{job=\"x\"}; none: everything. T: unix seconds, 2026-11-21T03:08:03Z, now, now-1h. DIR: "
-    "./data, of a stopped store;\n"
+    "of a stopped store;\n"
     "URL: of a running one, http://127.0.0.1:9430 or http://NAME:PASSWORD@HOST:PORT. FILE must not exist; "
     "without it: standard output\n";
 
@@ -96,7 +97,7 @@ static kv_status export_directory(struct job *job, struct kv_err *err)
     struct ts_db *db = NULL;
     kv_status rc;
     KV_TRY(kv_env_open(&env_options, &env, err));
-    KV_TRY(ts_open(env, job->data ? job->data : "./data", &options, &db, err));
+    KV_TRY(ts_open(env, job->data, &options, &db, err));
     rc = ts_export_open(db, &job->walk, &walk, &query_err);
     if (rc < 0)
         KV_TRY(kv_fail(err, rc, 0, "%.239s", query_err.text));
@@ -127,7 +128,7 @@ static kv_status export_server(struct job *job, struct kv_err *err)
     struct remote *remote = NULL;
     struct kv_buf form = {0};
     kv_status rc;
-    KV_TRY(remote_open(job->url, &remote, err));
+    KV_TRY(remote_open(job->url ? job->url : REMOTE_URL_DEFAULT, &remote, err));
     for (size_t i = 0; i < job->walk.n_selectors; i++)
         KV_TRY(remote_param(remote, &form, "match[]", job->selector_texts[i]));
     KV_TRY(add_time(remote, &form, "start", job->walk.from_ms));
@@ -199,7 +200,7 @@ int cli_export(int argc, char **argv)
         return cli_failed(&err, rc);
     job.shows = job.out != stdout || !isatty(STDOUT_FILENO);
     progress_begin(&job.progress, "export");
-    rc = job.url ? export_server(&job, &err) : export_directory(&job, &err);
+    rc = job.data ? export_directory(&job, &err) : export_server(&job, &err);
     rc = archive_done(job.out, path, rc, &err);
     progress_end(&job.progress);
     if (rc < 0)

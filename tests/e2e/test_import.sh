@@ -134,15 +134,16 @@ else
     echo "SKIPPED: promtool is not installed"
 fi
 if command -v victoria-metrics >/dev/null; then
-    victoria-metrics -storageDataPath="$work/vm" -httpListenAddr=127.0.0.1:18428 -retentionPeriod=100y >"$work/vm.log" 2>&1 &
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    victoria-metrics -storageDataPath="$work/vm" -httpListenAddr=127.0.0.1:$port -retentionPeriod=100y >"$work/vm.log" 2>&1 &
     peer=$!
     for _ in $(seq 100); do
-        curl -s -o /dev/null http://127.0.0.1:18428/health && break
+        curl -s -o /dev/null http://127.0.0.1:$port/health && break
         sleep 0.1
     done
-    "$tidemark" export 'big{i="3"}' --data "$work/big" | curl -sf --data-binary @- http://127.0.0.1:18428/api/v1/import || fail "VictoriaMetrics does not import"
-    curl -s 'http://127.0.0.1:18428/internal/force_flush'
-    curl -s 'http://127.0.0.1:18428/api/v1/export?match[]=big' -g >"$work/vm.json"
+    "$tidemark" export 'big{i="3"}' --data "$work/big" | curl -sf --data-binary @- http://127.0.0.1:$port/api/v1/import || fail "VictoriaMetrics does not import"
+    curl -s "http://127.0.0.1:$port/internal/force_flush"
+    curl -s "http://127.0.0.1:$port/api/v1/export?match[]=big" -g >"$work/vm.json"
     expect 0 "rejected=0" "$tidemark" import --data "$work/back" "$work/vm.json"
     "$tidemark" export 'big{i="3"}' --format prometheus --data "$work/big" >"$work/a.txt"
     "$tidemark" export 'big' --format prometheus --data "$work/back" | cmp -s - "$work/a.txt" || fail "through VictoriaMetrics and back differs"
