@@ -46,7 +46,7 @@
       "string fields of line protocol, not stored")                                                          \
     X(histograms_rejected, counter, "tidemark_ingest_histograms_rejected_total",                             \
       "native histograms, not stored yet")                                                                   \
-    X(exemplars_dropped, counter, "tidemark_ingest_exemplars_dropped_total", "exemplars, not stored yet")    \
+    X(exemplars, counter, "tidemark_ingest_exemplars_total", "exemplars decoded from remote_write")          \
     X(backups, counter, "tidemark_backups_total", "backups made, archives too")                              \
     X(backups_failed, counter, "tidemark_backups_failed_total", "backups that failed or were canceled")      \
     X(queries_canceled, counter, "tidemark_query_canceled_total",                                            \

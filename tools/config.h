@@ -59,6 +59,7 @@
     X(label_name_len_max, COUNT, "label-name-max", "1024", "N", "bytes of a label's name")                   \
     X(label_value_len_max, COUNT, "label-value-max", "4096", "N", "bytes of a label's value")                \
     X(future_ms, TIME, "future-max", "1h", "TIME", "samples further ahead of the clock are rejected")        \
+    X(exemplars_max, COUNT, "exemplars-max", "100000", "N|off", "exemplars kept, the newest of the store")   \
     X(cache_bytes, BYTES, "cache", "64MiB", "BYTES", "block cache")                                          \
     X(head_bytes_max, BYTES, "head-max", "256MiB", "BYTES", "memory of samples not yet in tables")           \
     X(cors_origin, TEXT, "cors-origin", "*", "ORIGIN", "Access-Control-Allow-Origin of every reply")         \

@@ -104,6 +104,8 @@ static kv_status open_store(struct serving *s, struct kv_err *err)
         .sync_interval_ms = (uint32_t)c->durability.extra,
         .future_ms = c->future_ms.number,
         .series_max = (uint64_t)c->series_max.number,
+        .exemplars_max = (uint32_t)c->exemplars_max.number,
+        .exemplars_off = c->exemplars_max.number == 0,
         .metric_series_max = (uint64_t)c->metric_series_max.number,
         .series_per_s_max = (uint32_t)c->series_per_s_max.number,
         .request_samples_max = (uint64_t)c->request_samples_max.number,

@@ -38,6 +38,7 @@ struct ts_appender {
     struct append_labels_of rule;
     bool *take;
     size_t take_capacity;
+    struct ts_exemplar_list exemplars;
     struct ts_append_result result;
 };
 
@@ -68,6 +69,7 @@ void ts_appender_free(struct ts_appender *appender)
     kv_buf_release(&appender->section);
     kv_buf_release(&appender->record);
     kv_buf_release(&appender->identity);
+    ts_exemplar_list_release(&appender->exemplars);
     kv_free(appender->take);
     kv_arena_release(&appender->rule.arena);
     kv_free(appender->rule.labels);
@@ -81,6 +83,7 @@ void ts_append_abort(struct ts_appender *appender)
     kv_buf_clear_keep(&appender->body, APPEND_BYTES_KEPT);
     kv_buf_clear_keep(&appender->section, APPEND_BYTES_KEPT);
     kv_buf_clear_keep(&appender->record, APPEND_BYTES_KEPT);
+    ts_exemplar_list_clear(&appender->exemplars, APPEND_BYTES_KEPT);
     appender->writer = (struct ts_record_writer){0};
     appender->started = false;
     appender->result.accepted = appender->result.rejected = appender->result.series_created =
@@ -238,6 +241,55 @@ static KV_MUST kv_status append_too_many(struct ts_appender *a, const struct ts_
                    (unsigned long long)a->db->options.request_samples_max);
 }
 
+static void append_drop_exemplars(struct ts_appender *a, uint64_t n)
+{
+    atomic_fetch_add(&a->db->counters.exemplars_dropped, n);
+}
+
+/* Those of a row whose series is known; the others are dropped. */
+static KV_MUST kv_status append_exemplars(struct ts_appender *a, const struct ts_row *row, uint64_t ref,
+                                          struct kv_err *err)
+{
+    for (size_t i = 0; i < row->n_exemplars; i++) {
+        const struct ts_exemplar *e = &row->exemplars[i];
+        kv_status rc = KV_INVALID;
+        if (!a->db->options.exemplars_off && e->time_ms >= a->low_ms && e->time_ms <= a->high_ms)
+            rc = ts_exemplar_list_add(&a->exemplars, ref, e);
+        if (rc == KV_INVALID)
+            append_drop_exemplars(a, 1);
+        else if (rc < 0)
+            return kv_fail(err, rc, 0, "no memory for the exemplars of a series");
+    }
+    return KV_OK;
+}
+
+/* No sample of the row is taken. */
+static KV_MUST kv_status append_exemplars_alone(struct ts_appender *a, const struct ts_row *row,
+                                                struct kv_err *err)
+{
+    uint64_t ref;
+    if (row->n_exemplars == 0)
+        return KV_OK;
+    kv_status rc = ts_resolve_existing(a->resolver, row, &ref, err);
+    if (rc == KV_OK)
+        return append_exemplars(a, row, ref, err);
+    if (rc == KV_NOT_FOUND)
+        append_drop_exemplars(a, row->n_exemplars);
+    return rc < 0 ? rc : KV_OK;
+}
+
+static kv_status append_refused(struct ts_appender *a, const struct ts_row *row, size_t n_taken,
+                                const struct ts_refusal *why)
+{
+    ts_append_reject(a, row->position, why->reason, n_taken, why->text);
+    append_drop_exemplars(a, row->n_exemplars);
+    if (why->reason == TS_REJECT_SERIES_RATE) {
+        a->rate_refused += n_taken;
+        a->result.retry_in_ms = why->retry_in_ms;
+    }
+    return KV_OK;
+}
+
 kv_status ts_append_row(struct ts_appender *appender, const struct ts_row *row, struct kv_err *err)
 {
     if (!appender->started && append_start(appender) < 0)
@@ -250,18 +302,12 @@ kv_status ts_append_row(struct ts_appender *appender, const struct ts_row *row, 
     if (!all && append_filter(appender, row, &n_taken) < 0)
         return kv_fail(err, KV_NO_MEMORY, 0, "no memory for a series of %zu samples", row->n);
     if (n_taken == 0)
-        return KV_OK;
+        return append_exemplars_alone(appender, row, err);
     struct ts_refusal why;
     uint64_t ref;
     kv_status rc = ts_resolve(appender->resolver, row, &ref, &why, err);
-    if (rc == KV_INVALID) {
-        ts_append_reject(appender, row->position, why.reason, n_taken, why.text);
-        if (why.reason == TS_REJECT_SERIES_RATE) {
-            appender->rate_refused += n_taken;
-            appender->result.retry_in_ms = why.retry_in_ms;
-        }
-        return KV_OK;
-    }
+    if (rc == KV_INVALID)
+        return append_refused(appender, row, n_taken, &why);
     if (rc < 0)
         return rc;
     bool is_new = ts_ref_is_new(ref);
@@ -272,7 +318,7 @@ kv_status ts_append_row(struct ts_appender *appender, const struct ts_row *row, 
     if (rc < 0)
         return kv_fail(err, rc, 0, "no memory for a series of %zu samples", row->n);
     appender->result.accepted += n_taken;
-    return KV_OK;
+    return row->n_exemplars > 0 ? append_exemplars(appender, row, ref, err) : KV_OK;
 }
 
 struct append_labels {
@@ -340,26 +386,35 @@ out:
     return rc;
 }
 
+static void append_undo(void *ctx)
+{
+    struct ts_appender *a = ctx;
+    ts_exemplars_undo(a->db->exemplars, &a->exemplars);
+    ts_resolver_undo(a->resolver);
+}
+
 static kv_status append_prepare(void *ctx, uint64_t seq, struct kv_batch *batch, kv_slice *record)
 {
     struct ts_appender *a = ctx;
     kv_buf_clear(&a->section);
-    kv_status rc = ts_resolver_prepare(a->resolver, seq, batch, &a->section);
+    kv_status rc;
+    if (a->result.accepted == 0) { /* exemplars alone: no record, and perhaps nothing at all */
+        rc = ts_exemplars_prepare(a->db->exemplars, &a->exemplars, a->resolver, batch);
+        return rc == KV_OK && a->exemplars.taken == 0 ? KV_CANCELED : rc;
+    }
+    rc = ts_resolver_prepare(a->resolver, seq, batch, &a->section);
     if (rc < 0)
         return rc;
+    if (a->exemplars.n > 0)
+        rc = ts_exemplars_prepare(a->db->exemplars, &a->exemplars, a->resolver, batch);
     uint8_t *table = a->body.data + a->body.len - 8 * a->n_new;
     for (size_t i = 0; i < a->n_new; i++)
         kv_put_fixed64(table + 8 * i, ts_resolver_ref(a->resolver, ts_ref_of(TS_METRIC_NEW, (uint32_t)i)));
-    rc = append_assemble(a, record);
+    if (rc == KV_OK)
+        rc = append_assemble(a, record);
     if (rc < 0)
-        ts_resolver_undo(a->resolver);
+        append_undo(a);
     return rc;
-}
-
-static void append_undo(void *ctx)
-{
-    struct ts_appender *a = ctx;
-    ts_resolver_undo(a->resolver);
 }
 
 static kv_status append_finish(struct ts_appender *a)
@@ -383,7 +438,7 @@ kv_status ts_commit(struct ts_appender *appender, struct ts_append_result *resul
     struct ts_appender *a = appender;
     struct ts_db *db = a->db;
     kv_status rc = KV_OK;
-    if (a->result.accepted > 0) {
+    if (a->result.accepted > 0 || a->exemplars.n > 0) {
         if ((rc = ts_head_failed(db->head)) < 0)
             rc = kv_fail(err, rc, 0,
                          "the head ran out of memory; nothing acknowledged is lost: open the store anew");
@@ -396,11 +451,16 @@ kv_status ts_commit(struct ts_appender *appender, struct ts_append_result *resul
             const struct kv_commit_options options = {
                 .prepare = append_prepare, .undo = append_undo, .ctx = a};
             rc = kv_commit(db->kv, a->batch, &options, &a->result.seq, err);
+            if (rc == KV_CANCELED && a->result.accepted == 0 && a->exemplars.taken == 0)
+                rc = KV_OK; /* repeats, all of them */
         }
         if (rc == KV_OK) {
             a->result.series_created = ts_resolver_created(a->resolver);
             atomic_fetch_add(&db->counters.created, a->result.series_created);
             atomic_fetch_add(&db->counters.appended, a->result.accepted);
+            ts_exemplars_publish(db->exemplars, &a->exemplars);
+            atomic_fetch_add(&db->counters.exemplars, a->exemplars.taken);
+            append_drop_exemplars(a, a->exemplars.n - a->exemplars.taken);
         }
     }
     if (a->result.accepted > 0 || a->result.rejected > a->rate_refused)

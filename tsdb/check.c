@@ -6,6 +6,7 @@
 #include "kvcore/base/mem.h"
 #include "tsdb/chunk/chunk.h"
 #include "tsdb/columns.h"
+#include "tsdb/exemplar.h"
 #include "tsdb/index.h"
 #include "tsdb/meta.h"
 #include "tsdb/record.h"
@@ -172,6 +173,20 @@ static kv_status check_metadata(struct check *c, struct kv_err *err)
     return rc;
 }
 
+static kv_status check_exemplars(struct check *c, struct kv_err *err)
+{
+    struct ts_exemplars *exemplars = NULL;
+    kv_status rc = ts_exemplars_new(TS_EXEMPLARS_MAX_DEFAULT, &exemplars);
+    if (rc == KV_OK)
+        rc = ts_exemplars_load(exemplars, c->kv, false, err);
+    if (rc == KV_CORRUPT) {
+        check_say(c, KV_CORRUPT, err ? err->text : kv_status_text(rc));
+        rc = KV_OK;
+    }
+    ts_exemplars_free(exemplars);
+    return rc;
+}
+
 kv_status ts_check(struct kv_env *env, const char *path,
                    void (*each)(void *ctx, kv_status severity, const char *line), void *ctx,
                    struct kv_err *err)
@@ -191,6 +206,7 @@ kv_status ts_check(struct kv_env *env, const char *path,
     KV_TRY(check_records(&c, err));
     KV_TRY(check_chunks(&c, err));
     KV_TRY(check_metadata(&c, err));
+    KV_TRY(check_exemplars(&c, err));
     char line[160];
     snprintf(line, sizeof line, "store: chunks=%llu records=%llu samples=%llu findings=%llu",
              (unsigned long long)c.chunks, (unsigned long long)c.records, (unsigned long long)c.samples,

@@ -13,6 +13,7 @@
 
 #include "kvcore/os/clock.h"
 #include "kvcore/os/thread.h"
+#include "tsdb/exemplar.h"
 #include "tsdb/head.h"
 #include "tsdb/index.h"
 #include "tsdb/meta.h"
@@ -34,6 +35,7 @@ struct ts_db {
     struct ts_head *head;
     struct ts_windows *windows;
     struct ts_meta *meta;
+    struct ts_exemplars *exemplars;
 
     kv_mutex merge_lock, care_lock, erase_lock;
     atomic_int_least64_t
@@ -59,7 +61,7 @@ struct ts_db {
 
     struct {
         atomic_uint_least64_t appended, rejected[TS_REJECT_REASONS], created, flushes, merges, queries,
-            chunks_flushed, windows_expired, windows_cut, bytes_dropped;
+            chunks_flushed, exemplars, exemplars_dropped, windows_expired, windows_cut, bytes_dropped;
     } counters;
 };
 

@@ -14,6 +14,7 @@
  *             'c'                                                     next metric:u32 series:u64
  *             't' window:i32 metric:u32 series:u32 seq:u64            from_ms:i64 to_ms:i64, both inclusive
  *             'f' family:text                                         type help unit [family, if cut] (meta.h)
+ *             'x' number:u64                                          an exemplar (exemplar.h)
  *             'k' name:text                                           the store's own small facts
  *   "index"   'p' label:text value:text metric:u32 batch:u16 first:u16   postings (postings.h)
  *             'a' window:i32 metric:u32 batch:u16                     activity (postings.h)
@@ -290,6 +291,19 @@ static inline void ts_key_family(struct ts_key *key, kv_slice family)
 {
     ts_key_kind(key, 'f');
     ts_key_add_text(key, family);
+}
+/* By number, so that the oldest come first. */
+static inline void ts_key_exemplar(struct ts_key *key, uint64_t number)
+{
+    ts_key_kind(key, 'x');
+    ts_key_add_u64(key, number);
+}
+static inline KV_MUST kv_status ts_key_exemplar_read(kv_slice key, uint64_t *number)
+{
+    if (key.len != 9 || key.data[0] != 'x')
+        return KV_CORRUPT;
+    *number = kv_get_be64(key.data + 1);
+    return *number > 0 && *number < UINT64_MAX ? KV_OK : KV_CORRUPT;
 }
 static inline void ts_key_fact(struct ts_key *key, kv_slice name)
 {

@@ -46,6 +46,7 @@ struct ts_resolver {
     size_t n_labels, labels_capacity;
     struct ts_label *sorted; /* as many */
     struct ts_refusal *why;  /* during one ts_resolve */
+    bool existing_only;      /* likewise: nothing is to be created */
 
     struct kv_buf canonical;
     struct fresh *fresh;
@@ -314,7 +315,7 @@ static KV_MUST kv_status resolve_labels(struct ts_resolver *r, uint64_t *ref, st
         if (rc == KV_CONFLICT)
             rc = refuse(r, KV_INVALID, TS_REJECT_UNSUPPORTED,
                         "its labels and those of another series have the same hash");
-        if (rc != KV_NOT_FOUND)
+        if (rc != KV_NOT_FOUND || r->existing_only)
             goto out;
         KV_TRY(fresh_add(r, hash, seq, at, err));
         *ref = ts_ref_of(TS_METRIC_NEW, (uint32_t)(r->n_fresh - 1));
@@ -350,11 +351,23 @@ static KV_MUST kv_status resolve_unknown(struct ts_resolver *r, const struct ts_
     r->missed++;
     KV_TRY(collect(r, row));
     KV_TRY(resolve_labels(r, ref, err));
+    if (rc == KV_NOT_FOUND)
+        return rc;
     if (ts_ref_is_new(*ref))
         return identity_add(r, id, *ref);
     ts_series_cache_put(r->registry->cache, id, *ref); /* it is visible, so it is stored */
 out:
     return rc;
+}
+
+kv_status ts_resolve_existing(struct ts_resolver *r, const struct ts_row *row, uint64_t *ref,
+                              struct kv_err *err)
+{
+    struct ts_refusal why;
+    r->existing_only = true;
+    kv_status rc = ts_resolve(r, row, ref, &why, err);
+    r->existing_only = false;
+    return rc == KV_INVALID ? KV_NOT_FOUND : rc;
 }
 
 kv_status ts_resolve(struct ts_resolver *r, const struct ts_row *row, uint64_t *ref, struct ts_refusal *why,

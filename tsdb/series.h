@@ -110,6 +110,9 @@ void ts_resolver_free(struct ts_resolver *resolver); /* NULL is fine */
  * samples' times first: a new series is created by the commit even if none of its samples is taken. */
 KV_MUST kv_status ts_resolve(struct ts_resolver *resolver, const struct ts_row *row, uint64_t *ref,
                              struct ts_refusal *why, struct kv_err *err);
+/* The ref of a row whose series is there, or is new in this request. KV_NOT_FOUND: neither, or its labels will not do. */
+KV_MUST kv_status ts_resolve_existing(struct ts_resolver *resolver, const struct ts_row *row, uint64_t *ref,
+                                      struct kv_err *err);
 /* How many new series the request would create (some may turn out to exist by the time it commits). */
 size_t ts_resolver_new_count(const struct ts_resolver *resolver);
 /* Must be called between the last ts_resolve and kv_commit when ts_resolver_new_count > 0. */

@@ -25,6 +25,8 @@ static void options_resolve(const struct ts_options *asked, struct ts_options *o
         out->future_ms = TS_FUTURE_MS_DEFAULT;
     if (out->request_samples_max == 0)
         out->request_samples_max = UINT64_MAX;
+    if (out->exemplars_max == 0)
+        out->exemplars_max = TS_EXEMPLARS_MAX_DEFAULT;
     if (out->head_bytes_max == 0)
         out->head_bytes_max = TS_HEAD_BYTES_DEFAULT;
     if (out->head_log_bytes_max == 0)
@@ -345,6 +347,7 @@ static void db_free(struct ts_db *db)
     ts_head_free(db->older);
     ts_head_free(db->head);
     ts_meta_free(db->meta);
+    ts_exemplars_free(db->exemplars);
     ts_rules_free(db->rules);
     kv_mutex_release(&db->merge_lock);
     kv_mutex_release(&db->erase_lock);
@@ -381,14 +384,20 @@ static kv_status db_new_head(struct ts_db *db, uint64_t next_seq, struct ts_head
     return ts_head_new(&options, out);
 }
 
-/* Damaged metadata costs no sample: senders repeat it. */
-static kv_status db_load_metadata(struct ts_db *db, struct kv_err *err)
+/* What goes with samples: damage to it costs no sample. */
+static kv_status db_load_extras(struct ts_db *db, struct kv_err *err)
 {
     struct kv_err own = {0};
     kv_status rc = ts_meta_load(db->meta, db->kv, &own);
-    if (rc == KV_CORRUPT) {
+    if (rc == KV_CORRUPT) { /* senders repeat it */
         kv_logf(db->log, KV_LOG_ERROR, "metadata_damaged", "error=%s", KV_LOGQ(own.text));
-        return KV_OK;
+        rc = KV_OK;
+    }
+    if (rc == KV_OK)
+        rc = ts_exemplars_load(db->exemplars, db->kv, !db->options.read_only, &own);
+    if (rc == KV_CORRUPT) {
+        kv_logf(db->log, KV_LOG_ERROR, "exemplars_damaged", "error=%s", KV_LOGQ(own.text));
+        rc = KV_OK;
     }
     if (rc < 0 && err)
         *err = own;
@@ -407,7 +416,7 @@ static kv_status db_load(struct ts_db *db, struct kv_err *err)
                                                  .label_value_len_max = db->options.label_value_len_max};
     kv_status rc;
     KV_TRY(ts_registry_open(db->kv, &registry, &db->registry, err));
-    KV_TRY(db_load_metadata(db, err));
+    KV_TRY(db_load_extras(db, err));
     (void)ts_retention_clock_ms(db);
     KV_TRY(db_new_head(db, kv_seq(db->kv) + 1, &db->head));
     KV_TRY(ts_windows_open(db, &db->windows, err));
@@ -473,6 +482,7 @@ kv_status ts_open(struct kv_env *env, const char *path, const struct ts_options 
         *err = (struct kv_err){0};
     kv_status rc;
     KV_TRY(ts_meta_new(&db->meta));
+    KV_TRY(ts_exemplars_new(db->options.exemplars_max, &db->exemplars));
     KV_TRY(ts_rules_new(db->options.retention_ms, db->options.retention_rules, db->options.n_retention_rules,
                         &db->rules, err));
     db->options.retention_rules = NULL; /* the caller's */
@@ -551,6 +561,9 @@ void ts_stats(struct ts_db *db, struct ts_stats *out)
                              .flushes = atomic_load(&db->counters.flushes),
                              .merges = atomic_load(&db->counters.merges),
                              .queries = atomic_load(&db->counters.queries),
+                             .exemplars = ts_exemplars_count(db->exemplars),
+                             .exemplars_appended = atomic_load(&db->counters.exemplars),
+                             .exemplars_dropped = atomic_load(&db->counters.exemplars_dropped),
                              .cache_bytes = registry.cache_bytes,
                              .cache_series = registry.cache_series,
                              .time_min_ms = head.time_min_ms,

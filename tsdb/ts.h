@@ -66,6 +66,8 @@ struct ts_options {
     uint32_t labels_max;          /* 0: TS_LABELS_MAX_DEFAULT; likewise the two below */
     uint32_t label_name_len_max;
     uint32_t label_value_len_max;
+    uint32_t exemplars_max;  /* kept of the whole store, in memory too (about 200 bytes each). 0: 100,000 */
+    bool exemplars_off;      /* none are taken; those that are stored stay as they are */
     uint64_t head_bytes_max; /* memory of samples not yet in tables; reaching it flushes early. 0: 256 MiB */
     uint64_t head_log_bytes_max; /* a head generation is flushed past this much log. 0: 256 MiB */
     uint64_t series_cache_bytes; /* 0: 256 MiB */
@@ -94,6 +96,15 @@ struct ts_label_sink {
     kv_status (*add)(struct ts_label_sink *sink, kv_slice name, kv_slice value);
 };
 
+/* What a sample is an example of: a trace's id beside a latency, say. Names and values of its labels have at most 128
+ * characters together. */
+struct ts_exemplar {
+    int64_t time_ms;
+    double value;
+    const struct ts_label *labels;
+    size_t n_labels;
+};
+
 /*
  * One series with its samples, as a protocol carries it. All pointers are borrowed for the call.
  *
@@ -112,6 +123,10 @@ struct ts_row {
     const int64_t *times_ms;
     const double *values;
     size_t n;
+    /* Exemplars never cost a sample: one that will not do (see ts_query_exemplars) is dropped and counted. A row of
+     * exemplars alone (n 0) needs a series that is there. */
+    const struct ts_exemplar *exemplars;
+    size_t n_exemplars;
 };
 enum ts_protocol {
     TS_PROTOCOL_LABELS = 1,
@@ -279,6 +294,18 @@ TS_API KV_MUST kv_status ts_label_values(struct ts_db *db, kv_slice name, const 
                                          kv_status (*each)(void *ctx, kv_slice value), void *ctx,
                                          struct ts_query_err *err);
 
+/* ---- exemplars */
+
+/* The exemplars in [from_ms, to_ms] of every series that a selector anywhere in expr matches, series by series, sorted by
+ * labels, each series' oldest first. Kept are the newest of the store (exemplars_max). One that is not newer than
+ * its series' newest (by time, then value, then labels) is dropped when it is appended. All is borrowed for the call; a
+ * negative answer of each stops. */
+TS_API KV_MUST kv_status ts_query_exemplars(struct ts_db *db, kv_slice expr, int64_t from_ms, int64_t to_ms,
+                                            kv_status (*each)(void *ctx, const struct ts_label *labels,
+                                                              size_t n_labels,
+                                                              const struct ts_exemplar *exemplars, size_t n),
+                                            void *ctx, struct ts_query_err *err);
+
 /* ---- cardinality: how many series there are, of what, and which are new */
 
 enum { TS_CARDINALITY_TOP_MAX = 10000, TS_GROWTH_DAYS_MAX = 92 };
@@ -344,6 +371,7 @@ struct ts_stats {
     uint64_t chunks, disk_bytes, flushes, merges, queries, cache_bytes, cache_series;
     int64_t time_min_ms, time_max_ms;                     /* of what is stored; min > max when nothing is */
     uint64_t windows_expired, windows_cut, bytes_dropped; /* days dropped whole: by age, by size; of both */
+    uint64_t exemplars, exemplars_appended, exemplars_dropped; /* kept now; by this process */
 };
 TS_API void ts_stats(struct ts_db *db, struct ts_stats *out);
 /* ---- what retention would remove */

@@ -94,9 +94,10 @@ http_handler http_api_ping, http_api_influx_query, http_api_influx_health, http_
     http_api_healthy, http_api_ready; /* health.c */
 http_handler http_api_buildinfo, http_api_runtimeinfo, http_api_flags, http_api_config, http_api_rules,
     http_api_alerts, http_api_targets, http_api_scrape_pools, http_api_empty_list,
-    http_api_alertmanagers;     /* status.c */
-http_handler http_api_rejected; /* rejected.c */
-http_handler http_api_tsdb;     /* cardinality.c */
+    http_api_alertmanagers;            /* status.c */
+http_handler http_api_rejected;        /* rejected.c */
+http_handler http_api_query_exemplars; /* exemplars.c */
+http_handler http_api_tsdb;            /* cardinality.c */
 http_handler http_api_delete_series, http_api_clean_tombstones, http_api_snapshot, http_api_flush,
     http_api_clock, http_api_retention;                                        /* admin.c */
 http_handler http_api_backup, http_api_backup_status, http_api_backup_archive; /* backup.c */

@@ -23,6 +23,10 @@
     X(windows_cut, true, "tidemark_windows_cut_total", "days dropped whole because the store was too large") \
     X(bytes_dropped, true, "tidemark_retention_bytes_dropped_total", "bytes of the files of dropped days")   \
     X(queries, true, "tidemark_queries_total", "queries evaluated")                                          \
+    X(exemplars, false, "tidemark_exemplars", "exemplars kept")                                              \
+    X(exemplars_appended, true, "tidemark_exemplars_appended_total", "exemplars stored and synced")          \
+    X(exemplars_dropped, true, "tidemark_exemplars_dropped_total",                                           \
+      "exemplars not stored: repeated, out of order, of no series, too long, or off")                        \
     X(cache_bytes, false, "tidemark_series_cache_bytes", "memory of the series cache")                       \
     X(cache_series, false, "tidemark_series_cache_series", "series in the series cache")
 

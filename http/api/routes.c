@@ -17,7 +17,7 @@ const struct http_route http_routes[] = {
     {"/api/v1/export", GET_POST, HTTP_ROUTE_QUERY, http_api_export, 0, false},
     {"/api/v1/metadata", GET, HTTP_ROUTE_READ, http_api_metadata, 0, false},
     {"/api/v1/format_query", GET_POST, HTTP_ROUTE_READ, http_api_format_query, 0, false},
-    {"/api/v1/query_exemplars", GET_POST, HTTP_ROUTE_READ, http_api_empty_list, 0, false},
+    {"/api/v1/query_exemplars", GET_POST, HTTP_ROUTE_QUERY, http_api_query_exemplars, 0, false},
     {"/-/healthy", GET, HTTP_ROUTE_HEALTH, http_api_healthy, 0, false},
     {"/-/ready", GET, HTTP_ROUTE_HEALTH, http_api_ready, 0, false},
     {"/metrics", GET, HTTP_ROUTE_READ, http_api_metrics, 0, false},

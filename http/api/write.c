@@ -158,7 +158,7 @@ static void count_report(struct http_metrics *m, enum ingest_protocol protocol,
                report->samples);
     http_count(&m->strings_skipped, report->strings_skipped);
     http_count(&m->histograms_rejected, report->histograms);
-    http_count(&m->exemplars_dropped, report->exemplars);
+    http_count(&m->exemplars, report->exemplars);
 }
 
 static kv_status share_grow(void *ctx, size_t bytes)

@@ -39,7 +39,7 @@ struct http_decode_report {
     uint64_t rejected;        /* lines or samples handed to sink->reject */
     uint64_t strings_skipped; /* line protocol: string fields */
     uint64_t histograms, exemplars,
-        metadata; /* remote_write: histograms (each also rejected), exemplars dropped, families seen */
+        metadata; /* remote_write: histograms (each also rejected), exemplars, families seen */
 };
 
 struct http_decoder;

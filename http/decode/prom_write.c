@@ -4,6 +4,7 @@
  *     WriteRequest { 1: TimeSeries*  3: MetricMetadata* }
  *     TimeSeries   { 1: Label { 1: name  2: value }*  2: Sample { 1: double  2: int64 ms }*  3: Exemplar*  4:
  * Histogram* }
+ *     Exemplar     { 1: Label*  2: double  3: int64 ms }
  *
  * A series' identity is the bytes of its Label fields, tags included. Senders write labels first and samples
  * behind them, each in one canonical form; that is walked without a general parser (series_fast), everything
@@ -35,6 +36,10 @@ struct prom_write {
     double *values;
     size_t n, capacity;
     struct kv_buf labels; /* of a series whose labels do not stand together */
+    struct ts_exemplar
+        *exemplars; /* of the series; their labels stand in exemplar_labels, one's after the other's */
+    struct ts_label *exemplar_labels;
+    size_t n_exemplars, exemplars_capacity, n_exemplar_labels, exemplar_labels_capacity;
 
     /* of the body being read */
     const uint8_t *body;
@@ -89,26 +94,90 @@ static kv_status sample_slow(struct prom_write *d, kv_slice message)
     return KV_OK;
 }
 
+static kv_status label_parse(kv_slice message, struct ts_label *out)
+{
+    struct http_pb label;
+    struct http_pb_field part;
+    kv_status rc;
+    *out = (struct ts_label){0};
+    http_pb_init(&label, message);
+    while ((rc = http_pb_next(&label, &part)) == KV_OK) {
+        if (part.number <= 2 && part.type != HTTP_PB_BYTES)
+            return KV_INVALID;
+        if (part.number == 1)
+            out->name = part.bytes;
+        else if (part.number == 2)
+            out->value = part.bytes;
+    }
+    return rc < 0 ? rc : KV_OK;
+}
+
+static kv_status exemplar_label(struct prom_write *d, struct ts_exemplar *e, kv_slice message)
+{
+    struct ts_label *labels =
+        kv_grow(d->exemplar_labels, &d->exemplar_labels_capacity, d->n_exemplar_labels + 1, sizeof *labels);
+    if (!labels)
+        return kv_fail(d->err, KV_NO_MEMORY, 0, "out of memory decoding an exemplar");
+    d->exemplar_labels = labels;
+    kv_status rc = label_parse(message, &labels[d->n_exemplar_labels]);
+    if (rc < 0)
+        return malformed(d, message.data, "bad label in an exemplar");
+    d->n_exemplar_labels++;
+    e->n_labels++;
+    return KV_OK;
+}
+
+static kv_status exemplar_decode(struct prom_write *d, kv_slice message)
+{
+    struct http_pb pb;
+    struct http_pb_field f;
+    struct ts_exemplar e = {0};
+    kv_status rc;
+    http_pb_init(&pb, message);
+    while ((rc = http_pb_next(&pb, &f)) == KV_OK) {
+        if (f.number == 1 && f.type == HTTP_PB_BYTES)
+            rc = exemplar_label(d, &e, f.bytes);
+        else if (f.number == 2 && f.type == HTTP_PB_FIXED64)
+            memcpy(&e.value, &f.value, sizeof e.value);
+        else if (f.number == 3 && f.type == HTTP_PB_VARINT)
+            e.time_ms = (int64_t)f.value;
+        else if (f.number <= 3)
+            return malformed(d, pb.at, "wrong wire type in an exemplar");
+        if (rc < 0)
+            return rc;
+    }
+    if (rc < 0)
+        return malformed(d, pb.at, pb.why);
+    struct ts_exemplar *at = kv_grow(d->exemplars, &d->exemplars_capacity, d->n_exemplars + 1, sizeof *at);
+    if (!at)
+        return kv_fail(d->err, KV_NO_MEMORY, 0, "out of memory decoding an exemplar");
+    d->exemplars = at;
+    d->exemplars[d->n_exemplars++] = e;
+    d->report->exemplars++;
+    return KV_OK;
+}
+
+/* The labels have their final place. */
+static void exemplars_finish(struct prom_write *d)
+{
+    const struct ts_label *labels = d->exemplar_labels;
+    for (size_t i = 0; i < d->n_exemplars; i++) {
+        d->exemplars[i].labels = labels;
+        labels += d->exemplars[i].n_labels;
+    }
+}
+
 /* The label callback of ts_row: only for series that are not known yet. */
 static kv_status labels_parse(void *ctx, const struct ts_row *row, struct ts_label_sink *sink)
 {
     (void)ctx;
-    struct http_pb pb, label;
-    struct http_pb_field f, part;
+    struct http_pb pb;
+    struct http_pb_field f;
+    struct ts_label label;
     kv_status rc;
     http_pb_init(&pb, row->identity[row->identity[1].len > 0 ? 1 : 0]);
     while ((rc = http_pb_next(&pb, &f)) == KV_OK) {
-        kv_slice name = {0}, value = {0};
-        http_pb_init(&label, f.bytes);
-        while ((rc = http_pb_next(&label, &part)) == KV_OK) {
-            if (part.number <= 2 && part.type != HTTP_PB_BYTES)
-                return KV_INVALID;
-            if (part.number == 1)
-                name = part.bytes;
-            else if (part.number == 2)
-                value = part.bytes;
-        }
-        if (rc < 0 || (rc = sink->add(sink, name, value)) < 0)
+        if ((rc = label_parse(f.bytes, &label)) < 0 || (rc = sink->add(sink, label.name, label.value)) < 0)
             return rc;
     }
     return rc < 0 ? rc : KV_OK;
@@ -118,8 +187,9 @@ static kv_status labels_parse(void *ctx, const struct ts_row *row, struct ts_lab
  * again (tsdb/ts.h), so they go into the second. */
 static kv_status series_emit(struct prom_write *d, kv_slice identity, bool gathered)
 {
-    if (d->n == 0)
+    if (d->n == 0 && d->n_exemplars == 0)
         return KV_OK;
+    exemplars_finish(d);
     struct ts_row row = {
         .protocol = TS_PROTOCOL_PROM_WRITE,
         .position = d->position,
@@ -129,6 +199,8 @@ static kv_status series_emit(struct prom_write *d, kv_slice identity, bool gathe
         .times_ms = d->times,
         .values = d->values,
         .n = d->n,
+        .exemplars = d->exemplars,
+        .n_exemplars = d->n_exemplars,
     };
     d->report->rows++;
     d->report->samples += d->n;
@@ -162,7 +234,7 @@ static kv_status series_slow(struct prom_write *d, kv_slice message)
         else if (f.number == TAG_SAMPLE)
             rc = sample_slow(d, f.bytes);
         else if (f.number == TAG_EXEMPLAR)
-            d->report->exemplars++;
+            rc = exemplar_decode(d, f.bytes);
         else if (f.number == TAG_HISTOGRAM)
             histograms++;
         if (rc < 0)
@@ -220,6 +292,7 @@ static kv_status series_decode(struct prom_write *d, kv_slice message)
 {
     kv_slice identity;
     d->position++;
+    d->n_exemplars = d->n_exemplar_labels = 0;
     if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && series_fast(d, message, &identity))
         return series_emit(d, identity, false);
     return series_slow(d, message);
@@ -299,6 +372,13 @@ static kv_status prom_write_decode(struct http_decoder *decoder, kv_slice body,
         d->values = NULL;
         d->capacity = 0;
     }
+    if (d->exemplars_capacity > SAMPLES_KEPT || d->exemplar_labels_capacity > SAMPLES_KEPT) {
+        kv_free(d->exemplars);
+        kv_free(d->exemplar_labels);
+        d->exemplars = NULL;
+        d->exemplar_labels = NULL;
+        d->exemplars_capacity = d->exemplar_labels_capacity = 0;
+    }
     return rc;
 }
 
@@ -308,6 +388,8 @@ static void prom_write_free(struct http_decoder *decoder)
     kv_free(d->times);
     kv_free(d->values);
     kv_buf_release(&d->labels);
+    kv_free(d->exemplars);
+    kv_free(d->exemplar_labels);
     kv_free(d);
 }
 

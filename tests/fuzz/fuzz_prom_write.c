@@ -22,6 +22,9 @@ static kv_status row(struct http_decode_sink *sink, const struct ts_row *r)
     volatile double sum = 0;
     for (size_t i = 0; i < r->n; i++)
         sum += r->values[i] + (double)r->times_ms[i];
+    for (size_t i = 0; i < r->n_exemplars; i++)
+        for (size_t k = 0; k < r->exemplars[i].n_labels; k++)
+            (void)add(&labels, r->exemplars[i].labels[k].name, r->exemplars[i].labels[k].value);
     kv_status rc = r->labels(r->labels_ctx, r, &labels);
     return rc == KV_INVALID ? KV_OK : rc; /* a row's own fault */
 }

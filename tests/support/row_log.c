@@ -54,6 +54,17 @@ static bool labels_print(struct label_log *log, struct kv_buf *out)
     return true;
 }
 
+static void exemplar_print(const struct ts_exemplar *e, struct kv_buf *out)
+{
+    char value[KV_DOUBLE_LEN_MAX];
+    put(kv_buf_printf(out, " #{"));
+    for (size_t i = 0; i < e->n_labels; i++)
+        put(kv_buf_printf(out, "%s%.*s=\"%.*s\"", i ? "," : "", KV_ARG(e->labels[i].name),
+                          KV_ARG(e->labels[i].value)));
+    int n = (int)kv_double_format(e->value, value);
+    put(kv_buf_printf(out, "}%" PRId64 "@%.*s", e->time_ms, n, value));
+}
+
 static kv_status log_row(struct http_decode_sink *sink, const struct ts_row *row)
 {
     struct row_log *log = (struct row_log *)sink;
@@ -73,6 +84,8 @@ static kv_status log_row(struct http_decode_sink *sink, const struct ts_row *row
         int n = (int)kv_double_format(row->values[i], value);
         put(kv_buf_printf(&log->text, " %" PRId64 "@%.*s", row->times_ms[i], n, value));
     }
+    for (size_t i = 0; i < row->n_exemplars; i++)
+        exemplar_print(&row->exemplars[i], &log->text);
     put(kv_buf_append_byte(&log->text, '\n'));
     return KV_OK;
 }

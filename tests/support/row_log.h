@@ -6,6 +6,7 @@
  *     reject 2 malformed 1 line 2:4: ...
  *     metadata up gauge "help" "unit"
  *
+ * A row's exemplars follow its samples: #{id="x"}1500@12.5.
  * Labels are sorted by name, __name__ first; samples stand in the row's order. Label sets a store would
  * refuse end in BAD LABELS.
  */

@@ -227,7 +227,7 @@ Test(postings, encoded_lists_are_counted_alone_and_against_sets)
         if (n > 0) {
             cr_assert_eq(ts_postings_encode(members, n, &bytes), KV_OK);
             for (size_t i = 0; i < n; i++)
-                expected += bits[members[i] / 64] >> (members[i] % 64) & 1;
+                expected += (uint32_t)(bits[members[i] / 64] >> (members[i] % 64) & 1);
             cr_assert_eq(ts_postings_count(kv_buf_slice(&bytes), &count), KV_OK);
             cr_expect_eq(count, n);
             cr_assert_eq(ts_refset_common_encoded(&set, 1, 3, kv_buf_slice(&bytes), &common), KV_OK);
