@@ -43,5 +43,7 @@ struct ts_kernels {
 const struct ts_kernels *ts_kernels(void);
 /* For tests: those of this processor, *n of them. */
 const struct ts_kernels *const *ts_kernels_all(size_t *n);
+/* For tests: ts_kernels answers this one from now on; NULL: the best again. While no other thread reads chunks. */
+void ts_kernels_use(const struct ts_kernels *kernels);
 
 #endif
