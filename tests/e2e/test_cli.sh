@@ -96,6 +96,9 @@ expect 0 "is sound" "$tidemark" check --data "$work/data"
 start "$work/data" --credentials "$work/credentials" --self-metrics off
 [ "$(curl -s -o /dev/null -w '%{http_code}' "$url/metrics")" = 401 ] || fail "no credentials were asked for"
 [ "$(curl -s -o /dev/null -w '%{http_code}' -u ann:secret "$url/metrics")" = 200 ] || fail "good credentials were refused"
+expect 1 "no credentials" "$tidemark" query m_v --url "$url"
+expect 0 'm_v{host="a"}  42' "$tidemark" query m_v --url "http://ann:secret@${url#http://}"
+expect 0 '"values":[42]' "$tidemark" export m_v --url "http://ann:secret@${url#http://}"
 stop
 [ $failed -eq 0 ] && echo "the program behaves"
 exit $failed

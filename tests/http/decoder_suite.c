@@ -164,3 +164,54 @@ Test(decoder_suite, a_failed_allocation_is_reported)
         cr_assert_null(d);
     }
 }
+
+static bool failed_any;
+static bool fail_from(size_t size)
+{
+    (void)size;
+    failed_any |= allocations_left == 0;
+    return allocations_left == 0 || allocations_left-- == 0;
+}
+
+static kv_status no_label(struct ts_label_sink *sink, kv_slice name, kv_slice value)
+{
+    (void)sink, (void)name, (void)value;
+    return KV_OK;
+}
+static kv_status ask_labels(struct http_decode_sink *sink, const struct ts_row *row)
+{
+    struct ts_label_sink labels = {no_label};
+    (void)sink;
+    return row->labels(row->labels_ctx, row, &labels);
+}
+static void no_reject(struct http_decode_sink *sink, uint32_t position, enum ts_reject_reason reason,
+                      uint64_t samples, const char *text)
+{
+    (void)sink, (void)position, (void)reason, (void)samples;
+    cr_assert_fail("%s", text);
+}
+
+Test(decoder_suite, a_failed_allocation_within_a_body_is_reported_and_the_next_body_read)
+{
+    struct http_decode_sink sink = {ask_labels, no_reject, NULL};
+    struct http_decode_report report;
+    struct kv_err err;
+    for (const struct subject *s = subjects; s < subjects + SUBJECTS; s++) {
+        bool fired = true;
+        kv_slice good = s->good();
+        for (size_t nth = 0; fired; nth++) {
+            struct http_decoder *d = NULL;
+            cr_assert_eq(s->make(&d), KV_OK);
+            allocations_left = nth;
+            failed_any = false;
+            kv_mem_should_fail = fail_from; /* and all later ones: a decoder may try another way */
+            kv_status rc = http_decode(d, good, &(struct http_decode_options){0}, &sink, &report, &err);
+            kv_mem_should_fail = NULL;
+            fired = failed_any;
+            cr_assert_eq(rc, fired ? KV_NO_MEMORY : KV_OK, "%s, allocation %zu: %s", s->name, nth,
+                         kv_status_name(rc));
+            cr_assert_eq(http_decode(d, good, &(struct http_decode_options){0}, &sink, &report, &err), KV_OK);
+            http_decoder_free(d);
+        }
+    }
+}

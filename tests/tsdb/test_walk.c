@@ -1,5 +1,6 @@
 /* Everything that is stored, as it is: ts_export_* beside what scans answer, and the facts of chunks. */
 #include "kvcore/base/prng.h"
+#include "tests/support/malloc_fault.h"
 #include "tests/support/store_kit.h"
 
 #include <criterion/criterion.h>
@@ -175,6 +176,37 @@ Test(walk, refuses_what_is_no_selector_and_ends_when_it_is_told_to)
         rc = ts_export_next(walk, &piece, &kit.err);
     cr_assert_eq(rc, KV_CANCELED, "%s", kv_status_name(rc));
     ts_export_close(walk);
+    store_kit_release(&kit);
+}
+
+Test(walk, any_allocation_that_fails_is_reported)
+{
+    const kv_slice selectors[] = {KV_STR("{i=~\"[0-3]\"}"), KV_STR("m1")};
+    const struct ts_walk_options options = {
+        .selectors = selectors, .n_selectors = 2, .from_ms = INT64_MIN, .to_ms = INT64_MAX};
+    struct store_kit kit;
+    uint64_t all = 0;
+    fill(&kit);
+    for (uint64_t nth = 0;; nth++) { /* 0: none fails */
+        struct ts_export *walk = NULL;
+        struct ts_series_points piece;
+        struct ts_query_err err;
+        uint64_t samples = 0;
+        if (nth)
+            malloc_fault_arm(nth, false);
+        kv_status rc = ts_export_open(kit.db, &options, &walk, &err);
+        while (rc == KV_OK && (rc = ts_export_next(walk, &piece, NULL)) == KV_OK)
+            samples += piece.n;
+        ts_export_close(walk);
+        bool fired = nth && malloc_fault_disarm();
+        all = nth ? all : samples;
+        cr_assert(rc == KV_END ? samples == all : fired && rc == KV_NO_MEMORY,
+                  "allocation %llu: %s, %llu samples", (unsigned long long)nth, kv_status_name(rc),
+                  (unsigned long long)samples);
+        if (nth && !fired)
+            break;
+    }
+    cr_assert_gt(all, 500);
     store_kit_release(&kit);
 }
 
