@@ -4,7 +4,7 @@
  * Walks: a sample goes append.c -> kv_commit -> ts.c (apply) -> head.c -> flush.c -> window.c; a query comes
  * by query/scan.c.
  *
- * Locks, in order: merge_lock (one merge or drop of windows at a time), care_lock (one flush or drop at a time), erase_lock (one
+ * Locks, in order: merge_lock (one merge or drop of windows, one removal of series at a time), care_lock (one flush or drop at a time), erase_lock (one
  * delete or dropping of tombstones at a time), kvcore's commit lock, the head's. The first three are held over I/O, and nobody waits
  * for them but their like: a flush never waits for a merge. state_lock is a leaf.
  */
@@ -16,6 +16,7 @@
 #include "tsdb/exemplar.h"
 #include "tsdb/head.h"
 #include "tsdb/index.h"
+#include "tsdb/leave.h"
 #include "tsdb/meta.h"
 #include "tsdb/rules.h"
 #include "tsdb/series.h"
@@ -28,7 +29,9 @@ struct ts_db {
     struct kv_env *env;
     struct kv_clock *clock;
     const struct kv_logger *log;
-    struct kv_hook chunk_hook;
+    struct kv_hook chunk_hook, index_hook;
+    struct ts_left *left; /* index_hook's */
+    struct ts_leave leave;
     struct kv_db *kv;
     struct ts_rules *rules;
     struct ts_registry *registry;
@@ -61,7 +64,8 @@ struct ts_db {
 
     struct {
         atomic_uint_least64_t appended, rejected[TS_REJECT_REASONS], created, flushes, merges, queries,
-            chunks_flushed, exemplars, exemplars_dropped, windows_expired, windows_cut, bytes_dropped;
+            chunks_flushed, exemplars, exemplars_dropped, windows_expired, windows_cut, bytes_dropped,
+            series_left;
     } counters;
 };
 

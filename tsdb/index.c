@@ -202,12 +202,12 @@ static KV_MUST kv_status all_series(struct selection *s, struct ts_refset *set)
     kv_status rc = KV_OK;
     ts_key_postings_value(&key, KV_STR(""), KV_STR(""));
     if (m->all)
-        return ts_index_lists_add(s->read, &key, &scope, set);
-    for (size_t i = 0; rc == KV_OK && i < m->n; i++) {
+        rc = ts_index_lists_add(s->read, &key, &scope, set);
+    for (size_t i = 0; rc == KV_OK && !m->all && i < m->n; i++) {
         scope.metric_min = scope.metric_max = m->at[i].number;
         rc = ts_index_lists_add(s->read, &key, &scope, set);
     }
-    return rc;
+    return rc == KV_OK ? ts_index_without_left(s->read, set) : rc;
 }
 
 /* Only what the snapshot knows: heads go on while it stands still. Refs are given out in order, so next

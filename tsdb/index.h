@@ -92,6 +92,17 @@ KV_MUST kv_status ts_index_active(struct ts_registry *registry, const struct ts_
  */
 KV_MUST kv_status ts_index_put_activity(struct ts_registry *registry, const struct ts_activity *activity,
                                         struct kv_batch *batch, struct kv_err *err);
+/* Adds to *set (empty) the series that no stored activity and none of the heads names: nothing refers to them. None,
+ * if a head does not know. The snapshot is taken before the heads are pinned, with no flush in between. */
+KV_MUST kv_status ts_index_unused(struct ts_registry *registry, const struct kv_snapshot *snapshot,
+                                  const struct ts_activity *const *heads, size_t n_heads,
+                                  struct ts_refset *set, struct kv_err *err);
+/* Series that have left and that lists may still name (snapshot NULL: now), added to *set; adds to batch that these
+ * are more of them. */
+KV_MUST kv_status ts_index_left(struct ts_registry *registry, const struct kv_snapshot *snapshot,
+                                struct ts_refset *set, struct kv_err *err);
+KV_MUST kv_status ts_index_put_left(struct ts_registry *registry, const struct ts_refset *gone,
+                                    struct kv_batch *batch, struct kv_err *err);
 /* Adds to batch what takes the refs in gone out of the window's stored activity. No flush may be under way. */
 KV_MUST kv_status ts_index_cut_activity(struct ts_registry *registry, int32_t window,
                                         const struct ts_refset *gone, struct kv_batch *batch,

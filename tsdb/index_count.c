@@ -6,9 +6,10 @@
 struct counting {
     const struct ts_index_count *asked;
     struct ts_index_read read;
-    uint64_t *sums;     /* of the pair or metric that is open, one for each set */
-    struct ts_key pair; /* its key up to the tail; len 0: none is open */
-    uint32_t metric;    /* while the pair is "all series of a metric": that metric */
+    struct ts_refset left; /* series that lists may name still */
+    uint64_t *sums;        /* of the pair or metric that is open, one for each set */
+    struct ts_key pair;    /* its key up to the tail; len 0: none is open */
+    uint32_t metric;       /* while the pair is "all series of a metric": that metric */
     uint8_t label[TS_KEY_TEXT_LEN_MAX], value[TS_KEY_TEXT_LEN_MAX];
     size_t label_len, value_len;
 };
@@ -43,6 +44,18 @@ static KV_MUST kv_status open_pair(struct counting *c, kv_slice key)
     return KV_OK;
 }
 
+/* Of a list: members that have not left. */
+static KV_MUST kv_status count_present(struct counting *c, const struct ts_postings_key *tail, kv_slice bytes,
+                                       uint32_t *n)
+{
+    uint32_t left = 0;
+    kv_status rc = ts_postings_count(bytes, n);
+    if (rc == KV_OK && ts_refset_has_metric_batch(&c->left, tail->metric, tail->batch))
+        rc = ts_refset_common_encoded(&c->left, tail->metric, tail->batch, bytes, &left);
+    *n -= left;
+    return rc;
+}
+
 static KV_MUST kv_status add_list(struct counting *c, const struct ts_postings_key *tail, kv_slice bytes)
 {
     const struct ts_index_count *asked = c->asked;
@@ -53,7 +66,7 @@ static KV_MUST kv_status add_list(struct counting *c, const struct ts_postings_k
         if (asked->sets[i])
             rc = ts_refset_common_encoded(asked->sets[i], tail->metric, tail->batch, bytes, &n);
         else if (all == 0)
-            rc = ts_postings_count(bytes, &n);
+            rc = count_present(c, tail, bytes, &n);
         if (rc < 0)
             return ts_index_corrupt(&c->read, "postings list");
         if (!asked->sets[i])
@@ -114,9 +127,12 @@ kv_status ts_index_count(struct ts_registry *registry, const struct ts_index_cou
     if (rc == KV_OK)
         rc = ts_index_read_open(registry, count->snapshot, count->budget, err, &c->read);
     if (rc == KV_OK) {
-        rc = count_all(c);
+        rc = ts_index_left(registry, c->read.snapshot, &c->left, err);
+        if (rc == KV_OK)
+            rc = count_all(c);
         ts_index_read_close(&c->read);
     }
+    ts_refset_release(&c->left);
     kv_free(c->sums);
     kv_free(c);
     return rc;

@@ -5,6 +5,7 @@
  *     index_walk.c     walks; no idea of matchers
  *     index.c          select
  *     index_labels.c   label names and values, metrics, activity written and dropped
+ *     index_left.c     what nothing refers to; what has left
  *     index_count.c    how many series there are, by metric and label pair; who is active
  */
 #ifndef TS_INDEX_INTERNAL_H
@@ -74,6 +75,9 @@ KV_MUST kv_status ts_index_lists_add(struct ts_index_read *read, const struct ts
 /* Whether any of them has a member that scope->within has too. */
 KV_MUST kv_status ts_index_lists_meet(struct ts_index_read *read, const struct ts_key *key,
                                       const struct ts_index_scope *scope, bool *meet);
+
+/* Takes what has left (lists may name it until they are merged) out of set. */
+KV_MUST kv_status ts_index_without_left(struct ts_index_read *read, struct ts_refset *set);
 
 /* select, as a set. */
 KV_MUST kv_status ts_index_select_set(struct ts_index_read *read, const struct ts_select *select,

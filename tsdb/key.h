@@ -15,9 +15,11 @@
  *             't' window:i32 metric:u32 series:u32 seq:u64            from_ms:i64 to_ms:i64, both inclusive
  *             'f' family:text                                         type help unit [family, if cut] (meta.h)
  *             'x' number:u64                                          an exemplar (exemplar.h)
+ *             'l' metric:u32                                          how many of its series have left:u32
  *             'k' name:text                                           the store's own small facts
  *   "index"   'p' label:text value:text metric:u32 batch:u16 first:u16   postings (postings.h)
  *             'a' window:i32 metric:u32 batch:u16                     activity (postings.h)
+ *             'g' metric:u32 batch:u16                                series that have left and that lists may name
  *
  * batch is series >> 16; first is the lowest series & 0xffff of the list at the time it was written: several
  * lists of one (label, value, metric, batch) are united on read, and made one when the space is merged.
@@ -425,6 +427,30 @@ static inline KV_MUST kv_status ts_key_activity_read(kv_slice key, struct ts_act
     activity->metric = kv_get_be32(key.data + 5);
     activity->batch = ts_key_get_u16(key.data + 9);
     return KV_OK;
+}
+
+/* Series of a batch that have left. */
+enum { TS_KEY_LEFT_LEN = 1 + 4 + 2 };
+static inline void ts_key_left(struct ts_key *key, uint32_t metric, uint16_t batch)
+{
+    ts_key_kind(key, 'g');
+    ts_key_add_u32(key, metric);
+    ts_key_add_u16(key, batch);
+}
+static inline KV_MUST kv_status ts_key_left_read(kv_slice key, uint32_t *metric, uint16_t *batch)
+{
+    if (key.len != TS_KEY_LEFT_LEN || key.data[0] != 'g')
+        return KV_CORRUPT;
+    *metric = kv_get_be32(key.data + 1);
+    *batch = ts_key_get_u16(key.data + 5);
+    return KV_OK;
+}
+/* How many series of a metric have left, in space "series". */
+enum { TS_KEY_LEFT_COUNT_LEN = 1 + 4, TS_LEFT_COUNT_VALUE_LEN = 4 };
+static inline void ts_key_left_count(struct ts_key *key, uint32_t metric)
+{
+    ts_key_kind(key, 'l');
+    ts_key_add_u32(key, metric);
 }
 
 /* ---- spaces -------------------------------------------------------------------------------------------- */

@@ -97,4 +97,19 @@ KV_MUST kv_status ts_activity_each(const struct ts_activity *activity,
                                                      uint16_t batch, const uint16_t *members, size_t n),
                                    void *ctx);
 
+/*
+ * Series that have left the registry (leave.h): merges of the index space leave them out of its lists. Refs are never
+ * given out again, so it does no harm when one is named twice or late. Any thread.
+ */
+struct ts_left;
+struct kv_hook;
+KV_MUST kv_status ts_left_new(struct ts_left **out);
+void ts_left_free(struct ts_left *left); /* NULL is fine */
+/* For merges that begin from now on. What is not on disk for good must not be added. */
+KV_MUST kv_status ts_left_add(struct ts_left *left, const struct ts_refset *more);
+void ts_left_clear(struct ts_left *left);
+uint64_t ts_left_count(struct ts_left *left);
+/* The hook of the index space; left lives longer than the kvcore database. */
+void ts_postings_hook_of(struct ts_left *left, struct kv_hook *out);
+
 #endif

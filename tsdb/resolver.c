@@ -35,6 +35,7 @@ struct label_at {
 struct ts_resolver {
     struct ts_label_sink sink; /* first */
     struct ts_registry *registry;
+    int entered;       /* ts_registry_enter, from the first row to clear */
     uint32_t previous; /* cache entry of the row before */
     uint64_t predicted, found, missed;
 
@@ -258,12 +259,12 @@ static bool resolve_known(struct ts_resolver *r, kv_hash128 id, uint64_t *ref)
 {
     struct ts_series_cache *cache = r->registry->cache;
     uint32_t entry = ts_series_cache_next(cache, r->previous);
-    if (ts_series_cache_at(cache, entry, id, ref)) {
+    if (ts_series_cache_at(cache, entry, id, ref) && ts_registry_use(r->registry, *ref)) {
         r->previous = entry;
         r->predicted++;
         return true;
     }
-    if (!ts_series_cache_find(cache, id, &entry, ref))
+    if (!ts_series_cache_find(cache, id, &entry, ref) || !ts_registry_use(r->registry, *ref))
         return false;
     ts_series_cache_set_next(cache, r->previous, entry);
     r->previous = entry;
@@ -375,6 +376,8 @@ kv_status ts_resolve(struct ts_resolver *r, const struct ts_row *row, uint64_t *
 {
     KV_ASSERT(!r->prepared);
     kv_hash128 id = identity_hash(r, row);
+    if (!r->entered)
+        ts_registry_enter(r->registry, &r->entered);
     if (KV_LIKELY(resolve_known(r, id, ref)))
         return KV_OK;
     why->reason = TS_REJECT_NONE;
@@ -460,7 +463,7 @@ static KV_MUST kv_status look_again(struct ts_resolver *r, const struct fresh *f
     uint64_t index = ts_hash_map_get(&registry->recent, f->hash);
     if (index) {
         *ref = registry->recents[index - 1].ref;
-        return KV_OK;
+        return ts_registry_use(registry, *ref) ? KV_OK : KV_NOT_FOUND;
     }
     if (f->looked_seq >= registry->recent_floor)
         return KV_NOT_FOUND;
@@ -524,7 +527,7 @@ out:
     return rc;
 }
 
-static KV_MUST kv_status put_counters(const struct ts_registry *registry, struct kv_batch *batch)
+kv_status ts_registry_put_counters(const struct ts_registry *registry, struct kv_batch *batch)
 {
     struct ts_key key;
     uint8_t value[12];
@@ -621,7 +624,7 @@ kv_status ts_resolver_prepare(struct ts_resolver *r, uint64_t seq, struct kv_bat
             (i == 0 || r->fresh[i - 1].metric != r->fresh[i].metric || !r->fresh[i - 1].created))
             KV_TRY(put_metric(r->fresh[i].metric, batch));
     if (r->created > 0)
-        KV_TRY(put_counters(r->registry, batch));
+        KV_TRY(ts_registry_put_counters(r->registry, batch));
     KV_TRY(put_postings(r, batch));
     rc = put_section(r, section);
 out:
@@ -668,6 +671,7 @@ size_t ts_resolver_created(const struct ts_resolver *r)
 void ts_resolver_clear(struct ts_resolver *r)
 {
     struct ts_registry *registry = r->registry;
+    ts_registry_exit(registry, &r->entered);
     for (size_t i = 0; i < r->n_fresh; i++)
         if (r->fresh[i].reserved)
             ts_registry_unreserve(registry, r->fresh[i].metric, true);

@@ -25,6 +25,7 @@ kv_status ts_retention_forget(struct ts_db *db, int32_t window, struct kv_err *e
         KV_TRY(kv_commit(db->kv, batch, &(struct kv_commit_options){.past_floor = true}, NULL, err));
     KV_TRY(ts_erase_drop(db, window, UINT64_MAX));
     ts_windows_dropped(db->windows, window);
+    atomic_store(&db->leave.wanted, true);
 out:
     kv_mutex_unlock(&db->erase_lock);
     kv_batch_free(batch);

@@ -122,6 +122,7 @@ kv_status ts_registry_open(struct kv_db *db, const struct ts_registry_options *o
     registry->db = db;
     registry->options = resolved(options);
     kv_mutex_init(&registry->lock);
+    kv_mutex_init(&registry->leave_lock);
     kv_uuid(db, uuid);
     kv_hash_secret(kv_slice_of(uuid, sizeof uuid), registry->secret);
     registry->recent_floor = kv_seq(db);
@@ -133,6 +134,8 @@ kv_status ts_registry_open(struct kv_db *db, const struct ts_registry_options *o
         rc = kv_fail(err, rc, 0, "out of memory opening the series registry");
     else
         rc = read_counters(registry, err);
+    if (rc == KV_OK)
+        rc = ts_registry_load_left(registry, err);
     if (rc < 0) {
         ts_registry_close(registry);
         return rc;
@@ -155,6 +158,8 @@ void ts_registry_close(struct ts_registry *registry)
     kv_free(registry->recents);
     ts_hash_map_release(&registry->recent);
     ts_series_cache_free(registry->cache);
+    ts_registry_free_leaving(registry);
+    kv_mutex_release(&registry->leave_lock);
     kv_mutex_release(&registry->lock);
     kv_free(registry);
 }
@@ -291,37 +296,56 @@ static KV_MUST kv_status labels_get(struct ts_registry *registry, const struct k
     return kv_get(registry->db, snapshot, TS_SPACE_SERIES, ts_key_slice(&key), value, err);
 }
 
-kv_status ts_registry_find_hash(struct ts_registry *registry, kv_hash128 hash, kv_slice canonical,
-                                uint64_t *ref, struct kv_err *err)
+static KV_MUST kv_status hash_get(struct ts_registry *registry, kv_hash128 hash, uint64_t *ref,
+                                  struct kv_err *err)
 {
     struct kv_pinned value = {0};
     struct ts_key key;
     ts_key_hash(&key, hash);
     kv_status rc = kv_get(registry->db, NULL, TS_SPACE_SERIES, ts_key_slice(&key), &value, err);
-    if (rc != KV_OK)
-        return rc;
-    rc = ts_ref_value_read(value.value, ref);
-    kv_pinned_release(&value);
     if (rc == KV_OK)
-        rc = labels_get(registry, NULL, *ref, &value, err);
+        rc = ts_ref_value_read(value.value, ref);
+    kv_pinned_release(&value);
+    return rc;
+}
+
+kv_status ts_registry_find_hash(struct ts_registry *registry, kv_hash128 hash, kv_slice canonical,
+                                uint64_t *ref, struct kv_err *err)
+{
+    struct kv_pinned value = {0};
+    uint64_t first = 0;
+    kv_status rc;
+    for (;;) {
+        rc = hash_get(registry, hash, ref, err);
+        if (rc == KV_NOT_FOUND)
+            return rc;
+        if (rc == KV_OK)
+            rc = labels_get(registry, NULL, *ref, &value, err);
+        if (rc != KV_NOT_FOUND || *ref == first)
+            break;
+        first = *ref; /* it left between the two looks, unless it is there still */
+    }
     if (rc == KV_NOT_FOUND || rc == KV_CORRUPT)
         rc = kv_fail(err, KV_CORRUPT, 0, "the registry has a hash of series %016llx, but not the series",
                      (unsigned long long)*ref);
     if (rc == KV_OK && !kv_slice_equal(value.value, canonical))
         rc = kv_fail(err, KV_CONFLICT, 0, "two label sets have the same 128-bit hash");
     kv_pinned_release(&value);
-    return rc;
+    return rc == KV_OK && !ts_registry_use(registry, *ref) ? KV_NOT_FOUND : rc;
 }
 
 kv_status ts_registry_find(struct ts_registry *registry, const struct ts_label *labels, size_t n_labels,
                            uint64_t *ref, struct kv_err *err)
 {
     struct kv_buf canonical = {0};
+    int entered = 0;
+    ts_registry_enter(registry, &entered);
     kv_status rc = ts_labels_encode(labels, n_labels, &canonical);
     if (rc == KV_OK) {
         kv_slice bytes = kv_buf_slice(&canonical);
         rc = ts_registry_find_hash(registry, ts_registry_hash(registry, bytes), bytes, ref, err);
     }
+    ts_registry_exit(registry, &entered);
     kv_buf_release(&canonical);
     return rc == KV_CONFLICT ? KV_NOT_FOUND : rc;
 }

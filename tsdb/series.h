@@ -128,6 +128,29 @@ size_t ts_resolver_created(const struct ts_resolver *resolver);
 void ts_resolver_undo(struct ts_resolver *resolver);
 void ts_resolver_clear(struct ts_resolver *resolver);
 
+/* ---- leaving ------------------------------------------------------------------------------------------ */
+
+/*
+ * A series to which nothing refers leaves the registry, and may return under another ref. A request may have resolved
+ * the ref just before, so it goes in steps, each by whoever drives it (leave.h), one at a time:
+ *
+ *     ts_registry_doom      names the series. From now on whoever resolves one keeps it
+ *     ts_registry_quiet     true: every request that was under way then is over. What these used is in use now
+ *     ts_registry_remove    one commit takes some of them out, in order of refs, unless one was kept meanwhile.
+ *                           Whoever resolves such a label set from then on creates a series
+ *     ts_registry_undoom    when all of it is done: the cache forgets those that left
+ *     ts_registry_quiet     true: nobody has the list any more; ts_registry_rest frees it
+ */
+struct ts_refset;
+KV_MUST kv_status ts_registry_doom(struct ts_registry *registry, struct ts_refset *set); /* takes it over */
+bool ts_registry_quiet(struct ts_registry *registry);
+/* refs: sorted, doomed, above those of earlier calls. Takes out of *refs those that were kept; *n: how many are left,
+ * and gone. Durable on KV_OK. */
+KV_MUST kv_status ts_registry_remove(struct ts_registry *registry, uint64_t *refs, size_t *n,
+                                     struct kv_err *err);
+void ts_registry_undoom(struct ts_registry *registry, const struct ts_refset *gone);
+void ts_registry_rest(struct ts_registry *registry);
+
 /* Takes the section off the front of *record and fills the cache. seq: the commit's. KV_CORRUPT: not a
  * section (a live record never is; replay reports it). */
 KV_MUST kv_status ts_registry_apply(struct ts_registry *registry, uint64_t seq, kv_slice *record);

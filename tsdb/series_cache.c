@@ -7,6 +7,7 @@
  * last passed.
  */
 #include "kvcore/base/mem.h"
+#include "tsdb/postings.h"
 #include "tsdb/series_internal.h"
 
 enum {
@@ -187,6 +188,10 @@ static void shard_remove(struct ts_series_cache *cache, uint32_t number)
     struct shard *shard = shard_of(cache, id);
     kv_mutex_lock(&shard->lock);
     size_t mask = shard->capacity - 1, hole = home(shard, id.low);
+    if (shard->capacity == 0) { /* one that was forgotten */
+        kv_mutex_unlock(&shard->lock);
+        return;
+    }
     while (shard->slots[hole] != 0 && shard->slots[hole] != number + 1)
         hole = (hole + 1) & mask;
     if (shard->slots[hole] != 0) {
@@ -293,4 +298,21 @@ void ts_series_cache_counts(struct ts_series_cache *cache, uint64_t *entries, ui
     *bytes = (n + SEGMENT_ENTRIES - 1) / SEGMENT_ENTRIES * SEGMENT_ENTRIES * sizeof(struct entry) +
              atomic_load_explicit(&cache->table_bytes, memory_order_relaxed);
     *evicted = atomic_load_explicit(&cache->evicted, memory_order_relaxed);
+}
+
+void ts_series_cache_forget(struct ts_series_cache *cache, const struct ts_refset *gone)
+{
+    enum { STEP = 4096 }; /* entries while inserts wait */
+    uint32_t n = atomic_load_explicit(&cache->n, memory_order_acquire);
+    for (uint32_t from = 0; from < n; from += STEP) {
+        kv_mutex_lock(&cache->insert);
+        for (uint32_t number = from; number < n && number < from + STEP; number++) {
+            struct entry *e = entry_at(cache, number);
+            if (!ts_refset_has(gone, atomic_load_explicit(&e->ref, memory_order_relaxed)))
+                continue;
+            shard_remove(cache, number);
+            entry_fill(cache, number, (kv_hash128){0}, 0); /* in no table; the hand takes it one day */
+        }
+        kv_mutex_unlock(&cache->insert);
+    }
 }

@@ -3,6 +3,7 @@
  *
  *     series_cache.c   identity -> ref, bounded, with successors
  *     series.c         the registry: metrics, refs, labels
+ *     series_leave.c   series that leave
  *     resolver.c       one request's rows: resolve, stage, prepare, undo, apply
  *     series_limit.c   how many new series there may be
  *
@@ -31,6 +32,9 @@ void ts_series_cache_put(struct ts_series_cache *cache, kv_hash128 id, uint64_t 
 /* The entry that followed last time. Hints: any value is safe. */
 uint32_t ts_series_cache_next(struct ts_series_cache *cache, uint32_t entry);
 void ts_series_cache_set_next(struct ts_series_cache *cache, uint32_t entry, uint32_t next);
+/* No entry leads to one of gone any more. */
+struct ts_refset;
+void ts_series_cache_forget(struct ts_series_cache *cache, const struct ts_refset *gone);
 void ts_series_cache_counts(struct ts_series_cache *cache, uint64_t *entries, uint64_t *bytes,
                             uint64_t *evicted);
 
@@ -97,7 +101,27 @@ struct ts_registry {
         rate_ns; /* by the monotonic clock: when all the new series so far would have come at the rate allowed
                                  (the token bucket's level, as a time) */
     _Atomic uint64_t predicted, found, missed;
+
+    /* Leaving: series_leave.c. */
+    _Atomic(struct ts_leaving *) leaving;
+    struct ts_leaving *rested;  /* not to be found any more, but some may still have it */
+    _Atomic uint64_t epoch;     /* counts up whenever `leaving` changes */
+    _Atomic uint64_t in_use[2]; /* resolvers that came in while epoch was even, odd */
+    kv_mutex leave_lock;        /* what leaving has of kept and removed; n_left: a leaf */
+    struct ts_hash_map n_left;  /* by metric: how many of its series have left */
 };
+
+/* A request comes in and goes: what it resolves meanwhile does not leave. */
+void ts_registry_enter(struct ts_registry *registry, int *entered);
+void ts_registry_exit(struct ts_registry *registry, int *entered); /* twice is fine */
+/* Whether the ref that was found may be used: if it was about to leave, it stays. False: it has left. */
+bool ts_registry_use(struct ts_registry *registry, uint64_t ref);
+/* How many series of a metric have left. */
+uint64_t ts_registry_n_left(struct ts_registry *registry, uint32_t metric);
+KV_MUST kv_status ts_registry_load_left(struct ts_registry *registry, struct kv_err *err);
+void ts_registry_free_leaving(struct ts_registry *registry);
+/* Puts next metric and number of series into batch. Under the commit lock. */
+KV_MUST kv_status ts_registry_put_counters(const struct ts_registry *registry, struct kv_batch *batch);
 
 kv_hash128 ts_registry_hash(const struct ts_registry *registry, kv_slice canonical);
 /* The series with these canonical labels that is visible now. KV_NOT_FOUND; KV_CONFLICT: other labels have

@@ -44,6 +44,8 @@ kv_status ts_registry_reserve(struct ts_registry *registry, struct ts_metric *me
     int name_len = metric->name_len > 64 ? 64 : (int)metric->name_len;
     struct kv_err err; /* its text is kept printable */
     kv_status rc = KV_OK;
+    if (of_metric > o->metric_series_max)
+        of_metric -= ts_registry_n_left(registry, metric->number);
     if (of_metric > o->metric_series_max) {
         (void)kv_fail(&err, KV_INVALID, 0,
                       "a new series of metric \"%.*s\", which has %llu, the most one metric may have; raise "

@@ -156,6 +156,8 @@ static kv_status thin_step(struct ts_db *db, int32_t window, const uint64_t *ref
     KV_TRY(ts_index_cut_activity(db->registry, window, &gone, batch, err));
     if (kv_batch_count(batch) > 0)
         rc = kv_commit(db->kv, batch, &(struct kv_commit_options){.past_floor = true}, NULL, err);
+    if (ts_refset_count(&gone) > 0)
+        atomic_store(&db->leave.wanted, true);
 out:
     kv_mutex_unlock(&db->care_lock);
     kv_batch_free(batch);

@@ -215,6 +215,7 @@ static kv_status db_care_windows(struct ts_db *db, bool settle, struct kv_err *e
     kv_mutex_lock(&db->merge_lock);
     KV_TRY(ts_retention_drop(db, err));
     KV_TRY(ts_windows_merge(db, settle, err));
+    KV_TRY(ts_leave_round(db, settle, err));
 out:
     kv_mutex_unlock(&db->merge_lock);
     return rc;
@@ -349,6 +350,8 @@ static void db_free(struct ts_db *db)
     ts_meta_free(db->meta);
     ts_exemplars_free(db->exemplars);
     ts_rules_free(db->rules);
+    ts_leave_release(&db->leave);
+    ts_left_free(db->left);
     kv_mutex_release(&db->merge_lock);
     kv_mutex_release(&db->erase_lock);
     kv_mutex_release(&db->care_lock);
@@ -361,7 +364,9 @@ static kv_status db_open_kv(struct ts_db *db, const char *path, struct kv_err *e
 {
     struct kv_space_options spaces[TS_SPACES];
     ts_window_hook(db, &db->chunk_hook);
+    ts_postings_hook_of(db->left, &db->index_hook);
     ts_spaces_fill(spaces, &db->chunk_hook);
+    spaces[TS_SPACE_INDEX].hook = &db->index_hook;
     const struct kv_options options = {.spaces = spaces,
                                        .n_spaces = TS_SPACES,
                                        .memtable_bytes = db->options.memtable_bytes,
@@ -421,6 +426,7 @@ static kv_status db_load(struct ts_db *db, struct kv_err *err)
     KV_TRY(db_new_head(db, kv_seq(db->kv) + 1, &db->head));
     KV_TRY(ts_windows_open(db, &db->windows, err));
     KV_TRY(ts_erase_load(db, err));
+    KV_TRY(ts_leave_load(db, err));
     atomic_store(&db->hook_ready, true);
     if (db->options.replay_in_background) {
         /* Read-only, nothing is written meanwhile, and nothing could be flushed to make place for it. */
@@ -483,6 +489,7 @@ kv_status ts_open(struct kv_env *env, const char *path, const struct ts_options 
     kv_status rc;
     KV_TRY(ts_meta_new(&db->meta));
     KV_TRY(ts_exemplars_new(db->options.exemplars_max, &db->exemplars));
+    KV_TRY(ts_left_new(&db->left));
     KV_TRY(ts_rules_new(db->options.retention_ms, db->options.retention_rules, db->options.n_retention_rules,
                         &db->rules, err));
     db->options.retention_rules = NULL; /* the caller's */
@@ -570,7 +577,8 @@ void ts_stats(struct ts_db *db, struct ts_stats *out)
                              .time_max_ms = head.time_max_ms,
                              .windows_expired = atomic_load(&db->counters.windows_expired),
                              .windows_cut = atomic_load(&db->counters.windows_cut),
-                             .bytes_dropped = atomic_load(&db->counters.bytes_dropped)};
+                             .bytes_dropped = atomic_load(&db->counters.bytes_dropped),
+                             .series_left = atomic_load(&db->counters.series_left)};
     for (int i = 0; i < TS_REJECT_REASONS; i++)
         out->samples_rejected[i] = atomic_load(&db->counters.rejected[i]);
     if (ts_windows_copy(db->windows, INT32_MIN, INT32_MAX, &windows, &n) < 0)

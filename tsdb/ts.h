@@ -372,6 +372,7 @@ struct ts_stats {
     int64_t time_min_ms, time_max_ms;                     /* of what is stored; min > max when nothing is */
     uint64_t windows_expired, windows_cut, bytes_dropped; /* days dropped whole: by age, by size; of both */
     uint64_t exemplars, exemplars_appended, exemplars_dropped; /* kept now; by this process */
+    uint64_t series_left; /* the registry, since nothing refers to them */
 };
 TS_API void ts_stats(struct ts_db *db, struct ts_stats *out);
 /* ---- what retention would remove */

@@ -18,6 +18,7 @@
     X(disk_bytes, false, "tidemark_disk_bytes", "bytes of all files of the store")                           \
     X(flushes, true, "tidemark_head_flushes_total", "head generations moved to tables")                      \
     X(merges, true, "tidemark_window_merges_total", "windows merged")                                        \
+    X(series_left, true, "tidemark_series_left_total", "series forgotten because nothing of them is left")   \
     X(windows_expired, true, "tidemark_windows_expired_total",                                               \
       "days dropped whole because they were too old")                                                        \
     X(windows_cut, true, "tidemark_windows_cut_total", "days dropped whole because the store was too large") \

@@ -12,7 +12,7 @@
 
 /* How often each thing happened that the stories are there for. */
 struct doings {
-    uint64_t tier_merges, settled, expired, deleted, copies;
+    uint64_t tier_merges, settled, expired, deleted, copies, left;
 };
 
 static void note_doings(struct store_kit *kit, enum story_kind kind, struct doings *d)
@@ -23,6 +23,7 @@ static void note_doings(struct store_kit *kit, enum story_kind kind, struct doin
     d->settled += kind == STORY_SETTLE && stats.merges > 0;
     d->expired += kind == STORY_MAINTAIN && stats.windows_expired > 0;
     d->deleted += kind == STORY_DELETE;
+    d->left += kind == STORY_SETTLE && stats.series_left > 0;
     d->copies += kind == STORY_SNAPSHOT || kind == STORY_BACKUP;
 }
 
@@ -58,9 +59,10 @@ Test(store_crash, the_stories_themselves_work)
         story_finish(&kit);
         kv_vfs_mem_free(vfs);
     }
-    cr_assert(d.tier_merges > 0 && d.settled > 0 && d.expired > 0 && d.deleted > 0 && d.copies > 0,
-              "tiers %d, settled %d, expired %d, deleted %d, copies %d", (int)d.tier_merges, (int)d.settled,
-              (int)d.expired, (int)d.deleted, (int)d.copies);
+    cr_assert(d.tier_merges > 0 && d.settled > 0 && d.expired > 0 && d.deleted > 0 && d.copies > 0 &&
+                  d.left > 0,
+              "tiers %d, settled %d, expired %d, deleted %d, copies %d, left %d", (int)d.tier_merges,
+              (int)d.settled, (int)d.expired, (int)d.deleted, (int)d.copies, (int)d.left);
 }
 
 struct trace {
