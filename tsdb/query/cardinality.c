@@ -17,6 +17,7 @@
 
 enum {
     CARDINALITY_TOP_DEFAULT = 10,
+    CARDINALITY_TOPS = 6,
     CARDINALITY_DIRECT_ALWAYS = 8192, /* so many series have their labels read instead of the index walked */
     CARDINALITY_DIRECT_MAX =
         65536, /* so many if that is a 32nd of all: a series costs about as much as 32 by a walk */
@@ -370,17 +371,17 @@ static void cardinality_init(struct cardinality *c, struct ts_db *db,
         .canceled_ctx = options->canceled_ctx,
     };
     size_t top = options->top ? options->top : CARDINALITY_TOP_DEFAULT;
-    struct ts_top *const tops[] = {&c->metrics, &c->label_values, &c->label_bytes,
-                                   &c->pairs,   &c->new_metrics,  &c->new_pairs};
-    for (size_t i = 0; i < sizeof tops / sizeof *tops; i++)
+    struct ts_top *const tops[CARDINALITY_TOPS] = {&c->metrics, &c->label_values, &c->label_bytes,
+                                                   &c->pairs,   &c->new_metrics,  &c->new_pairs};
+    for (size_t i = 0; i < CARDINALITY_TOPS; i++)
         *tops[i] = (struct ts_top){.max = top, .budget = budget};
 }
 
 static void cardinality_release(struct cardinality *c)
 {
-    struct ts_top *const tops[] = {&c->metrics, &c->label_values, &c->label_bytes,
-                                   &c->pairs,   &c->new_metrics,  &c->new_pairs};
-    for (size_t i = 0; i < sizeof tops / sizeof *tops; i++)
+    struct ts_top *const tops[CARDINALITY_TOPS] = {&c->metrics, &c->label_values, &c->label_bytes,
+                                                   &c->pairs,   &c->new_metrics,  &c->new_pairs};
+    for (size_t i = 0; i < CARDINALITY_TOPS; i++)
         ts_top_release(tops[i]);
     for (size_t i = 0; i < c->n_days; i++)
         ts_refset_release(&c->days[i]);
