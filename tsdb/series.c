@@ -83,7 +83,7 @@ static struct ts_registry_options resolved(const struct ts_registry_options *ask
 {
     struct ts_registry_options o = asked ? *asked : (struct ts_registry_options){0};
     o.series_max = o.series_max ? o.series_max : 20000000;
-    o.cache_bytes = o.cache_bytes ? o.cache_bytes : UINT64_C(256) << 20;
+    o.cache_bytes = o.cache_bytes ? o.cache_bytes : UINT64_C(512) << 20;
     o.clock = o.clock ? o.clock : kv_clock_system();
     o.metric_series_max = o.metric_series_max ? o.metric_series_max : UINT64_MAX;
     o.labels_max = o.labels_max ? o.labels_max : TS_LABELS_MAX_DEFAULT;

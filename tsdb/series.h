@@ -45,7 +45,7 @@ struct ts_resolver;
 struct ts_registry_options {
     uint64_t series_max; /* 0: 20 million */
     uint64_t metric_series_max;
-    uint64_t cache_bytes; /* 0: 256 MiB */
+    uint64_t cache_bytes; /* 0: 512 MiB */
     uint32_t series_per_s_max;
     struct kv_clock *clock; /* NULL: the system's */
     uint32_t labels_max, label_name_len_max, label_value_len_max;

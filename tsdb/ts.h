@@ -70,7 +70,7 @@ struct ts_options {
     bool exemplars_off;      /* none are taken; those that are stored stay as they are */
     uint64_t head_bytes_max; /* memory of samples not yet in tables; reaching it flushes early. 0: 256 MiB */
     uint64_t head_log_bytes_max; /* a head generation is flushed past this much log. 0: 256 MiB */
-    uint64_t series_cache_bytes; /* 0: 256 MiB */
+    uint64_t series_cache_bytes; /* 0: 512 MiB, which is 13 million series */
     bool read_only;
     bool must_exist;
     bool
