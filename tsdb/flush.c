@@ -18,7 +18,7 @@ struct flush {
     uint64_t seq; /* of every chunk it makes: the generation's last */
     struct flush_slot *slots;
     size_t n_slots;
-    struct ts_head_cursor *cursors; /* by slot */
+    struct ts_head_cursor *cursors; /* by slot; NULL where all samples lie in one window */
     struct ts_window_add *windows;
     size_t n_windows;
     struct kv_bulk *bulk;
@@ -39,12 +39,12 @@ static kv_status flush_prepare(struct flush *f)
 {
     size_t n = f->n_slots = ts_generation_series(f->generation);
     f->slots = kv_alloc(n * sizeof *f->slots);
-    f->cursors = kv_zalloc(n, sizeof *f->cursors);
     const struct ts_activity *activity = ts_generation_activity(f->generation);
     f->n_windows = ts_activity_windows(activity, NULL, 0);
     f->windows = kv_zalloc(f->n_windows, sizeof *f->windows);
+    f->cursors = f->n_windows > 1 ? kv_zalloc(n, sizeof *f->cursors) : NULL;
     int32_t *numbers = kv_alloc(f->n_windows * sizeof *numbers);
-    if (!f->slots || !f->cursors || !f->windows || !numbers) {
+    if (!f->slots || (f->n_windows > 1 && !f->cursors) || !f->windows || !numbers) {
         kv_free(numbers);
         return KV_NO_MEMORY;
     }
@@ -75,9 +75,11 @@ static kv_status flush_window(struct flush *f, struct ts_window_add *add)
     f->add = add;
     for (size_t i = 0; i < f->n_slots; i++) {
         const struct flush_slot *slot = &f->slots[i];
+        struct ts_head_cursor whole = {.at = 0};
         f->samples.n = 0;
-        kv_status rc = ts_generation_walk(f->generation, slot->slot, start, start + TS_WINDOW_MS - 1,
-                                          &f->cursors[slot->slot], &f->scratch, &f->samples);
+        kv_status rc =
+            ts_generation_walk(f->generation, slot->slot, start, start + TS_WINDOW_MS - 1,
+                               f->cursors ? &f->cursors[slot->slot] : &whole, &f->scratch, &f->samples);
         if (rc == KV_OK)
             rc = ts_window_encode(&f->samples, add->window, slot->ref, f->seq, add->finished, &f->encoded,
                                   flush_add, f);

@@ -11,6 +11,7 @@ enum {
     SEGMENT_MIN = 32,
     SEGMENT_LONG = 256, /* from here on with a checkpoint */
     SEGMENT_MAX = 512,  /* bytes with their header; each next one is twice as long */
+    WINDOW_NONE = INT32_MIN,
 };
 
 /* Bytes of a stream. Never change once written; more are added behind them. A sample never straddles two. Long ones begin with what a
@@ -39,14 +40,13 @@ struct late {
 struct ts_head_series {
     uint64_t ref;
     struct ts_sample_state state; /* the newest sample of the stream */
-    int64_t first_ms;
-    struct segment *first, *last;
+    struct segment *last;         /* its next is the first */
     struct late *late;
     uint32_t count; /* samples in the stream */
     uint32_t next;  /* slot that followed in the commit before: tried first */
-    int32_t window; /* last one added to the activity */
-    bool active;    /* window means something */
+    int32_t window; /* last one added to the activity; WINDOW_NONE */
 };
+_Static_assert(sizeof(struct ts_head_series) <= 64, "there may be ten million of them");
 
 /* ---- generations ------------------------------------------------------------------------------------- */
 
@@ -167,7 +167,8 @@ static kv_status generation_add(struct ts_generation *g, uint64_t ref, uint32_t 
     kv_status rc = generation_grow(g);
     if (rc == KV_OK) {
         *slot = g->n_series++;
-        *generation_series(g, *slot) = (struct ts_head_series){.ref = ref, .next = *slot + 1};
+        *generation_series(g, *slot) =
+            (struct ts_head_series){.ref = ref, .next = *slot + 1, .window = WINDOW_NONE};
         table_insert(g->table, g->table_size, ref, *slot);
     }
     kv_rwlock_unlock(&g->table_lock);
@@ -176,10 +177,29 @@ static kv_status generation_add(struct ts_generation *g, uint64_t ref, uint32_t 
 
 /* ---- samples of one series: the stripe's lock is held ------------------------------------------------ */
 
-static kv_status stream_room(struct ts_generation *g, struct ts_head_series *s)
+static const struct segment *stream_first(const struct ts_head_series *s)
 {
-    if (s->last && s->last->capacity - s->last->len >= TS_SAMPLE_LEN_MAX)
-        return KV_OK;
+    return s->last ? s->last->next : NULL;
+}
+
+/* The segment behind `at`; NULL: that was the last. */
+static const struct segment *stream_after(const struct ts_head_series *s, const struct segment *at)
+{
+    return at == s->last ? NULL : at->next;
+}
+
+static int64_t stream_first_ms(const struct ts_head_series *s)
+{
+    const struct segment *first = stream_first(s);
+    struct ts_sample_state state = {0};
+    const uint8_t *p = ts_sample_take(&state, first->bytes + first->start, first->bytes + first->len);
+    KV_ASSERT(p);
+    return state.time_ms;
+}
+
+/* A new last segment, with room for any sample. */
+static kv_status stream_extend(struct ts_generation *g, struct ts_head_series *s)
+{
     size_t header = offsetof(struct segment, bytes);
     size_t size = s->last ? ((size_t)s->last->capacity + header) * 2 : SEGMENT_MIN;
     if (size > SEGMENT_MAX)
@@ -187,7 +207,6 @@ static kv_status stream_room(struct ts_generation *g, struct ts_head_series *s)
     struct segment *next = kv_arena_alloc(&g->arena, size);
     if (!next)
         return KV_NO_MEMORY;
-    next->next = NULL;
     next->len = next->start = 0;
     next->capacity = (uint16_t)(size - header);
     if (size >= SEGMENT_LONG) {
@@ -195,10 +214,9 @@ static kv_status stream_room(struct ts_generation *g, struct ts_head_series *s)
         memcpy(next->bytes, &checkpoint, sizeof checkpoint);
         next->len = next->start = sizeof checkpoint;
     }
+    next->next = s->last ? s->last->next : next;
     if (s->last)
         s->last->next = next;
-    else
-        s->first = next;
     s->last = next;
     return KV_OK;
 }
@@ -206,13 +224,23 @@ static kv_status stream_room(struct ts_generation *g, struct ts_head_series *s)
 static kv_status stream_append(struct ts_generation *g, struct ts_head_series *s, int64_t time_ms,
                                uint64_t bits)
 {
-    kv_status rc = stream_room(g, s);
-    if (rc < 0)
-        return rc;
-    s->last->len =
-        (uint16_t)(s->last->len + ts_sample_put(&s->state, time_ms, bits, s->last->bytes + s->last->len));
-    if (s->count++ == 0)
-        s->first_ms = time_ms;
+    struct segment *at = s->last;
+    if (KV_LIKELY(at && at->capacity - at->len >= TS_SAMPLE_LEN_MAX)) {
+        at->len = (uint16_t)(at->len + ts_sample_put(&s->state, time_ms, bits, at->bytes + at->len));
+    } else {
+        struct ts_sample_state state = s->state;
+        uint8_t bytes[TS_SAMPLE_PAD];
+        size_t len = ts_sample_put(&state, time_ms, bits, bytes);
+        if (!at || (size_t)(at->capacity - at->len) < len) {
+            kv_status rc = stream_extend(g, s);
+            if (rc < 0)
+                return rc;
+        }
+        memcpy(s->last->bytes + s->last->len, bytes, len);
+        s->last->len = (uint16_t)(s->last->len + len);
+        s->state = state;
+    }
+    s->count++;
     return KV_OK;
 }
 
@@ -285,9 +313,8 @@ static kv_status series_append(struct ts_generation *g, struct ts_head_series *s
                                uint64_t bits)
 {
     int64_t start = ts_window_start_ms(s->window);
-    if (!s->active || time_ms < start || time_ms >= start + TS_WINDOW_MS) {
+    if (s->window == WINDOW_NONE || time_ms < start || time_ms >= start + TS_WINDOW_MS) {
         s->window = ts_window_of(time_ms);
-        s->active = true;
         (void)ts_activity_add(g->activity, s->window,
                               s->ref); /* out of memory: it counts as every series then */
     }
@@ -414,11 +441,11 @@ static void stream_decode(const struct ts_head_scratch *scratch, const struct co
 static bool stream_copy(const struct ts_head_series *s, int64_t from_ms, struct ts_head_scratch *scratch,
                         struct copied *copied, size_t *need)
 {
-    const struct segment *first = s->first;
+    const struct segment *first = stream_first(s);
     struct checkpoint checkpoint;
     size_t len = 0;
     *copied = (struct copied){.count = s->count};
-    for (const struct segment *at = s->first; at; at = at->next) {
+    for (const struct segment *at = first; at; at = stream_after(s, at)) {
         if (at->start > 0) {
             memcpy(&checkpoint, at->bytes, sizeof checkpoint);
             if (checkpoint.before.time_ms < from_ms) { /* nothing in front of it is wanted */
@@ -434,7 +461,7 @@ static bool stream_copy(const struct ts_head_series *s, int64_t from_ms, struct 
         return false;
     uint8_t *p = scratch->bytes;
     KV_ASSERT(p); /* the capacity is not 0 */
-    for (const struct segment *at = first; at; at = at->next) {
+    for (const struct segment *at = first; at; at = stream_after(s, at)) {
         size_t n = (size_t)(at->len - at->start);
         memcpy(p, at->bytes + at->start, n);
         p += n;
@@ -483,7 +510,7 @@ kv_status ts_generation_read(struct ts_generation *generation, uint32_t slot, in
     struct copied copied = {0};
     kv_mutex_lock(stripe);
     kv_status rc = late_collect(s->late, from_ms, to_ms, &scratch->late);
-    if (rc == KV_OK && s->count > 0 && s->first_ms <= to_ms && s->state.time_ms >= from_ms) {
+    if (rc == KV_OK && s->count > 0 && s->state.time_ms >= from_ms && stream_first_ms(s) <= to_ms) {
         while (rc == KV_OK && !stream_copy(s, from_ms, scratch, &copied, &need)) {
             kv_mutex_unlock(stripe); /* memory is found without it; the stream may have grown meanwhile */
             rc = scratch_grow(scratch, need);
@@ -512,7 +539,7 @@ kv_status ts_generation_walk(struct ts_generation *generation, uint32_t slot, in
         rc = ts_columns_reserve(out, s->count - cursor->done + cursor->held);
     if (rc < 0)
         return rc;
-    const struct segment *at = cursor->done || cursor->held ? cursor->segment : s->first;
+    const struct segment *at = cursor->done || cursor->held ? cursor->segment : stream_first(s);
     while (cursor->held || cursor->done < s->count) {
         if (!cursor->held) {
             while (cursor->at == at->len) {
@@ -628,7 +655,7 @@ static kv_status series_erase(struct ts_generation *g, struct ts_head_series *s,
     ts_columns_drop(all, 0, from_ms, to_ms == INT64_MAX ? INT64_MAX : to_ms + 1);
     if (all->n == before)
         return KV_OK;
-    s->first = s->last = NULL; /* field by field: look-ups read ref beside us */
+    s->last = NULL; /* field by field: look-ups read ref beside us */
     s->late = NULL;
     s->count = 0;
     s->state = (struct ts_sample_state){0};

@@ -33,10 +33,29 @@ kv_status ts_head_failed(const struct ts_head *head)
     return (kv_status)atomic_load(&((struct ts_head *)(uintptr_t)head)->failed);
 }
 
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* What all generations may take, and the records of one, while so many series are active. */
+static uint64_t head_bytes_max(const struct ts_head *head, uint64_t series)
+{
+    return head->options.bytes_max ? head->options.bytes_max
+                                   : larger(TS_HEAD_BYTES_DEFAULT, series * TS_HEAD_SERIES_BYTES);
+}
+
+static uint64_t head_log_bytes_max(const struct ts_head *head, uint64_t series)
+{
+    return head->options.log_bytes_max ? head->options.log_bytes_max
+                                       : larger(TS_HEAD_BYTES_DEFAULT, series * TS_HEAD_SERIES_LOG_BYTES);
+}
+
+/* Apply lock held. */
 static bool generation_full(const struct ts_head *head, struct ts_generation *g)
 {
-    return g->log_bytes >= head->options.log_bytes_max ||
-           atomic_load(&g->bytes) >= head->options.bytes_max / 2 ||
+    return g->log_bytes >= head_log_bytes_max(head, g->n_series) ||
+           atomic_load(&g->bytes) >= head_bytes_max(head, g->n_series) / 2 ||
            kv_clock_mono_ns(head->options.clock) - g->opened_ns >= head->options.age_ns_max;
 }
 
@@ -227,11 +246,14 @@ void ts_head_stats(struct ts_head *head, struct ts_head_stats *out)
 bool ts_head_room(struct ts_head *head, uint64_t bytes)
 {
     kv_mutex_lock(&head->list_lock);
-    uint64_t used = 0;
-    for (size_t i = 0; i < head->n; i++)
+    uint64_t used = 0, series = 0;
+    for (size_t i = 0; i < head->n; i++) {
         used += atomic_load(&head->generations[i]->bytes);
+        series = larger(series, ts_generation_series(head->generations[i]));
+    }
     /* With nothing frozen there is nothing to wait for. */
-    bool room = head->n == 1 || (used + bytes <= head->options.bytes_max && head->n < TS_GENERATIONS_MAX / 2);
+    bool room =
+        head->n == 1 || (used + bytes <= head_bytes_max(head, series) && head->n < TS_GENERATIONS_MAX / 2);
     kv_mutex_unlock(&head->list_lock);
     return room;
 }

@@ -28,11 +28,17 @@
 
 enum { TS_GENERATIONS_MAX = 16 }; /* pinned at once; appends wait (ts_head_room) long before */
 
+/* What a series may take where nothing is configured: two generations' state and some twenty samples of it; their records. */
+enum { TS_HEAD_SERIES_BYTES = 320, TS_HEAD_SERIES_LOG_BYTES = 112 };
+#define TS_HEAD_BYTES_DEFAULT (UINT64_C(256) << 20)
+
 struct ts_head_options {
-    uint64_t bytes_max;     /* of all generations */
-    uint64_t log_bytes_max; /* of one generation's records */
-    uint64_t age_ns_max;    /* of the active generation, by the monotonic clock */
-    uint64_t next_seq;      /* the lowest a record to come can have */
+    uint64_t
+        bytes_max; /* of all generations. 0: 256 MiB, or TS_HEAD_SERIES_BYTES for each series of the active one if that is more */
+    uint64_t
+        log_bytes_max; /* of one generation's records. 0: 256 MiB, or TS_HEAD_SERIES_LOG_BYTES for each of its series */
+    uint64_t age_ns_max; /* of the active generation, by the monotonic clock */
+    uint64_t next_seq;   /* the lowest a record to come can have */
     struct kv_clock *clock;
 };
 

@@ -9,7 +9,6 @@
 
 #define TS_RETENTION_MS_DEFAULT (INT64_C(30) * 86400000)
 #define TS_FUTURE_MS_DEFAULT    INT64_C(3600000)
-#define TS_HEAD_BYTES_DEFAULT   (UINT64_C(256) << 20)
 #define TS_GENERATION_AGE_NS    (UINT64_C(7200) * 1000000000)
 #define TS_CARE_PERIOD_NS       (UINT64_C(1000) * 1000000)
 #define TS_WINDOWS_PERIOD_NS    (UINT64_C(30) * 1000000000)
@@ -27,10 +26,6 @@ static void options_resolve(const struct ts_options *asked, struct ts_options *o
         out->request_samples_max = UINT64_MAX;
     if (out->exemplars_max == 0)
         out->exemplars_max = TS_EXEMPLARS_MAX_DEFAULT;
-    if (out->head_bytes_max == 0)
-        out->head_bytes_max = TS_HEAD_BYTES_DEFAULT;
-    if (out->head_log_bytes_max == 0)
-        out->head_log_bytes_max = TS_HEAD_BYTES_DEFAULT;
 }
 
 /* ---- apply and replay -------------------------------------------------------------------------------- */
