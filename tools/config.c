@@ -135,6 +135,7 @@ static bool parse_value(const struct setting *s, kv_slice text, struct config_va
         return true;
     case CONFIG_BYTES:
         return (strstr(s->takes, "|off") && kv_slice_equal(text, KV_STR("off"))) ||
+               (strstr(s->takes, "|auto") && kv_slice_equal(text, KV_STR("auto"))) ||
                parse_bytes(text, &v->number);
     case CONFIG_TIME:
         return parse_positive_time(s, text, &v->number);
@@ -158,7 +159,9 @@ static const char *takes(const struct setting *s)
     case CONFIG_COUNT:
         return strstr(s->takes, "|off") ? "a whole number above 0, or off" : "a whole number above 0";
     case CONFIG_BYTES:
-        return strstr(s->takes, "|off") ? "a size above 0, like 64GiB, or off" : "a size above 0, like 64MiB";
+        return strstr(s->takes, "|off")    ? "a size above 0, like 64GiB, or off"
+               : strstr(s->takes, "|auto") ? "a size above 0, like 1GiB, or auto"
+                                           : "a size above 0, like 64MiB";
     case CONFIG_TIME:
         return strstr(s->takes, "|inf")   ? "a time above 0, like 30d, or inf"
                : strstr(s->takes, "|off") ? "a time above 0, like 15s, or off"

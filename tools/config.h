@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* field, kind, flag, default, what it takes, help. Kinds: TEXT, BOOL, COUNT (plain number; "off" where it says so is 0), BYTES (512, 64KiB, 1GiB), TIME (15s, 30d; "inf"
+/* field, kind, flag, default, what it takes, help. Kinds: TEXT, BOOL, COUNT (plain number; "off" where it says so is 0), BYTES (512, 64KiB, 1GiB; "off" and "auto" where it says so are 0), TIME (15s, 30d; "inf"
  * or "off" where it says so), DURABILITY, LEVEL, RULES (lines of
  * SELECTOR=TIME: the flag may be repeated, the file takes a list). */
 #define CONFIG_LIST(X)                                                                                       \
@@ -61,7 +61,8 @@
     X(future_ms, TIME, "future-max", "1h", "TIME", "samples further ahead of the clock are rejected")        \
     X(exemplars_max, COUNT, "exemplars-max", "100000", "N|off", "exemplars kept, the newest of the store")   \
     X(cache_bytes, BYTES, "cache", "64MiB", "BYTES", "block cache")                                          \
-    X(head_bytes_max, BYTES, "head-max", "256MiB", "BYTES", "memory of samples not yet in tables")           \
+    X(head_bytes_max, BYTES, "head-max", "auto", "BYTES|auto",                                               \
+      "memory of samples not yet in tables; auto: 256 MiB, or 320 bytes for each active series")             \
     X(cors_origin, TEXT, "cors-origin", "*", "ORIGIN", "Access-Control-Allow-Origin of every reply")         \
     X(log_level, LEVEL, "log-level", "info", "debug|info|warn|error", "least level of lines on stderr")
 
