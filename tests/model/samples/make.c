@@ -147,8 +147,10 @@ static void add_asking(struct maker *m, enum samples_op kind)
         op.meta = pick(m, NAIVE_SELECTORS);
         op.step = kind == OP_values ? pick(m, 4) : 0;
     }
+    if (kind != OP_series && kind != OP_values)
+        op.how = pick(m, 3) ? 0 : 16;
     if (kind == OP_delete) {
-        op.how = (pick(m, 6) == 0) | (pick(m, 3) ? 0 : 2) | (pick(m, 12) ? 0 : 4) | (pick(m, 12) ? 0 : 8);
+        op.how |= (pick(m, 6) == 0) | (pick(m, 3) ? 0 : 2) | (pick(m, 12) ? 0 : 4) | (pick(m, 12) ? 0 : 8);
         op.meta = pick(m, 8) && op.meta == 5 ? 0 : op.meta;
     }
     emit(m, &op);

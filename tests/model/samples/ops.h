@@ -1,7 +1,7 @@
 /*
  * ops.h - the operations of the model of samples, in the form of tests/model/history.h.
  *
- * Times: `at` counts seconds from NAIVE_ORIGIN_MS. Series, selectors: naive.h. Values and jitter come from the seed `len`.
+ * Times: `at` counts seconds from NAIVE_ORIGIN_MS. Of delete, raw and range, how 16: times of samples that there are (player_snap). Series, selectors: naive.h. Values and jitter come from the seed `len`.
  */
 #ifndef SAMPLES_OPS_H
 #define SAMPLES_OPS_H

@@ -46,6 +46,18 @@ void *player_grown(void *old, size_t *capacity, size_t n, size_t size)
     return more;
 }
 
+bool player_snap(const struct player *p, const struct op *op, uint32_t further, int64_t *first_ms,
+                 int64_t *last_ms)
+{
+    const struct naive_series *series = &p->naive.series[op->series % NAIVE_SERIES];
+    if (series->n == 0)
+        return false;
+    size_t first = op->at % series->n, last = first + further < series->n ? first + further : series->n - 1;
+    *first_ms = series->samples[first].time_ms;
+    *last_ms = series->samples[last].time_ms;
+    return true;
+}
+
 static int64_t keep_of(const struct player *p, size_t class)
 {
     const struct ts_options *store = &p->options.store;

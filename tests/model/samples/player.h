@@ -66,6 +66,9 @@ static inline int64_t player_time(uint32_t at)
 {
     return NAIVE_ORIGIN_MS + (int64_t)at * 1000;
 }
+/* A sample of op's series that its `at` chooses, and the one at most `further` behind it; false: it has none. */
+bool player_snap(const struct player *p, const struct op *op, uint32_t further, int64_t *first_ms,
+                 int64_t *last_ms);
 /* Room for one more of size bytes. */
 void *player_grown(void *old, size_t *capacity, size_t n, size_t size);
 /* What is expired now is `maybe` from here on. */

@@ -137,12 +137,14 @@ void player_raw(struct player *p, const struct op *op)
 {
     char query[160];
     kv_slice text;
-    uint32_t seconds = op->n ? op->n : 1;
     uint64_t missing = naive_select(op->meta, op->series, &text);
-    const struct ts_query_options options = {.end_ms = player_time(op->at)};
-    const struct span span = {
-        .what = query, .from_ms = options.end_ms - (int64_t)seconds * 1000 + 1, .to_ms = options.end_ms};
-    snprintf(query, sizeof query, "%.*s[%us]", KV_ARG(text), seconds);
+    struct ts_query_options options = {.end_ms = player_time(op->at)};
+    int64_t start_ms = options.end_ms - (int64_t)(op->n ? op->n : 1) * 1000;
+    if ((op->how & 16) && player_snap(p, op, op->n % 16, &start_ms, &options.end_ms) &&
+        start_ms == options.end_ms)
+        start_ms--;
+    const struct span span = {.what = query, .from_ms = start_ms + 1, .to_ms = options.end_ms};
+    snprintf(query, sizeof query, "%.*s[%" PRId64 "ms]", KV_ARG(text), options.end_ms - start_ms);
     player_expire(p);
     struct ts_result *result = ask(p, query, &options, TS_RESULT_MATRIX);
     for (size_t i = 0; i < ts_result_count(result); i++) {
@@ -207,6 +209,8 @@ void player_range(struct player *p, const struct op *op)
     uint64_t missing = naive_select(op->meta, op->series, &text);
     struct ts_query_options options = {
         .range = true, .start_ms = player_time(op->at), .step_ms = op->step ? op->step : 1};
+    if ((op->how & 16) && player_snap(p, op, 0, &options.start_ms, &options.end_ms))
+        options.start_ms += op->n % 3 * (LOOKBACK_MS / 2);
     options.end_ms = options.start_ms + (int64_t)(op->n % 500) * options.step_ms;
     snprintf(query, sizeof query, "%.*s", KV_ARG(text));
     player_expire(p);

@@ -333,6 +333,8 @@ void player_delete(struct player *p, const struct op *op)
     size_t n = op->how & 1 ? 2 : 1;
     struct naive_event event = {.kind = NAIVE_DELETE, .from_ms = player_time(op->at)};
     event.to_ms = event.from_ms + (int64_t)op->n * 1000 - (op->how & 2 ? 1 : 0);
+    if (op->how & 16)
+        (void)player_snap(p, op, op->n % 16, &event.from_ms, &event.to_ms);
     event.from_ms = op->how & 4 ? INT64_MIN : event.from_ms;
     event.to_ms = op->how & 8 ? INT64_MAX : event.to_ms;
     for (size_t i = 0; i < n; i++) {
