@@ -67,7 +67,7 @@ enum {
 struct ts_metric {
     struct ts_metric *chain;
     uint64_t hash;
-    uint32_t number;           /* 0: none yet */
+    _Atomic uint32_t number;   /* 0: none yet; read by anyone, for the limit */
     _Atomic uint32_t next;     /* series number to be given out next */
     _Atomic uint32_t reserved; /* series to be, of requests under way */
     uint32_t name_len;
