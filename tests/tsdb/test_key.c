@@ -56,8 +56,8 @@ Test(key, texts_come_back_and_keep_their_order)
             ts_key_kind(&key[k], 'm');
             ts_key_add_text(&key[k], s[k]);
             ts_key_add_u32(&key[k], 77); /* something behind */
-            kv_slice in = kv_slice_from(ts_key_slice(&key[k]), 1), raw;
-            size_t len;
+            kv_slice in = kv_slice_from(ts_key_slice(&key[k]), 1), raw = {0};
+            size_t len = 0;
             bool cut;
             cr_assert_eq(ts_key_take_text(&in, &raw, back, &len, &cut), KV_OK);
             cr_assert(!cut && in.len == 4 && raw.len + 5 == key[k].len);

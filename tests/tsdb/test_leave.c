@@ -70,7 +70,7 @@ static uint64_t listed(struct store_kit *kit)
         kv_iter_open(ts_kv(kit->db), NULL, TS_SPACE_INDEX, ts_key_slice(&lower), ts_key_slice(&upper), &it),
         KV_OK);
     for (kv_status rc = kv_iter_seek(it, (kv_slice){0}); rc == KV_OK; rc = kv_iter_next(it)) {
-        struct ts_postings_key tail;
+        struct ts_postings_key tail = {0};
         cr_assert_eq(ts_key_postings_tail_read(it->key, &tail), KV_OK);
         cr_assert_eq(ts_refset_add_encoded(&set, tail.metric, tail.batch, it->value), KV_OK);
     }
