@@ -252,4 +252,5 @@ def report(args, names, ingests, answers):
         open(args.out, "w").write(text)
 
 
-main()
+if __name__ == "__main__":
+    main()
