@@ -70,6 +70,7 @@ struct ts_generation *ts_generation_new(void)
     if (!g)
         return NULL;
     atomic_init(&g->refs, 1);
+    g->arena.large = true; /* millions of series are touched one after another */
     atomic_init(&g->bytes, 0);
     g->min_ms = INT64_MAX;
     g->max_ms = INT64_MIN;
