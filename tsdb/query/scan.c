@@ -74,8 +74,11 @@ static kv_status scan_labels(struct ts_scan *scan, struct kv_err *err)
     scan->labels = kv_zalloc(scan->n_refs, sizeof *scan->labels);
     if (!scan->labels)
         return KV_NO_MEMORY;
-    return ts_registry_labels_many(scan->db->registry, scan->snapshot, scan->refs, scan->n_refs, &scan->arena,
-                                   scan->labels, err);
+    kv_status rc = ts_registry_labels_many(scan->db->registry, scan->snapshot, scan->refs, scan->n_refs,
+                                           &scan->arena, scan->labels, err);
+    /* So close to its bound it was the bound, not the heap: then the query's limit says so. */
+    bool bounded = scan->arena.max - scan->arena.used < (size_t)1 << 20;
+    return rc == KV_NO_MEMORY && bounded ? ts_budget_bytes(scan->budget, INT64_MAX) : rc;
 }
 
 static kv_status scan_slots(struct ts_scan *scan)
