@@ -253,7 +253,8 @@ static void entry_fill(struct ts_series_cache *cache, uint32_t number, kv_hash12
                           memory_order_release); /* release: readers of it see the odd version */
     atomic_store_explicit(&e->high, id.high, memory_order_release);
     atomic_store_explicit(&e->ref, ref, memory_order_release);
-    atomic_store_explicit(&e->next, number + 1, memory_order_relaxed); /* until it is known: whoever comes in after it */
+    atomic_store_explicit(&e->next, number + 1,
+                          memory_order_relaxed); /* until it is known: whoever comes in after it */
     atomic_store_explicit(&e->version, version + 2, memory_order_release);
     if (number == atomic_load_explicit(&cache->n, memory_order_relaxed))
         atomic_store_explicit(&cache->n, number + 1, memory_order_release);

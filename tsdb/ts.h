@@ -66,11 +66,13 @@ struct ts_options {
     uint32_t labels_max;          /* 0: TS_LABELS_MAX_DEFAULT; likewise the two below */
     uint32_t label_name_len_max;
     uint32_t label_value_len_max;
-    uint32_t exemplars_max;  /* kept of the whole store, in memory too (about 200 bytes each). 0: 100,000 */
-    bool exemplars_off;      /* none are taken; those that are stored stay as they are */
-    uint64_t head_bytes_max; /* memory of samples not yet in tables; reaching it flushes early. 0: 256 MiB, or 320 bytes
+    uint32_t exemplars_max; /* kept of the whole store, in memory too (about 200 bytes each). 0: 100,000 */
+    bool exemplars_off;     /* none are taken; those that are stored stay as they are */
+    uint64_t
+        head_bytes_max; /* memory of samples not yet in tables; reaching it flushes early. 0: 256 MiB, or 320 bytes
                                 for each active series if that is more, so that a flush is worth its work */
-    uint64_t head_log_bytes_max; /* a head generation is flushed past this much log. 0: 256 MiB, or 112 bytes for each
+    uint64_t
+        head_log_bytes_max; /* a head generation is flushed past this much log. 0: 256 MiB, or 112 bytes for each
                                     of its series */
     uint64_t series_cache_bytes; /* 0: 512 MiB, which is 13 million series */
     bool read_only;

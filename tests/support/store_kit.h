@@ -21,7 +21,7 @@ struct store_kit {
     struct kv_env *env;
     struct ts_options options;
     struct ts_retention_rule rule; /* for options to point at */
-    struct ts_db *db; /* NULL: closed */
+    struct ts_db *db;              /* NULL: closed */
     struct ts_appender *appender;
     struct ts_append_result result; /* of the last commit */
     struct kv_err err;

@@ -115,7 +115,8 @@ Test(series, a_repeated_body_is_foretold)
     }
     struct ts_registry_stats stats = stats_of(&kit);
     cr_expect_eq(stats.missed, 100);
-    cr_expect_eq(stats.found, 2); /* the very first, and what follows the last row; the order itself is that of creation */
+    cr_expect_eq(stats.found,
+                 2); /* the very first, and what follows the last row; the order itself is that of creation */
     cr_expect_eq(stats.predicted, 298);
     cr_expect_eq(stats.cache_series, 100);
     ts_resolver_free(r);

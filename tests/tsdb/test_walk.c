@@ -135,10 +135,16 @@ Test(walk, what_retention_hides_does_not_come)
     expect_all(&kit, &(struct ts_walk_options){.from_ms = INT64_MIN, .to_ms = INT64_MAX}, false);
     struct ts_export *walk =
         export_of(&kit, &(struct ts_walk_options){.from_ms = INT64_MIN, .to_ms = INT64_MAX});
+    uint64_t done, series;
+    ts_export_progress(walk, &done, &series);
+    cr_assert_eq(done, 0);
+    cr_assert_geq(series, 1);
     for (; ts_export_next(walk, &piece, &kit.err) == KV_OK; n += piece.n)
         cr_assert_geq(piece.times_ms[0],
                       KIT_START_MS - (number_of(&piece) % 3 == 0 ? KIT_DAY_MS : 3 * KIT_DAY_MS));
     cr_assert_gt(n, 100);
+    ts_export_progress(walk, &done, &series);
+    cr_assert_eq(done, series);
     ts_export_close(walk);
     walk = export_of(&kit,
                      &(struct ts_walk_options){.from_ms = INT64_MIN, .to_ms = KIT_START_MS - 4 * KIT_DAY_MS});
