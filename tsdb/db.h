@@ -44,6 +44,7 @@ struct ts_db {
     atomic_int_least64_t
         clock_ms;           /* the retention clock, as last read: for the hook, which must not ask kvcore */
     atomic_bool hook_ready; /* what the hook reads is there */
+    bool lost_forgotten;    /* windows that a crash left without chunks: merge_lock */
     atomic_bool settling;   /* the hook merges every window as if it were finished */
     /* Version of the delete that is applied and may not be on disk yet; UINT64_MAX: none. */
     atomic_uint_least64_t erase_unsynced;

@@ -109,6 +109,9 @@ KV_MUST kv_status ts_index_cut_activity(struct ts_registry *registry, int32_t wi
                                         struct kv_err *err);
 /* Adds to batch the deletes of everything windows [from, to] have; *n (may be NULL): how many. With
  * retention: after the window's chunks are gone. */
+/* The first window at or after `from` that has stored activity. KV_END: none. */
+KV_MUST kv_status ts_index_active_window(struct ts_registry *registry, int32_t from, int32_t *window,
+                                         struct kv_err *err);
 KV_MUST kv_status ts_index_drop_activity(struct ts_registry *registry, int32_t from, int32_t to,
                                          struct kv_batch *batch, size_t *n, struct kv_err *err);
 

@@ -356,6 +356,28 @@ kv_status ts_index_cut_activity(struct ts_registry *registry, int32_t window, co
     return rc;
 }
 
+kv_status ts_index_active_window(struct ts_registry *registry, int32_t from, int32_t *window,
+                                 struct kv_err *err)
+{
+    struct ts_index_read read = {0};
+    struct ts_activity_key at;
+    struct ts_key kind, key;
+    kv_status rc;
+    KV_TRY(ts_index_read_open(registry, NULL, NULL, err, &read));
+    ts_key_kind(&kind, 'a');
+    ts_key_activity_window(&key, from);
+    rc = kv_iter_seek(read.index, ts_key_slice(&key));
+    if (rc == KV_OK && !kv_slice_has_prefix(read.index->key, ts_key_slice(&kind)))
+        rc = KV_END;
+    else if (rc == KV_OK && ts_key_activity_read(read.index->key, &at) < 0)
+        rc = ts_index_corrupt(&read, "activity key");
+    else if (rc == KV_OK)
+        *window = at.window;
+out:
+    ts_index_read_close(&read);
+    return rc;
+}
+
 kv_status ts_index_drop_activity(struct ts_registry *registry, int32_t from, int32_t to,
                                  struct kv_batch *batch, size_t *n, struct kv_err *err)
 {

@@ -13,15 +13,21 @@ void ts_leave_release(struct ts_leave *leave)
     ts_refset_release(&leave->refs);
 }
 
-kv_status ts_leave_load(struct ts_db *db, struct kv_err *err)
+/* Every series that has left and that lists may still name: the hook leaves it out from now on. */
+static kv_status leave_read(struct ts_db *db, struct kv_err *err)
 {
     struct ts_refset left = {0};
     kv_status rc = ts_index_left(db->registry, NULL, &left, err);
     if (rc == KV_OK && ts_refset_count(&left) > 0)
         rc = ts_left_add(db->left, &left);
     ts_refset_release(&left);
-    atomic_store(&db->leave.wanted, true);
     return rc;
+}
+
+kv_status ts_leave_load(struct ts_db *db, struct kv_err *err)
+{
+    atomic_store(&db->leave.wanted, true);
+    return leave_read(db, err);
 }
 
 /* Series to which nothing refers now. */
@@ -57,7 +63,7 @@ static kv_status leave_doom(struct ts_db *db, struct kv_err *err)
     KV_TRY(ts_registry_doom(db->registry, &set));
     db->leave.refs = copy;
     copy = (struct ts_refset){0};
-    db->leave.doomed = true;
+    db->leave.state = TS_LEAVE_DOOMED;
 out:
     if (rc < 0)
         atomic_store(&db->leave.wanted, true);
@@ -104,8 +110,7 @@ static kv_status leave_finish(struct ts_db *db, struct kv_err *err)
     uint64_t n_gone = 0;
     kv_status rc = leave_remove(db, &gone, &n_gone, err);
     ts_registry_undoom(db->registry, &gone);
-    db->leave.doomed = false;
-    db->leave.resting = true;
+    db->leave.state = TS_LEAVE_GONE;
     ts_refset_release(&db->leave.refs);
     ts_refset_release(&gone);
     if (rc < 0)
@@ -123,6 +128,7 @@ static kv_status leave_lists(struct ts_db *db, struct kv_err *err)
     struct kv_batch *batch = NULL;
     struct ts_key lower, upper;
     kv_status rc;
+    KV_TRY(leave_read(db, err)); /* memory may have been short when some of them left */
     ts_key_kind(&lower, 'p');
     upper = lower;
     (void)ts_key_successor(&upper); /* no letter is FF */
@@ -144,20 +150,41 @@ out:
     return rc;
 }
 
-kv_status ts_leave_round(struct ts_db *db, bool all, struct kv_err *err)
+/* One look, and one step after the other as far as requests under way allow. */
+static kv_status leave_steps(struct ts_db *db, struct kv_err *err)
 {
     struct ts_leave *leave = &db->leave;
-    struct ts_registry_stats registry;
     kv_status rc = KV_OK;
-    if ((leave->doomed || leave->resting) && !ts_registry_quiet(db->registry))
-        return KV_OK; /* a request has been under way since the last round */
-    if (leave->resting)
-        ts_registry_rest(db->registry);
-    leave->resting = false;
-    if (!leave->doomed && atomic_load(&leave->wanted))
-        rc = leave_doom(db, err);
-    if (rc == KV_OK && leave->doomed && ts_registry_quiet(db->registry))
-        rc = leave_finish(db, err);
+    for (bool looked = false; rc == KV_OK;) {
+        if (leave->state != TS_LEAVE_IDLE && !ts_registry_quiet(db->registry))
+            return KV_OK;
+        switch (leave->state) {
+        case TS_LEAVE_IDLE:
+            if (looked || !atomic_load(&leave->wanted))
+                return KV_OK;
+            looked = true;
+            rc = leave_doom(db, err);
+            break;
+        case TS_LEAVE_DOOMED:
+            rc = leave_finish(db, err);
+            break;
+        case TS_LEAVE_GONE:
+            ts_registry_unmark(db->registry);
+            leave->state = TS_LEAVE_UNMARKED;
+            break;
+        case TS_LEAVE_UNMARKED:
+            ts_registry_rest(db->registry);
+            leave->state = TS_LEAVE_IDLE;
+            break;
+        }
+    }
+    return rc;
+}
+
+kv_status ts_leave_round(struct ts_db *db, bool all, struct kv_err *err)
+{
+    struct ts_registry_stats registry;
+    kv_status rc = leave_steps(db, err);
     if (rc < 0)
         return rc;
     uint64_t left = ts_left_count(db->left);

@@ -18,8 +18,12 @@ struct ts_db;
 
 struct ts_leave {
     atomic_bool wanted; /* activity has become less */
-    bool doomed;        /* this and the next: merge_lock */
-    bool resting;
+    enum {
+        TS_LEAVE_IDLE,
+        TS_LEAVE_DOOMED,   /* waits for requests from before: they may use what is doomed */
+        TS_LEAVE_GONE,     /* for those from before the cache forgot: they may have read what left */
+        TS_LEAVE_UNMARKED, /* for those that may still have the list of what was doomed */
+    } state;               /* these two: merge_lock */
     struct ts_refset refs; /* doomed */
 };
 void ts_leave_release(struct ts_leave *leave);

@@ -136,19 +136,22 @@ void ts_resolver_clear(struct ts_resolver *resolver);
  *
  *     ts_registry_doom      names the series. From now on whoever resolves one keeps it
  *     ts_registry_quiet     true: every request that was under way then is over. What these used is in use now
- *     ts_registry_remove    one commit takes some of them out, in order of refs, unless one was kept meanwhile.
- *                           Whoever resolves such a label set from then on creates a series
+ *     ts_registry_remove    one commit takes some of them out, unless one was kept meanwhile. Whoever resolves such a
+ *                           label set from then on creates a series; what is doomed and not removed stays what it is
  *     ts_registry_undoom    when all of it is done: the cache forgets those that left
+ *     ts_registry_quiet     true: nobody who read a ref before that has yet to ask about it; ts_registry_unmark drops
+ *                           the marks
  *     ts_registry_quiet     true: nobody has the list any more; ts_registry_rest frees it
  */
 struct ts_refset;
 KV_MUST kv_status ts_registry_doom(struct ts_registry *registry, struct ts_refset *set); /* takes it over */
 bool ts_registry_quiet(struct ts_registry *registry);
-/* refs: sorted, doomed, above those of earlier calls. Takes out of *refs those that were kept; *n: how many are left,
+/* refs: sorted, doomed. Takes out of *refs those that were kept; *n: how many are left,
  * and gone. Durable on KV_OK. */
 KV_MUST kv_status ts_registry_remove(struct ts_registry *registry, uint64_t *refs, size_t *n,
                                      struct kv_err *err);
 void ts_registry_undoom(struct ts_registry *registry, const struct ts_refset *gone);
+void ts_registry_unmark(struct ts_registry *registry);
 void ts_registry_rest(struct ts_registry *registry);
 
 /* Takes the section off the front of *record and fills the cache. seq: the commit's. KV_CORRUPT: not a

@@ -5,9 +5,10 @@
  * epoch again, so that whoever raises the epoch afterwards either sees the count or is seen. Those who came before the
  * doom was set may have resolved a doomed series unseen: quiet waits for them, and then the series they used are in the
  * head or in tables, where the driver looks once more. Those who came after ask ts_registry_use about each ref they
- * find: before its removal that keeps it, afterwards the ref counts as not found. Removal and its mark (removed_end) are
- * one step under the commit lock: a commit that creates the series anew comes behind it, and its 'h' overwrites the
- * deletion. The mark stays until everyone who might have read an 'h' from before is gone.
+ * find: before its removal that keeps it, afterwards the ref counts as not found. Removal and its mark (left) are one
+ * step under the commit lock: a commit that creates the series anew comes behind it, and its 'h' overwrites the
+ * deletion. Whoever came before the cache had forgotten the ref may have read it, there or in an 'h', and ask late: the
+ * mark stays until they are gone (undoom, quiet, unmark).
  */
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
@@ -17,8 +18,8 @@
 struct ts_leaving {
     struct ts_refset doomed; /* does not change */
     struct ts_refset kept;   /* these three: leave_lock. Resolved meanwhile */
+    struct ts_refset left;   /* removed: not those doomed that turned out to be in use */
     bool keep_all;           /* no memory to write one down: nothing more goes */
-    uint64_t removed_end;    /* refs below it have left, but for those kept */
 };
 
 /* ---- requests ---------------------------------------------------------------------------------------------------- */
@@ -46,7 +47,7 @@ void ts_registry_exit(struct ts_registry *registry, int *entered)
 static bool leaving_use(struct ts_registry *registry, struct ts_leaving *l, uint64_t ref)
 {
     kv_mutex_lock(&registry->leave_lock);
-    bool kept = ts_refset_has(&l->kept, ref), left = !kept && ref < l->removed_end;
+    bool kept = ts_refset_has(&l->kept, ref), left = !kept && ts_refset_has(&l->left, ref);
     if (!kept && !left && !l->keep_all && ts_refset_add(&l->kept, ref, NULL) < 0)
         l->keep_all = true;
     kv_mutex_unlock(&registry->leave_lock);
@@ -67,6 +68,7 @@ static void leaving_free(struct ts_leaving *l)
         return;
     ts_refset_release(&l->doomed);
     ts_refset_release(&l->kept);
+    ts_refset_release(&l->left);
     kv_free(l);
 }
 
@@ -98,6 +100,11 @@ void ts_registry_undoom(struct ts_registry *registry, const struct ts_refset *go
 {
     if (ts_refset_count(gone) > 0)
         ts_series_cache_forget(registry->cache, gone);
+    atomic_fetch_add(&registry->epoch, 1);
+}
+
+void ts_registry_unmark(struct ts_registry *registry)
+{
     registry->rested = atomic_exchange(&registry->leaving, NULL);
     atomic_fetch_add(&registry->epoch, 1);
 }
@@ -155,8 +162,7 @@ struct removal {
     struct ts_registry *registry;
     const uint64_t *refs;
     size_t n;
-    kv_hash128 *hashes;  /* of the labels */
-    uint64_t before_end; /* removed_end, for undo */
+    kv_hash128 *hashes; /* of the labels */
     struct ts_refset gone;
 };
 
@@ -224,9 +230,8 @@ static kv_status removal_prepare(void *ctx, uint64_t seq, struct kv_batch *batch
     for (size_t i = 0; i < r->n && rc == KV_OK; i++)
         if (l->keep_all || ts_refset_has(&l->kept, r->refs[i]))
             rc = KV_CONFLICT;
-    r->before_end = l->removed_end;
-    if (rc == KV_OK)
-        l->removed_end = r->refs[r->n - 1] + 1;
+    if (rc == KV_OK && (rc = ts_refset_or(&l->left, &r->gone)) < 0)
+        ts_refset_andnot(&l->left, &r->gone);
     kv_mutex_unlock(&registry->leave_lock);
     if (rc < 0)
         return rc;
@@ -241,7 +246,7 @@ static kv_status removal_prepare(void *ctx, uint64_t seq, struct kv_batch *batch
     if (rc < 0) {
         atomic_fetch_add(&registry->series, r->n);
         kv_mutex_lock(&registry->leave_lock);
-        l->removed_end = r->before_end;
+        ts_refset_andnot(&l->left, &r->gone);
         kv_mutex_unlock(&registry->leave_lock);
     }
     return rc;
@@ -253,7 +258,7 @@ static void removal_undo(void *ctx)
     struct ts_leaving *l = atomic_load(&r->registry->leaving);
     atomic_fetch_add(&r->registry->series, r->n);
     kv_mutex_lock(&r->registry->leave_lock);
-    l->removed_end = r->before_end;
+    ts_refset_andnot(&l->left, &r->gone);
     l->keep_all = true; /* some may have been told that they had left: nothing more goes this time */
     kv_mutex_unlock(&r->registry->leave_lock);
 }

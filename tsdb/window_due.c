@@ -198,6 +198,29 @@ static bool window_of_nothing(struct ts_db *db, uint64_t floor_seq, int32_t *win
     return found;
 }
 
+/* Windows that have activity and no chunk, since a crash came before they were forgotten. Looked for after each opening
+ * until none is left: one may have to wait for the head. */
+static kv_status windows_forget_lost(struct ts_db *db, struct kv_err *err)
+{
+    struct ts_window now;
+    bool none = true;
+    kv_status rc = KV_OK;
+    for (int64_t from = INT32_MIN; from <= INT32_MAX && rc == KV_OK && !db->lost_forgotten;) {
+        int32_t window;
+        rc = ts_index_active_window(db->registry, (int32_t)from, &window, err);
+        if (rc != KV_OK)
+            break;
+        if (!ts_windows_find(db->windows, window, &now)) {
+            none = false;
+            rc = window_forget_empty(db, window, err);
+        }
+        from = (int64_t)window + 1;
+    }
+    if (rc >= 0 && none)
+        db->lost_forgotten = true;
+    return rc < 0 ? rc : KV_OK;
+}
+
 kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err)
 {
     struct due due = {.db = db, .settle = settle};
@@ -207,6 +230,8 @@ kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err)
         &db->erase_lock); /* a delete that is not on disk yet, which merges leave alone, is not below it */
     due.floor_seq = ts_head_floor(db->head);
     kv_mutex_unlock(&db->erase_lock);
+    if (rc == KV_OK)
+        rc = windows_forget_lost(db, err);
     if (rc == KV_OK)
         rc = due_count_tombstones(&due);
     for (size_t i = 0; i < due.n && rc >= 0; i++)

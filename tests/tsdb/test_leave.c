@@ -3,6 +3,7 @@
 #include "kvcore/os/thread.h"
 #include "tests/support/store_kit.h"
 #include "tsdb/db.h"
+#include "tsdb/series_internal.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -221,6 +222,116 @@ Test(leave, room_under_the_limits_comes_back)
     cr_assert_eq(store_kit_add(&kit, 9, KIT_START_MS, 1), KV_OK);
     cr_assert_eq(store_kit_commit(&kit), KV_OK);
     cr_assert_eq(kit.result.rejected, 1, "two of one metric again, after a restart too");
+    store_kit_release(&kit);
+}
+
+/* ---- steps of the registry, where threads would meet ------------------------------------------------------------- */
+
+/* The three series of m0 there are then: refs 1:0, 1:1, 1:2 of series 0, 3, 6. All of them are doomed. */
+static struct ts_registry *doom_three(struct store_kit *kit)
+{
+    struct ts_refset set = {0};
+    open_kit(kit);
+    for (int i = 0; i < 3; i++) {
+        store_kit_put(kit, 3 * i, KIT_START_MS, 1);
+        cr_assert_eq(ts_refset_add(&set, ts_ref_of(1, (uint32_t)i), NULL), KV_OK);
+    }
+    cr_assert_eq(ts_registry_doom(kit->db->registry, &set), KV_OK);
+    return kit->db->registry;
+}
+
+Test(leave, what_was_doomed_and_turned_out_to_be_in_use_does_not_count_as_gone)
+{
+    struct store_kit kit;
+    struct ts_registry *registry = doom_three(&kit);
+    uint64_t refs[] = {ts_ref_of(1, 0), ts_ref_of(1, 2)};
+    size_t n = 2;
+    cr_assert_eq(ts_registry_remove(registry, refs, &n, &kit.err), KV_OK, "%s", kit.err.text);
+    cr_assert_eq(n, 2);
+    store_kit_put(&kit, 3, KIT_START_MS + 1, 2); /* between the two that have just left */
+    cr_assert_eq(kit.result.series_created, 0, "it was there all the time");
+    store_kit_put(&kit, 6, KIT_START_MS + 1, 2);
+    cr_assert_eq(kit.result.series_created, 1);
+    cr_assert_str_eq(store_kit_text(&kit, 3, INT64_MIN, INT64_MAX), "0=1 1=2 ");
+    store_kit_release(&kit);
+}
+
+Test(leave, a_request_slow_to_ask_about_a_ref_it_has_read_is_told_that_it_left)
+{
+    struct store_kit kit;
+    struct ts_registry *registry = doom_three(&kit);
+    struct ts_refset gone = {0};
+    uint64_t ref = ts_ref_of(1, 0), refs[] = {ref};
+    size_t n = 1;
+    int slow = 0, later = 0;
+    ts_registry_enter(registry, &slow); /* and finds ref in the cache, or in an 'h' */
+    cr_assert_eq(ts_registry_remove(registry, refs, &n, &kit.err), KV_OK, "%s", kit.err.text);
+    cr_assert_eq(ts_refset_add(&gone, ref, NULL), KV_OK);
+    ts_registry_undoom(registry, &gone);
+    ts_registry_enter(registry, &later);
+    cr_assert_not(ts_registry_use(registry, ref), "its samples would be lost");
+    cr_assert_not(ts_registry_quiet(registry));
+    ts_registry_exit(registry, &slow);
+    cr_assert(ts_registry_quiet(registry), "whoever came later cannot have found it");
+    ts_registry_exit(registry, &later);
+    ts_refset_release(&gone);
+    store_kit_release(&kit);
+}
+
+Test(leave, lists_lose_what_left_while_memory_was_short_too)
+{
+    struct store_kit kit;
+    open_kit(&kit);
+    for (int series = 0; series < 3; series++)
+        store_kit_put(&kit, series, KIT_START_MS, 1);
+    settle(&kit);
+    delete_all(&kit, 0);
+    cr_assert_eq(ts_flush(kit.db, false, &kit.err), KV_OK);
+    clock_manual_advance_ms(&kit.clock, KIT_DAY_MS);
+    maintain(&kit);
+    cr_assert_eq(stats_of(&kit).series, 2);
+    ts_left_clear(kit.db->left); /* as if it had not been written down in memory */
+    delete_all(&kit, 1);
+    settle(&kit);
+    cr_assert_eq(stats_of(&kit).series, 1);
+    cr_assert_eq(listed(&kit), 1);
+    check(&kit);
+    maintain(&kit);
+    cr_assert_eq(stats_of(&kit).series, 1);
+    store_kit_release(&kit);
+}
+
+/* ---- crashes ----------------------------------------------------------------------------------------------------- */
+
+Test(leave, activity_of_a_day_that_a_crash_left_without_chunks_goes_after_the_next_open)
+{
+    struct store_kit kit;
+    struct ts_key lower, upper;
+    open_kit(&kit);
+    store_kit_put(&kit, 0, KIT_START_MS - KIT_DAY_MS, 1);
+    store_kit_put(&kit, 1, KIT_START_MS, 1);
+    settle(&kit);
+    store_kit_put(&kit, 2, KIT_START_MS - 2 * KIT_DAY_MS, 1); /* these two only in the head, about that day */
+    store_kit_put(&kit, 2, KIT_START_MS + 1, 1);
+    int32_t window = ts_window_of(KIT_START_MS - KIT_DAY_MS);
+    ts_key_chunk_window(&lower, window);
+    ts_key_chunk_window(&upper, window + 1);
+    cr_assert_eq(kv_drop_tables(ts_kv(kit.db), TS_SPACE_CHUNKS, ts_key_slice(&lower), ts_key_slice(&upper),
+                                NULL, &kit.err),
+                 KV_OK); /* and the power goes before what belongs to it goes */
+    cr_assert_eq(store_kit_close(&kit, true), KV_OK);
+    cr_assert_eq(store_kit_open(&kit), KV_OK, "%s", kit.err.text);
+    maintain(&kit);
+    cr_assert_eq(stats_of(&kit).series, 3, "the head may have samples of that day");
+    cr_assert_eq(ts_flush(kit.db, false, &kit.err), KV_OK);
+    maintain(&kit);
+    cr_assert_eq(stats_of(&kit).series, 2);
+    cr_assert_str_eq(store_kit_text(&kit, 1, INT64_MIN, INT64_MAX), "0=1 ");
+    store_kit_put(&kit, 0, KIT_START_MS, 5);
+    cr_assert_eq(kit.result.series_created, 1);
+    check(&kit);
+    maintain(&kit);
+    cr_assert_eq(stats_of(&kit).series, 3);
     store_kit_release(&kit);
 }
 
