@@ -90,7 +90,8 @@ KV_MUST kv_status ts_retention_forget(struct ts_db *db, int32_t window, struct k
  * that went. */
 KV_MUST kv_status ts_retention_drop_window(struct ts_db *db, int32_t window, uint64_t *bytes,
                                            struct kv_err *err);
-/* window.c. Merges windows that are due; settle: every one that is not one tidy run. merge_lock held. */
+/* window_due.c. Merges windows that are due; settle: every one that is not one tidy run. merge_lock held. KV_CORRUPT: one
+ * is damaged; the others were merged. */
 KV_MUST kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err);
 
 #endif

@@ -209,8 +209,11 @@ static kv_status db_care_windows(struct ts_db *db, bool settle, struct kv_err *e
         return KV_OK;
     kv_mutex_lock(&db->merge_lock);
     KV_TRY(ts_retention_drop(db, err));
-    KV_TRY(ts_windows_merge(db, settle, err));
-    KV_TRY(ts_leave_round(db, settle, err));
+    kv_status merged = ts_windows_merge(db, settle, err);
+    if (merged < 0 && merged != KV_CORRUPT)
+        KV_TRY(merged);
+    KV_TRY(ts_leave_round(db, settle, merged < 0 ? NULL : err));
+    rc = merged; /* the damage of one window is told when all else is done */
 out:
     kv_mutex_unlock(&db->merge_lock);
     return rc;

@@ -182,6 +182,21 @@ static kv_status window_care(const struct due *due, size_t i, struct kv_err *err
     return rc;
 }
 
+/* Each in its turn. A damaged one does not keep the others waiting: *damage (KV_OK before) is what the first had. */
+static kv_status due_care(const struct due *due, kv_status *damage, struct kv_err *err)
+{
+    kv_status rc = KV_OK;
+    for (size_t i = 0; i < due->n && (rc >= 0 || rc == KV_CORRUPT); i++) {
+        struct kv_err own = {0};
+        rc = window_care(due, i, &own);
+        if (rc < 0 && err && (rc != KV_CORRUPT || *damage == KV_OK))
+            *err = own;
+        if (rc == KV_CORRUPT)
+            *damage = rc;
+    }
+    return rc < 0 && rc != KV_CORRUPT ? rc : KV_OK;
+}
+
 /* A window with tombstones that can go and no chunks: all it ever had was deleted in the head. */
 static bool window_of_nothing(struct ts_db *db, uint64_t floor_seq, int32_t *window)
 {
@@ -224,7 +239,7 @@ static kv_status windows_forget_lost(struct ts_db *db, struct kv_err *err)
 kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err)
 {
     struct due due = {.db = db, .settle = settle};
-    kv_status rc = ts_windows_copy(db->windows, INT32_MIN, INT32_MAX, &due.windows, &due.n);
+    kv_status damage = KV_OK, rc = ts_windows_copy(db->windows, INT32_MIN, INT32_MAX, &due.windows, &due.n);
     atomic_store(&db->settling, settle);
     kv_mutex_lock(
         &db->erase_lock); /* a delete that is not on disk yet, which merges leave alone, is not below it */
@@ -234,12 +249,12 @@ kv_status ts_windows_merge(struct ts_db *db, bool settle, struct kv_err *err)
         rc = windows_forget_lost(db, err);
     if (rc == KV_OK)
         rc = due_count_tombstones(&due);
-    for (size_t i = 0; i < due.n && rc >= 0; i++)
-        rc = window_care(&due, i, err);
+    if (rc == KV_OK)
+        rc = due_care(&due, &damage, err);
     for (struct ts_thin none = {0}; rc >= 0 && window_of_nothing(db, due.floor_seq, &none.window);)
         rc = window_finish(db, &none, due.floor_seq, err);
     atomic_store(&db->settling, false);
     kv_free(due.windows);
     kv_free(due.tombstones);
-    return rc < 0 ? rc : KV_OK;
+    return rc < 0 ? rc : damage;
 }

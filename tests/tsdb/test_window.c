@@ -196,3 +196,38 @@ Test(window, settling_merges_whatever_there_is)
     cr_assert_eq(stats.runs_max, 1);
     store_kit_release(&kit);
 }
+
+Test(window, a_damaged_one_keeps_no_other_from_being_merged_and_no_series_from_leaving)
+{
+    struct store_kit kit;
+    struct kv_buf value = {0};
+    struct kv_bulk *bulk;
+    struct ts_key key;
+    struct ts_stats stats;
+    size_t taken;
+    int64_t first_ms = KIT_START_MS - 4 * KIT_DAY_MS, second_ms = KIT_START_MS - 3 * KIT_DAY_MS;
+    double one = 1;
+    store_kit_init(&kit);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    fill(&kit, first_ms, 20, 10);
+    fill(&kit, second_ms, 20, 10);
+    store_kit_put(&kit, 9, second_ms, 1);
+    cr_assert_eq(ts_flush(kit.db, false, &kit.err), KV_OK);
+    cr_assert_eq(store_kit_delete(&kit, 9, INT64_MIN, INT64_MAX), KV_OK);
+    const struct ts_chunk_key chunk = {ts_window_of(first_ms), ts_ref_of(1, 0), first_ms, 1};
+    cr_assert_eq(ts_chunk_encode(&first_ms, &one, 1, TS_CHUNK_QUICK, &value, &taken), KV_OK);
+    ts_key_chunk(&key, &chunk);
+    cr_assert_eq(kv_bulk_open(ts_kv(kit.db), TS_SPACE_CHUNKS, &bulk, NULL), KV_OK);
+    cr_assert_eq(kv_bulk_add(bulk, ts_key_slice(&key), kv_slice_of(value.data, value.len - 1), NULL), KV_OK);
+    cr_assert_eq(kv_bulk_install(bulk, 0, NULL, &kit.err), KV_OK, "%s", kit.err.text);
+    kv_buf_release(&value);
+    cr_assert_eq(ts_flush(kit.db, false, &kit.err), KV_OK);
+    cr_assert_eq(ts_maintain(kit.db, &kit.err), KV_CORRUPT);
+    cr_assert_neq(kit.err.text[0], 0);
+    cr_assert_gt(the_window(&kit, first_ms).runs, 1);
+    cr_assert_eq(the_window(&kit, second_ms).runs, 1);
+    ts_stats(kit.db, &stats);
+    cr_assert_eq(stats.series, 3);
+    cr_assert_eq(count(&kit, 1), 40);
+    store_kit_release(&kit);
+}
