@@ -12,16 +12,19 @@ static kv_status file_write(void *ctx, kv_slice bytes, struct kv_err *err)
     FILE *f = ctx;
     if (fwrite(bytes.data, 1, bytes.len, f) == bytes.len)
         return KV_OK;
-    return kv_fail(err, errno == ENOSPC ? KV_NO_SPACE : KV_IO, errno, "writing the archive at offset %ld",
-                   ftell(f));
+    int why = errno; /* ftell fails on pipes */
+    return kv_fail(err, why == ENOSPC ? KV_NO_SPACE : KV_IO, why, "writing at offset %ld: %s", ftell(f),
+                   strerror(why));
 }
 
 static kv_status file_read(void *ctx, uint8_t *into, size_t len, size_t *got, struct kv_err *err)
 {
     FILE *f = ctx;
     *got = fread(into, 1, len, f);
-    return *got < len && ferror(f) ? kv_fail(err, KV_IO, errno, "reading the archive at offset %ld", ftell(f))
-                                   : KV_OK;
+    if (*got == len || !ferror(f))
+        return KV_OK;
+    int why = errno;
+    return kv_fail(err, KV_IO, why, "reading the archive at offset %ld: %s", ftell(f), strerror(why));
 }
 
 kv_status archive_open(const char *path, bool writing, FILE **file, struct kv_err *err)
@@ -32,7 +35,7 @@ kv_status archive_open(const char *path, bool writing, FILE **file, struct kv_er
         return KV_OK;
     kv_status rc = errno == EEXIST ? KV_EXISTS : errno == ENOENT ? KV_MISSING : KV_IO;
     return kv_fail(err, rc, errno, "open %s: %s", path,
-                   rc == KV_EXISTS ? "it already exists; archives are not overwritten" : strerror(errno));
+                   rc == KV_EXISTS ? "it already exists, and nothing is overwritten" : strerror(errno));
 }
 
 kv_status archive_done(FILE *file, const char *path, kv_status rc, struct kv_err *err)
@@ -40,7 +43,8 @@ kv_status archive_done(FILE *file, const char *path, kv_status rc, struct kv_err
     if (!file)
         return rc;
     if (rc == KV_OK && (fflush(file) != 0 || (file != stdout && fsync(fileno(file)) != 0)))
-        rc = kv_fail(err, errno == ENOSPC ? KV_NO_SPACE : KV_IO, errno, "writing %s", path);
+        rc = kv_fail(err, errno == ENOSPC ? KV_NO_SPACE : KV_IO, errno, "writing %s: %s",
+                     file == stdout ? "standard output" : path, strerror(errno));
     if (file != stdout) {
         fclose(file);
         if (rc < 0)

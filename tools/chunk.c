@@ -168,6 +168,10 @@ int cli_chunk(int argc, char **argv)
                 "tidemark: --from and --to take a time: unix seconds, 2026-11-21T03:08:03Z, now-1h\n");
         return 2;
     }
+    if (walk.to_ms < walk.from_ms) {
+        fprintf(stderr, "tidemark: --to is before --from\n");
+        return 2;
+    }
     e.one = ref != NULL;
     if (ref && (sscanf(ref, "%u:%u%n", &e.metric, &e.series, &used) != 2 || ref[used])) {
         fprintf(stderr, "tidemark: --ref takes METRIC:SERIES, two numbers\n");

@@ -91,6 +91,35 @@ static bool parse_rules(kv_slice text, int64_t *n)
     return true;
 }
 
+/* Commas between the names; "all" is one. */
+static bool parse_features(kv_slice text, int64_t *out)
+{
+    static const struct {
+        const char *name;
+        uint32_t bits;
+    } known[] = {{"", 0},
+                 {"all", (uint32_t)TS_PROMQL_ALL},
+                 {"delayed-name-removal", TS_PROMQL_DELAYED_NAME_REMOVAL},
+                 {"promql-delayed-name-removal", TS_PROMQL_DELAYED_NAME_REMOVAL},
+                 {"experimental-functions", TS_PROMQL_EXPERIMENTAL_FUNCTIONS},
+                 {"promql-experimental-functions", TS_PROMQL_EXPERIMENTAL_FUNCTIONS}};
+    enum { N_KNOWN = sizeof known / sizeof *known };
+    *out = 0;
+    for (bool more = true; more;) {
+        size_t len = 0, i = 0;
+        while (len < text.len && text.data[len] != ',')
+            len++;
+        while (i < N_KNOWN && !kv_slice_equal(kv_slice_of(text.data, len), kv_slice_str(known[i].name)))
+            i++;
+        if (i == N_KNOWN)
+            return false;
+        *out |= known[i].bits;
+        more = len < text.len;
+        text = kv_slice_from(text, len + more);
+    }
+    return true;
+}
+
 static bool parse_choice(const char *const *names, size_t n, kv_slice text, int64_t *out)
 {
     for (size_t i = 0; i < n; i++) {
@@ -145,6 +174,8 @@ static bool parse_value(const struct setting *s, kv_slice text, struct config_va
         return parse_choice(levels, 4, text, &v->number);
     case CONFIG_RULES:
         return parse_rules(text, &v->number);
+    case CONFIG_FEATURES:
+        return parse_features(text, &v->number);
     }
     return false;
 }
@@ -157,7 +188,8 @@ static const char *takes(const struct setting *s)
     case CONFIG_BOOL:
         return "true or false";
     case CONFIG_COUNT:
-        return strstr(s->takes, "|off") ? "a whole number above 0, or off" : "a whole number above 0";
+        return strstr(s->takes, "|off") ? "a whole number from 1 to 4294967295, or off"
+                                        : "a whole number from 1 to 4294967295";
     case CONFIG_BYTES:
         return strstr(s->takes, "|off")    ? "a size above 0, like 64GiB, or off"
                : strstr(s->takes, "|auto") ? "a size above 0, like 1GiB, or auto"
@@ -168,9 +200,20 @@ static const char *takes(const struct setting *s)
                                           : "a time above 0, like 5m";
     case CONFIG_RULES:
         return "SELECTOR=TIME, like {job=\"batch\"}=7d or up=inf (at most 63)";
+    case CONFIG_FEATURES:
+        return "all, or delayed-name-removal and experimental-functions with a comma between";
     default:
         return s->takes;
     }
+}
+
+/* Of a text that parse_rules takes. Answers how many. */
+static size_t read_rules(kv_slice lines, struct ts_retention_rule out[CONFIG_RULES_MAX])
+{
+    size_t n = 0;
+    while (lines.len > 0 && n < CONFIG_RULES_MAX)
+        (void)take_rule(&lines, &out[n++]);
+    return n;
 }
 
 /* Sets s from text unless something stronger set it before. from: "flag --x", "environment TIDEMARK_X", "file:line". */
@@ -180,6 +223,13 @@ static kv_status set(struct config *config, const struct setting *s, const char 
     struct config_value *v = value_of(config, s), parsed = {0};
     if (!parse_value(s, kv_slice_str(text), &parsed))
         return kv_fail(err, KV_INVALID, 0, "%s: \"%.60s\" will not do, it takes %s", from, text, takes(s));
+    if (s->kind == CONFIG_RULES) {
+        struct kv_err why = {0};
+        struct ts_retention_rule rules[CONFIG_RULES_MAX];
+        kv_status rc = ts_retention_check(rules, read_rules(kv_slice_str(text), rules), &why);
+        if (rc < 0)
+            return kv_fail(err, rc, 0, "%s: %.300s", from, why.text);
+    }
     if (v->text)
         return KV_OK;
     if (!(parsed.text = kv_dup_str(text)))
@@ -474,11 +524,7 @@ void config_release(struct config *config)
 
 size_t config_rules(const struct config *config, struct ts_retention_rule *out)
 {
-    kv_slice lines = kv_slice_str(config->retention_rules.text);
-    size_t n = 0;
-    while (lines.len > 0 && n < CONFIG_RULES_MAX)
-        (void)take_rule(&lines, &out[n++]); /* they were read once */
-    return n;
+    return read_rules(kv_slice_str(config->retention_rules.text), out);
 }
 
 kv_status config_help(struct kv_buf *out)

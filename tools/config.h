@@ -17,7 +17,7 @@
 
 /* field, kind, flag, default, what it takes, help. Kinds: TEXT, BOOL, COUNT (plain number; "off" where it says so is 0), BYTES (512, 64KiB, 1GiB; "off" and "auto" where it says so are 0), TIME (15s, 30d; "inf"
  * or "off" where it says so), DURABILITY, LEVEL, RULES (lines of
- * SELECTOR=TIME: the flag may be repeated, the file takes a list). */
+ * SELECTOR=TIME: the flag may be repeated, the file takes a list), FEATURES. */
 #define CONFIG_LIST(X)                                                                                       \
     X(data, TEXT, "data", "./data", "DIR", "directory of the store; created when missing")                   \
     X(listen, TEXT, "listen", "127.0.0.1:9430", "ADDR",                                                      \
@@ -36,7 +36,7 @@
     X(credentials, TEXT, "credentials", "", "FILE",                                                          \
       "lines \"basic NAME:PASSWORD\" or \"bearer TOKEN\"; mode 0600")                                        \
     X(insecure_listen, BOOL, "insecure-listen", "false", "", "serve beyond loopback without credentials")    \
-    X(promql_features, TEXT, "promql-features", "", "LIST|all",                                              \
+    X(promql_features, FEATURES, "promql-features", "", "LIST|all",                                          \
       "delayed-name-removal, experimental-functions")                                                        \
     X(self_metrics_ms, TIME, "self-metrics", "15s", "TIME|off",                                              \
       "how often the server stores its own metrics (job=\"tidemark\")")                                      \
@@ -74,14 +74,15 @@ enum config_kind {
     CONFIG_TIME,
     CONFIG_DURABILITY,
     CONFIG_LEVEL,
-    CONFIG_RULES
+    CONFIG_RULES,
+    CONFIG_FEATURES
 };
 
 /* A value as it was given and as it was understood. */
 struct config_value {
     char *text; /* owned */
     int64_t
-        number; /* COUNT, BYTES; TIME in ms: INT64_MAX for inf, 0 for off; BOOL; DURABILITY: enum kv_durability; LEVEL: enum kv_log_level */
+        number; /* COUNT, BYTES; TIME in ms: INT64_MAX for inf, 0 for off; BOOL; DURABILITY: enum kv_durability; LEVEL: enum kv_log_level; FEATURES: TS_PROMQL_... */
     int64_t extra; /* DURABILITY: the interval in ms */
 };
 struct config {

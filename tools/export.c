@@ -172,6 +172,10 @@ static bool read_arguments(int argc, char **argv, struct job *job)
                 "tidemark: --from and --to take a time: unix seconds, 2026-11-21T03:08:03Z, now-1h\n");
         return false;
     }
+    if (job->walk.to_ms < job->walk.from_ms) {
+        fprintf(stderr, "tidemark: --to is before --from\n");
+        return false;
+    }
     if (n > SELECTORS_MAX || (job->url && job->data)) {
         fputs(export_usage, stderr);
         return false;

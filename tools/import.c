@@ -89,6 +89,21 @@ static kv_status sink_metadata(struct http_decode_sink *sink, kv_slice family, k
     return rc == KV_LIMIT || rc == KV_INVALID ? KV_OK : rc; /* metadata never costs samples */
 }
 
+/* What a decoder refuses begins with its place, what the store refuses does not. Its advice is for programs. */
+static void complain_of(struct import *in, const struct ts_reject *reject)
+{
+    char text[320];
+    snprintf(text, sizeof text, "line %u: ", reject->position);
+    size_t n = strncmp(reject->text, "line ", 5) == 0 ? 0 : strlen(text);
+    snprintf(text + n, sizeof text - n, "%s", reject->text);
+    char *advice = strstr(text, "; raise ts_options.");
+    if (!advice)
+        advice = strstr(text, ", or raise ts_options.");
+    if (advice)
+        *advice = 0;
+    complain(in, text);
+}
+
 static kv_status store_piece(struct import *in, kv_slice lines)
 {
     struct http_decode_report report;
@@ -102,7 +117,7 @@ static kv_status store_piece(struct import *in, kv_slice lines)
     in->rejected += result.rejected;
     in->series += result.series_created;
     for (size_t i = 0; i < result.n_rejects; i++)
-        complain(in, result.rejects[i].text);
+        complain_of(in, &result.rejects[i]);
     return KV_OK;
 }
 
@@ -180,6 +195,10 @@ static kv_status settle_format(struct import *in)
 {
     static const char *const paths[FORMATS] = {"/api/v1/import", "/api/v1/import/prometheus",
                                                "/api/v1/import/prometheus", "/write"};
+    if (kv_slice_has_prefix(kv_buf_slice(&in->lines), KV_STR("\x1f\x8b")) ||
+        kv_slice_has_prefix(kv_buf_slice(&in->lines), KV_STR("\x28\xb5\x2f\xfd")))
+        return kv_fail(in->err, KV_INVALID, 0,
+                       "this is compressed, not text: zcat FILE | tidemark import (zstdcat for .zst)");
     if (!in->known && !looks_like_json(kv_buf_slice(&in->lines)))
         return kv_fail(
             in->err, KV_INVALID, 0,

@@ -30,29 +30,6 @@ struct serving {
     struct kv_buf flags;
 };
 
-static kv_status features_parse(const char *list, uint32_t *out, struct kv_err *err)
-{
-    static const struct {
-        const char *name;
-        uint32_t bits;
-    } names[] = {{"all", (uint32_t)TS_PROMQL_ALL},
-                 {"delayed-name-removal", TS_PROMQL_DELAYED_NAME_REMOVAL},
-                 {"promql-delayed-name-removal", TS_PROMQL_DELAYED_NAME_REMOVAL},
-                 {"experimental-functions", TS_PROMQL_EXPERIMENTAL_FUNCTIONS},
-                 {"promql-experimental-functions", TS_PROMQL_EXPERIMENTAL_FUNCTIONS}};
-    *out = 0;
-    while (*list) {
-        size_t n = strcspn(list, ","), i = 0;
-        while (i < 5 && (strlen(names[i].name) != n || strncmp(names[i].name, list, n) != 0))
-            i++;
-        if (n && i == 5)
-            return kv_fail(err, KV_INVALID, 0, "--promql-features: unknown feature \"%.*s\"", (int)n, list);
-        *out |= n ? names[i].bits : 0;
-        list += n + (list[n] == ',');
-    }
-    return KV_OK;
-}
-
 static kv_status read_credentials(struct serving *s, struct kv_err *err)
 {
     const char *path = s->config.credentials.text;
@@ -144,8 +121,8 @@ static kv_status start_http(struct serving *s, struct kv_err *err)
         .query_samples_max = (uint64_t)c->query_samples_max.number,
         .query_memory_max = (uint64_t)c->query_memory_max.number,
         .lookback_ms = c->lookback_ms.number,
+        .features = (uint32_t)c->promql_features.number,
     };
-    KV_TRY(features_parse(c->promql_features.text, &s->app.features, err));
     KV_TRY(config_json(c, &s->flags));
     KV_TRY(kv_buf_append_byte(&s->flags, 0));
     s->app.flags_json = (const char *)s->flags.data;

@@ -366,6 +366,15 @@ out:
     return rc < 0 ? rc : KV_OK;
 }
 
+/* {} and {a=~".*"} are what is left of a selector whose variable was empty: nobody means everything by them. */
+static bool takes_the_empty_series(const struct ts_vector_selector *selector)
+{
+    for (size_t i = 0; i < selector->n_matchers; i++)
+        if (!ts_matcher_matches(&selector->matchers[i], (kv_slice){NULL, 0}))
+            return false;
+    return true;
+}
+
 kv_status ts_delete(struct ts_db *db, const kv_slice *selectors, size_t n, int64_t from_ms, int64_t to_ms,
                     struct kv_err *err)
 {
@@ -378,6 +387,10 @@ kv_status ts_delete(struct ts_db *db, const kv_slice *selectors, size_t n, int64
         rc = ts_parse_selector(selectors[i], &arena, &tree, &why);
         if (rc < 0) {
             rc = kv_fail(err, rc, 0, "%.200s", why.text);
+        } else if (takes_the_empty_series(&tree.root->vector)) {
+            rc = kv_fail(
+                err, KV_INVALID, 0,
+                "match[] must contain at least one non-empty matcher; {__name__=~\".+\"} is every series");
         } else {
             const struct ts_expr *selector = tree.root;
             rc = ts_erase(db, selector->vector.matchers, selector->vector.n_matchers, from_ms, to_ms, err);

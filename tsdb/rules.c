@@ -66,6 +66,14 @@ kv_status ts_rules_new(int64_t keep_ms, const struct ts_retention_rule *rules, s
     return KV_OK;
 }
 
+kv_status ts_retention_check(const struct ts_retention_rule *rules, size_t n, struct kv_err *err)
+{
+    struct ts_rules *compiled = NULL;
+    kv_status rc = ts_rules_new(INT64_MAX, rules, n, &compiled, err);
+    ts_rules_free(compiled);
+    return rc;
+}
+
 void ts_rules_free(struct ts_rules *rules)
 {
     if (!rules)

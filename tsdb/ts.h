@@ -204,7 +204,7 @@ TS_API void ts_append_abort(struct ts_appender *appender); /* empties the append
 
 /* Deletes the samples of every series that a selector matches with from_ms <= t <= to_ms: what was written
  * before this call, nothing after. selectors: PromQL, e.g. "up{job=\"x\"}". Durable on KV_OK. KV_INVALID: a
- * selector does not parse (err). */
+ * selector does not parse (err), or matches a series without labels, as {} does: {__name__=~".+"} is everything. */
 TS_API KV_MUST kv_status ts_delete(struct ts_db *db, const kv_slice *selectors, size_t n, int64_t from_ms,
                                    int64_t to_ms, struct kv_err *err);
 
@@ -395,6 +395,10 @@ struct ts_retention_preview {
 TS_API KV_MUST kv_status ts_retention_dry_run(
     struct ts_db *db, int64_t keep_ms, const struct ts_retention_rule *rules, size_t n,
     kv_status (*each)(void *ctx, const struct ts_retention_preview *row), void *ctx, struct kv_err *err);
+
+/* Whether ts_open would take these rules: KV_INVALID or KV_LIMIT with the text it would fail with. */
+TS_API KV_MUST kv_status ts_retention_check(const struct ts_retention_rule *rules, size_t n,
+                                            struct kv_err *err);
 
 /* Structural check of a closed store: kv_check, then every chunk, key and reference. */
 TS_API KV_MUST kv_status ts_check(struct kv_env *env, const char *path,

@@ -301,8 +301,8 @@ static bool timestamp(struct json_lines *d, int64_t *out)
         }
         v = v * 10 + digit;
     }
-    if (d->at == digits)
-        return fault(d, "expected a timestamp in milliseconds");
+    if (d->at == digits || (d->at < d->end && (*d->at == '.' || (*d->at | 0x20) == 'e')))
+        return fault(d, "expected a timestamp in whole milliseconds");
     *out = minus ? -(int64_t)v : (int64_t)v;
     return true;
 }

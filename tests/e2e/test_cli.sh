@@ -57,6 +57,10 @@ expect 1 "" "$tidemark" query up --data "$work/nothing"
 expect 1 "" "$tidemark" check --data "$work/nothing"
 [ ! -e "$work/nothing" ] || fail "asking a directory that is not there made it"
 
+expect 2 "flag --retention-rule: retention rule 1, {a=\"}: 1:4: parse error" "$tidemark" serve --data "$work/nothing" --retention-rule '{a="}=1d'
+expect 2 "flag --promql-features" "$tidemark" serve --data "$work/nothing" --promql-features new
+[ ! -e "$work/nothing" ] || fail "refused settings made a directory"
+
 echo text >"$work/file"
 expect 1 "tidemark: " "$tidemark" serve --data "$work/file" --listen 127.0.0.1:0
 expect 1 "tidemark: " "$tidemark" serve --data "$work/no/such/parent" --listen 127.0.0.1:0

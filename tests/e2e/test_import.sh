@@ -102,6 +102,14 @@ J
 expect 1 "line 2:1: " "$tidemark" import --data "$work/bad" "$work/bad.json"
 expect 1 "line 3:1: expected a JSON object" "$tidemark" import --data "$work/bad" "$work/bad.json"
 expect 1 "samples=2 rejected=2" "$tidemark" import --data "$work/bad" "$work/bad.json"
+printf '\n%s\n' '{"metric":{"__name__":"ok"},"values":[1],"timestamps":[99999999999999]}' >"$work/late.json"
+expect 1 "line 2: time 99999999999999 ms is after" "$tidemark" import --data "$work/bad" "$work/late.json"
+grep -q "ts_options" "$work/out" && fail "an import tells a person of ts_options: $(cat "$work/out")"
+gzip -k "$work/bad.json"
+expect 1 "zcat FILE | tidemark import" "$tidemark" import --data "$work/bad" "$work/bad.json.gz"
+expect 2 "--to is before --from" "$tidemark" export --data "$work/bad" --from now --to now-1h
+expect 2 "--to is before --from" "$tidemark" chunk --data "$work/bad" --from now --to now-1h
+[ ! -c /dev/full ] || expect 1 "standard output: No space left" sh -c '"$1" export --data "$2" >/dev/full' sh "$tidemark" "$work/bad"
 start "$work/bad"
 expect 1 "rejected=2" "$tidemark" import --url "$url" "$work/bad.json"
 stop

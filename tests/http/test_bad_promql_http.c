@@ -277,6 +277,9 @@ Test(bad_promql_http, deletes_and_the_clock_are_careful)
         "bad match[]",
         http_world_call(&world, "POST /api/v1/admin/tsdb/delete_series?match[]=foo{", NULL, (kv_slice){0}),
         400, "bad_data", "");
+    answered("everything by mistake",
+             http_world_call(&world, "POST /api/v1/admin/tsdb/delete_series?match[]={}", NULL, (kv_slice){0}),
+             400, "bad_data", "match[] must contain at least one non-empty matcher");
     cr_assert_eq(
         http_world_call(&world, "GET /api/v1/admin/tsdb/delete_series?match[]=foo_v", NULL, (kv_slice){0}),
         405);

@@ -116,7 +116,8 @@ Test(config, bad_flags_are_named)
         {"--cache 5XB", "will not do"},
         {"--cache -5", "will not do"},
         {"--cache 99999999999999999999", "will not do"},
-        {"--queries-max 0", "flag --queries-max: \"0\" will not do, it takes a whole number above 0"},
+        {"--queries-max 0",
+         "flag --queries-max: \"0\" will not do, it takes a whole number from 1 to 4294967295"},
         {"--queries-max 1.5", "will not do"},
         {"--queries-max 4294967296", "will not do"},
         {"--durability sometimes", "it takes group|always|interval=TIME|os"},
@@ -217,6 +218,20 @@ Test(config, help_and_json_list_every_setting)
     kv_buf_release(&text);
 }
 
+Test(config, promql_features_are_known_names)
+{
+    cr_assert_eq(load(""), KV_OK);
+    cr_assert_eq(config.promql_features.number, 0);
+    cr_assert_eq(load("--promql-features experimental-functions,,delayed-name-removal"), KV_OK, "%s",
+                 err.text);
+    cr_assert_eq(config.promql_features.number,
+                 TS_PROMQL_EXPERIMENTAL_FUNCTIONS | TS_PROMQL_DELAYED_NAME_REMOVAL);
+    cr_assert_eq(load("--promql-features all"), KV_OK);
+    cr_assert_eq(config.promql_features.number, (uint32_t)TS_PROMQL_ALL);
+    cr_assert_eq(load("--promql-features all,native"), KV_INVALID);
+    cr_assert_not_null(strstr(err.text, "it takes all, or delayed-name-removal and "), "%s", err.text);
+}
+
 static void expect_rule(size_t at, const char *selector, int64_t keep_ms)
 {
     struct ts_retention_rule rules[CONFIG_RULES_MAX];
@@ -263,6 +278,16 @@ Test(config, retention_rules_are_a_repeated_flag_or_a_list_in_the_file)
         cr_assert_eq(load(bad[i]), KV_INVALID, "%s", bad[i]);
         cr_assert_not_null(strstr(err.text, "it takes SELECTOR=TIME"), "%s", err.text);
     }
+    cr_assert_eq(load("--retention-rule up=1d --retention-rule {job=\"a}=1d"), KV_INVALID);
+    cr_assert_str_eq(err.text,
+                     "flag --retention-rule: retention rule 2, {job=\"a}: 1:6: parse error: unterminated "
+                     "quoted string");
+    environment[0][1] = "rate(up[5m])=1d";
+    environment[0][0] = "TIDEMARK_RETENTION_RULE";
+    cr_assert_eq(load(""), KV_INVALID);
+    cr_assert_not_null(strstr(err.text, "environment TIDEMARK_RETENTION_RULE: retention rule 1, "), "%s",
+                       err.text);
+    environment[0][0] = NULL;
     static const char *const bad_files[] = {"retention_rule: [[a]]\n", "retention_rule: {a: 1d}\n",
                                             "retention_rule: [up]\n", "retention_rule: ['up=1d'"};
     for (size_t i = 0; i < sizeof bad_files / sizeof *bad_files; i++) {

@@ -115,6 +115,26 @@ Test(delete, a_selector_that_does_not_parse_is_refused_with_its_place)
     store_kit_release(&kit);
 }
 
+Test(delete, a_selector_that_says_nothing_does_not_delete_everything)
+{
+    struct store_kit kit;
+    store_kit_init(&kit);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    put_five(&kit, 1);
+    const char *all[] = {"{}", "{nobody=~\".*\"}", "{nobody=\"\"}", "{parity!=\"even\"}"};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        kv_slice selector = kv_slice_str(all[i]);
+        cr_assert_eq(ts_delete(kit.db, &selector, 1, INT64_MIN, INT64_MAX, &kit.err), KV_INVALID, "%s",
+                     all[i]);
+        cr_assert_neq(strstr(kit.err.text, "at least one non-empty matcher"), NULL, "%s", kit.err.text);
+    }
+    cr_assert_neq(store_kit_text(&kit, 1, 0, INT64_MAX)[0], 0);
+    kv_slice everything = KV_STR("{__name__=~\".+\"}");
+    cr_assert_eq(ts_delete(kit.db, &everything, 1, INT64_MIN, INT64_MAX, &kit.err), KV_OK);
+    cr_assert_eq(store_kit_text(&kit, 1, 0, INT64_MAX)[0], 0);
+    store_kit_release(&kit);
+}
+
 Test(delete, of_nothing_changes_nothing)
 {
     struct store_kit kit;
