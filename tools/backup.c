@@ -41,9 +41,10 @@ static int usage(const char *text, bool asked)
     return asked ? 0 : 2;
 }
 
+#define NOT_ASKED UINT64_MAX
 struct asked {
     char *data, *url, *archive;
-    uint64_t keep, number, remove;
+    uint64_t keep, number, remove; /* remove: or NOT_ASKED; 0 is a number that no backup has */
     bool plain, flush_head, list, verify, help;
 };
 
@@ -278,13 +279,13 @@ out:
 
 int cli_backup(int argc, char **argv)
 {
-    struct asked a = {0};
+    struct asked a = {.remove = NOT_ASKED};
     int n = take_options(argc, argv, &a);
     if (a.help || n < 0)
         return a.help ? usage(backup_usage, true) : 2;
-    bool writes = !a.list && !a.verify && !a.remove;
+    bool removes = a.remove != NOT_ASKED, writes = !a.list && !a.verify && !removes;
     bool sources = a.data || a.url || a.archive || a.keep || a.plain || a.flush_head;
-    if (a.keep > UINT32_MAX || a.list + a.verify + (a.remove != 0) > 1 || (!writes && sources) ||
+    if (a.keep > UINT32_MAX || a.list + a.verify + removes > 1 || (!writes && sources) ||
         (a.number && !a.verify) || (a.data && a.url) || (a.url && a.plain) || (a.flush_head && !a.url) ||
         (a.archive && a.keep))
         return usage(backup_usage, false);

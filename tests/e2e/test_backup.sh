@@ -63,6 +63,7 @@ answers --data "$work/copy" >"$work/two"
 cmp -s "$work/one" "$work/two" || fail "the restored store answers something else"
 "$tidemark" backup --remove 1 "$work/repo" || fail "removing a backup"
 expect 1 "no backup 1" "$tidemark" backup --remove 1 "$work/repo"
+expect 1 "backups are numbered from 1" "$tidemark" backup --remove 0 "$work/repo"
 expect 0 "backup=0 " "$tidemark" backup --data "$work/data" --archive "$work/a.kvb"
 expect 1 "already exists" "$tidemark" backup --data "$work/data" --archive "$work/a.kvb"
 "$tidemark" backup --data "$work/data" --archive - 2>/dev/null | "$tidemark" restore - --data "$work/piped" >/dev/null 2>&1 ||
