@@ -254,7 +254,7 @@ static kv_status take_lens(kv_slice *in, unsigned first, unsigned n, struct ts_h
 
 kv_status ts_huffman_take_code(kv_slice *in, bool long_read, struct ts_huffman_table *table)
 {
-    uint8_t first, n, symbols[CODES];
+    uint8_t first, n, symbols[CODES] = {0};
     unsigned next[TS_HUFFMAN_BITS + 1];
     kv_status rc = KV_OK;
     if (kv_take_byte(in, &first) < 0 || kv_take_byte(in, &n) < 0 || n < 1 || first + n > TS_HUFFMAN_SYMBOLS)
