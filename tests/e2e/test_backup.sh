@@ -24,6 +24,7 @@ expect() {
 start() { # data, flags...
     data=$1
     shift
+    : >"$work/ready" # not the one before
     "$tidemark" serve --data "$data" --listen 127.0.0.1:0 --self-metrics off "$@" >"$work/ready" 2>"$work/log" &
     server=$!
     for _ in $(seq 200); do

@@ -20,6 +20,7 @@ expect() {
     [ $got -eq "$want" ] || fail "$*: exit $got, not $want: $(head -3 "$work/out")"
     grep -qF -e "$text" "$work/out" || fail "$*: \"$text\" is not in: $(head -3 "$work/out")"
 }
+: >"$work/ready"
 "$tidemark" serve --data "$work/data" --listen 127.0.0.1:0 --self-metrics off >"$work/ready" 2>"$work/log" &
 server=$!
 for _ in $(seq 200); do
