@@ -1,30 +1,18 @@
 /* remote_write 1.0: any bytes as an inflated WriteRequest; labels of every row are asked for. */
-#include "kvcore/base/assert.h"
-#include "http/decode/decoder.h"
+#include "tests/fuzz/rows.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static kv_status add(struct ts_label_sink *sink, kv_slice name, kv_slice value)
-{
-    (void)sink;
-    volatile uint8_t touch = 0;
-    for (size_t i = 0; i < name.len; i++)
-        touch ^= name.data[i];
-    for (size_t i = 0; i < value.len; i++)
-        touch ^= value.data[i];
-    return KV_OK;
-}
-
 static kv_status row(struct http_decode_sink *sink, const struct ts_row *r)
 {
-    struct ts_label_sink labels = {add};
+    struct ts_label_sink labels = {fuzz_label};
     (void)sink;
     volatile double sum = 0;
     for (size_t i = 0; i < r->n; i++)
         sum += r->values[i] + (double)r->times_ms[i];
     for (size_t i = 0; i < r->n_exemplars; i++)
         for (size_t k = 0; k < r->exemplars[i].n_labels; k++)
-            (void)add(&labels, r->exemplars[i].labels[k].name, r->exemplars[i].labels[k].value);
+            (void)fuzz_label(&labels, r->exemplars[i].labels[k].name, r->exemplars[i].labels[k].value);
     kv_status rc = r->labels(r->labels_ctx, r, &labels);
     return rc == KV_INVALID ? KV_OK : rc; /* a row's own fault */
 }
