@@ -69,6 +69,26 @@ void file_kit_remove(struct kv_vfs *vfs, const char *path, const char *name)
     kv_dir_close(dir);
 }
 
+static kv_status name_add(void *ctx, const char *name, uint64_t bytes)
+{
+    (void)bytes;
+    return kv_buf_append(ctx, kv_slice_of(name, strlen(name) + 1));
+}
+
+void file_kit_empty(struct kv_vfs *vfs, const char *path)
+{
+    struct kv_dir *dir = dir_of(vfs, path);
+    struct kv_buf names = {0};
+    kv_status rc = dir->ops->list(dir, name_add, &names, NULL);
+    for (size_t at = 0; rc == KV_OK && at < names.len; at += strlen((const char *)names.data + at) + 1)
+        rc = kv_dir_remove(dir, (const char *)names.data + at, NULL);
+    KV_ASSERT(rc == KV_OK);
+    rc = kv_dir_sync_names(dir, NULL);
+    KV_ASSERT(rc == KV_OK);
+    kv_buf_release(&names);
+    kv_dir_close(dir);
+}
+
 struct listing {
     const char *suffix;
     char names[512][72];

@@ -16,6 +16,7 @@ void file_kit_write(struct kv_vfs *vfs, const char *path, const char *name, kv_s
 void file_kit_flip(struct kv_vfs *vfs, const char *path, const char *name, uint64_t offset);
 uint64_t file_kit_size(struct kv_vfs *vfs, const char *path, const char *name);
 void file_kit_remove(struct kv_vfs *vfs, const char *path, const char *name);
+void file_kit_empty(struct kv_vfs *vfs, const char *path); /* removes every file */
 /* Names that end so, NUL-terminated, one behind another, sorted. Answers how many. */
 size_t file_kit_list(struct kv_vfs *vfs, const char *path, const char *suffix, struct kv_buf *out);
 

@@ -2,6 +2,7 @@
 #include "kvcore/base/mem.h"
 #include "kvcore/base/prng.h"
 #include "tests/model/samples/player.h"
+#include "tests/support/file_kit.h"
 #include "tsdb/db.h"
 
 #include <inttypes.h>
@@ -217,25 +218,9 @@ static void crash(struct player *p, const struct op *op)
 
 /* ---- copies */
 
-static kv_status remove_one(void *ctx, const char *name, uint64_t bytes)
-{
-    struct kv_buf *names = ctx;
-    (void)bytes;
-    return kv_buf_append(names, kv_slice_of(name, strlen(name) + 1));
-}
-
 static void remove_all(struct player *p, const char *path)
 {
-    struct kv_dir *dir = NULL;
-    struct kv_buf names = {0};
-    struct kv_vfs *vfs = p->crash ? vfs_crash_as_vfs(p->crash) : p->memory;
-    player_must(p, "opening a directory", kv_vfs_dir_open(vfs, path, false, &dir, &p->err), KV_OK);
-    player_must(p, "listing", dir->ops->list(dir, remove_one, &names, &p->err), KV_OK);
-    for (size_t at = 0; at < names.len; at += strlen((const char *)names.data + at) + 1)
-        player_must(p, "removing", dir->ops->remove(dir, (const char *)names.data + at, &p->err), KV_OK);
-    player_must(p, "syncing names", dir->ops->sync_names(dir, &p->err), KV_OK);
-    kv_buf_release(&names);
-    kv_dir_close(dir);
+    file_kit_empty(p->crash ? vfs_crash_as_vfs(p->crash) : p->memory, path);
 }
 
 /* A copy of this moment lies in path: looks at it, or goes on there. */
