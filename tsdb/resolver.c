@@ -45,7 +45,8 @@ struct ts_resolver {
     struct kv_buf text; /* the labels being collected */
     struct label_at *labels;
     size_t n_labels, labels_capacity;
-    struct ts_label *sorted; /* as many */
+    struct ts_label *sorted; /* room for as many */
+    size_t sorted_capacity;
     struct ts_refusal *why;  /* during one ts_resolve */
     bool existing_only;      /* likewise: nothing is to be created */
 
@@ -64,14 +65,10 @@ struct ts_resolver {
 /* Room for one more in a growing array. */
 static KV_MUST kv_status grow(void **array, size_t n, size_t *capacity, size_t size)
 {
-    if (n < *capacity)
-        return KV_OK;
-    size_t wanted = *capacity ? *capacity * 2 : 16;
-    void *grown = wanted > SIZE_MAX / 2 / size ? NULL : kv_realloc(*array, wanted * size);
+    void *grown = kv_grow(*array, capacity, n + 1, size);
     if (!grown)
         return KV_NO_MEMORY;
     *array = grown;
-    *capacity = wanted;
     return KV_OK;
 }
 
@@ -150,14 +147,8 @@ static kv_status sink_add(struct ts_label_sink *sink, kv_slice name, kv_slice va
             r, KV_LIMIT, TS_REJECT_LABEL_LIMIT,
             "a series%s has more than %u labels (\"%.*s\" is one too many); raise ts_options.labels_max",
             of_metric(r, metric), o->labels_max, SHORT(name));
-    size_t sorted_capacity = r->labels_capacity;
     KV_TRY(grow((void **)&r->labels, r->n_labels, &r->labels_capacity, sizeof *r->labels));
-    if (r->labels_capacity != sorted_capacity || !r->sorted) {
-        struct ts_label *sorted = kv_realloc(r->sorted, r->labels_capacity * sizeof *sorted);
-        if (!sorted)
-            return KV_NO_MEMORY;
-        r->sorted = sorted;
-    }
+    KV_TRY(grow((void **)&r->sorted, r->n_labels, &r->sorted_capacity, sizeof *r->sorted));
     struct label_at at = {r->text.len, name.len, r->text.len + name.len, value.len};
     KV_TRY(kv_buf_append(&r->text, name));
     KV_TRY(kv_buf_append(&r->text, value));
