@@ -55,7 +55,7 @@ SERVER := $(if $(wildcard tools/server_main.c),$(B)/tidemark)
 LIBS   := $(B)/libkvcore.a $(B)/libkvcore.so $(B)/libtidemark.a $(B)/libtidemark.so
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps run test test-unit check-long check-model check-model-samples check-seeded check-e2e check-asan check-tsan lint fuzz cov cov-kvcore bench-server bench-scrapes bench-recovery bench-kill9 bench-kv bench-codec bench-parts install clean FORCE
+.PHONY: all help deps run test test-unit check-long check-model check-model-samples check-seeded check-e2e check-asan check-tsan lint fuzz cov cov-kvcore bench-server bench-scrapes bench-churn bench-recovery bench-kill9 bench-kv bench-codec bench-parts install clean FORCE
 
 all: $(SERVER) $(KVTOOL) $(LIBS) ## build the server, the tools and the libraries (MODE=release: also linked as build/NAME)
 	$(Q)mkdir -p build
@@ -208,6 +208,8 @@ bench-server: deps-bench all $(PROGRAMS) ## ingest, disk, memory, queries beside
 	$(Q)python3 bench/server.py $(B)
 bench-scrapes: deps-bench all ## bytes a sample of an hour of node_exporter's scrapes beside VictoriaMetrics (SCRAPES=FILE keeps them)
 	$(Q)python3 bench/scrapes.py $(B) $(if $(SCRAPES),--file $(SCRAPES))
+bench-churn: deps-bench all $(PROGRAMS) ## every series replaced every ten minutes of sample time, beside none (DAYS=1; 7 takes a quarter of an hour)
+	$(Q)python3 bench/churn.py $(B) --days $(or $(DAYS),1)
 bench-recovery: all $(PROGRAMS) ## ready after kill -9 with ten million samples in the log
 	$(Q)python3 bench/recovery.py $(B)
 bench-kill9: deps-bench all $(PROGRAMS) ## what each server still has of answered samples after kill -9

@@ -4,12 +4,13 @@
  *
  *   loadgen write --url URL --protocol rw|influx --profile cpu|mixed [--hosts 1000] [--start UNIX_S]
  * [--seconds 21600] [--step 10]
- *                 [--connections 2] [--samples 10000] [--seed 1]
+ *                 [--connections 2] [--samples 10000] [--seed 1] [--churn SECONDS]
  *
  * cpu: 10 integer random walks in [0, 100] a host. mixed: 16 a host: counters, gauges with 2 or 3 decimals,
  * byte counts, full-precision latencies, constants, up. Each series has 10 labels besides its name. The same
- * seed gives the same samples whatever the protocol or the number of connections. Prints one line of JSON:
- * samples, bodies, bytes sent, seconds, failures.
+ * seed gives the same samples whatever the protocol or the number of connections. With --churn each host has a label more, pod,
+ * which changes every so many seconds of sample time, and so do all series. Prints one line of JSON: samples,
+ * bodies, bytes sent, seconds, failures.
  */
 #include "bench/loadgen_values.h"
 #include "kvcore/base/buf.h"
@@ -33,6 +34,7 @@ struct options {
     bool influx;
     unsigned hosts, step_s, connections, samples_per_body;
     int64_t start_s, seconds;
+    int64_t churn_s; /* 0: no label pod */
     uint64_t seed;
 };
 
@@ -42,6 +44,7 @@ struct sender {
     double *state;        /* [hosts][fields] */
     struct kv_prng *prng; /* one a host, so that hosts do not depend on who sends them */
     struct kv_buf *tags;  /* a host's tags, in the protocol's form, without the name */
+    int64_t pods;         /* the generation of pods in them */
     struct kv_buf body, packed, scratch;
     CURL *curl;
     uint64_t samples, bodies, bytes, failures;
@@ -61,7 +64,7 @@ static void need(bool ok, const char *what)
 static const char *const label_names[] = {
     "arch",    "datacenter",          "hostname",        "os",  "rack", "region",
     "service", "service_environment", "service_version", "team"};
-enum { LABELS = sizeof label_names / sizeof label_names[0] };
+enum { LABELS = sizeof label_names / sizeof label_names[0], POD_BEFORE = 4 };
 
 static void label_value(unsigned host, unsigned label, char *out, size_t size)
 {
@@ -118,15 +121,26 @@ static void pb_label(struct kv_buf *out, struct kv_buf *scratch, const char *nam
     pb_bytes(out, 1, kv_buf_slice(scratch));
 }
 
+static void make_tag(struct sender *s, unsigned i, const char *name, const char *value)
+{
+    if (s->options->influx)
+        need(kv_buf_printf(&s->tags[i], ",%s=%s", name, value) >= 0, "memory");
+    else
+        pb_label(&s->tags[i], &s->scratch, name, value);
+}
+
 static void make_tags(struct sender *s, unsigned i)
 {
     char value[64];
+    kv_buf_clear(&s->tags[i]);
     for (unsigned l = 0; l < LABELS; l++) {
+        if (s->options->churn_s && l == POD_BEFORE) { /* names like a deployment's: no order in them */
+            uint64_t id = ((uint64_t)s->pods << 32 | (s->first_host + i)) * UINT64_C(0x9e3779b97f4a7c15);
+            snprintf(value, sizeof value, "app-%010" PRIx64, id >> 24);
+            make_tag(s, i, "pod", value);
+        }
         label_value(s->first_host + i, l, value, sizeof value);
-        if (s->options->influx)
-            need(kv_buf_printf(&s->tags[i], ",%s=%s", label_names[l], value) >= 0, "memory");
-        else
-            pb_label(&s->tags[i], &s->scratch, label_names[l], value);
+        make_tag(s, i, label_names[l], value);
     }
 }
 
@@ -232,6 +246,11 @@ static void sender_run(void *ctx)
     const struct options *o = s->options;
     uint64_t in_body = 0;
     for (int64_t t = o->start_s; t < o->start_s + o->seconds; t += o->step_s) {
+        if (o->churn_s && s->pods != t / o->churn_s) {
+            s->pods = t / o->churn_s;
+            for (unsigned i = 0; i < s->hosts; i++)
+                make_tags(s, i);
+        }
         for (unsigned i = 0; i < s->hosts; i++) {
             add_host(s, i, t * 1000);
             in_body += o->profile->n;
@@ -286,12 +305,11 @@ static const struct profile *find_profile(const char *name)
 
 static struct options read_options(int argc, char **argv)
 {
-    static const struct option longs[] = {{"url", 1, NULL, 'u'},     {"protocol", 1, NULL, 'p'},
-                                          {"profile", 1, NULL, 'f'}, {"hosts", 1, NULL, 'h'},
-                                          {"start", 1, NULL, 's'},   {"seconds", 1, NULL, 'd'},
-                                          {"step", 1, NULL, 't'},    {"connections", 1, NULL, 'c'},
-                                          {"samples", 1, NULL, 'n'}, {"seed", 1, NULL, 'r'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"url", 1, NULL, 'u'},   {"protocol", 1, NULL, 'p'},    {"profile", 1, NULL, 'f'},
+        {"hosts", 1, NULL, 'h'}, {"start", 1, NULL, 's'},       {"seconds", 1, NULL, 'd'},
+        {"step", 1, NULL, 't'},  {"connections", 1, NULL, 'c'}, {"samples", 1, NULL, 'n'},
+        {"seed", 1, NULL, 'r'},  {"churn", 1, NULL, 'C'},       {NULL, 0, NULL, 0}};
     struct options o = {.profile = &profiles[0],
                         .hosts = 1000,
                         .step_s = 10,
@@ -328,6 +346,9 @@ static struct options read_options(int argc, char **argv)
             break;
         case 'n':
             o.samples_per_body = (unsigned)strtoul(optarg, NULL, 10);
+            break;
+        case 'C':
+            o.churn_s = strtoll(optarg, NULL, 10);
             break;
         case 'r':
             o.seed = strtoull(optarg, NULL, 10);
