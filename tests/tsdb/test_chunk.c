@@ -470,7 +470,7 @@ Test(kernel, unpacking_is_the_same_at_every_width_and_length)
 
 Test(kernel, sums_values_and_times_are_the_same_to_the_bit)
 {
-    static const double powers[] = {1, 10, 1e3, 1e12};
+    static const double powers[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12};
     struct kv_prng prng;
     kv_prng_init(&prng, 9);
     size_t kinds;
@@ -483,25 +483,30 @@ Test(kernel, sums_values_and_times_are_the_same_to_the_bit)
         for (size_t i = 0; i < n; i++)
             bytes[i] = (uint8_t)kv_prng_next(&prng);
         int32_t base = (int32_t)kv_prng_next(&prng) >> kv_prng_below(&prng, 32);
-        double start = (double)(int64_t)kv_prng_below(&prng, (uint64_t)1 << 52),
-               factor = round % 3 ? 1 : 4096;
+        const struct ts_step_of of = {round % 2, (uint32_t)kv_prng_next(&prng) >> kv_prng_below(&prng, 32),
+                                      base};
+        uint64_t factor = round % 3 ? 1 : 1 + kv_prng_below(&prng, 1 << 20),
+                 offset = kv_prng_below(&prng, factor);
+        int64_t far = ((int64_t)1 << 53) / (int64_t)factor - INT32_MAX - 2,
+                start = (int64_t)kv_prng_below(&prng, (uint64_t)(round % 2 ? far : 1000) + 1);
         int64_t first_ms = (int64_t)(kv_prng_next(&prng) >> 20),
                 step_ms = (int64_t)kv_prng_below(&prng, 100000);
         all[0]->widen(bytes, want, n);
-        all[0]->sum(want, n, round % 2, base);
-        const struct ts_scale scale = {start, factor, factor > 1 ? 17 : 0, powers[round % 4]};
+        all[0]->sum(want, n, &of);
+        const struct ts_scale scale = {(double)(round % 5 ? start : -start), (double)factor, (double)offset,
+                                       powers[kv_prng_below(&prng, 13)]};
         all[0]->values(want, n, &scale, values);
         all[0]->steps(first_ms, step_ms, times, n);
         for (size_t k = 0; k < kinds; k++) {
             all[k]->widen(bytes, got, n);
-            all[k]->sum(got, n, round % 2, base);
+            all[k]->sum(got, n, &of);
             cr_assert(memcmp(want, got, n * sizeof want[0]) == 0, "%s, round %u", all[k]->name, round);
             all[k]->values(got, n, &scale, got_values);
             all[k]->steps(first_ms, step_ms, got_times, n);
             assert_same(0, n);
             all[k]->widen(bytes, got, n);
             memset(got_values, 0xAA, n * sizeof got_values[0]);
-            all[k]->sum_values(got, n, round % 2, base, &scale, got_values);
+            all[k]->sum_values(got, n, &of, &scale, got_values);
             assert_same(0, n);
         }
     }

@@ -213,13 +213,14 @@ struct int_head {
 static kv_status int_decode_near(kv_slice *in, const struct int_head *head,
                                  const struct ts_int_params *params, double *values, size_t n)
 {
-    uint32_t numbers[TS_CHUNK_BLOCK + TS_KERNEL_SLACK], most;
+    _Alignas(32) uint32_t numbers[TS_CHUNK_BLOCK + TS_KERNEL_SLACK];
     struct ts_scale scale;
     kv_slice at = *in;
     bool second = head->mode >= INT_DELTA2, zigzag = head->mode % 2;
-    size_t skip = n > 1 && second ? 2 : 1;
+    size_t skip = second ? 2 : 1, kept = n > skip ? n - skip : 0;
     uint64_t min;
-    if (ts_unpack_small(&at, numbers + skip, n > skip ? n - skip : 0, &min, &most) != KV_OK)
+    uint32_t most;
+    if (ts_unpack_small(&at, numbers, kept, &min, &most) != KV_OK)
         return KV_END;
     if (min > INT_NEAR_MAX || head->base > INT_NEAR_MAX || head->base < -INT_NEAR_MAX ||
         head->slope > INT_NEAR_MAX || head->slope < -INT_NEAR_MAX)
@@ -228,26 +229,14 @@ static kv_status int_decode_near(kv_slice *in, const struct int_head *head,
     uint64_t reach = (most + min + (uint64_t)(head->base < 0 ? -head->base : head->base)) * n;
     if (second)
         reach = (reach + (uint64_t)(head->slope < 0 ? -head->slope : head->slope)) * n;
-    if (reach > INT_NEAR_MAX)
+    if (reach > INT_NEAR_MAX || !ts_int_scale(params, head->start, &scale))
         return KV_END;
-    int32_t base = (int32_t)head->base;
-    if (!zigzag)
-        base += (int32_t)min;
-    else
-        for (size_t i = skip; i < n && min; i++)
-            numbers[i] += (uint32_t)min;
-    if (!ts_int_scale(params, head->start, &scale))
-        return KV_END;
-    const struct ts_kernels *kernels = ts_kernels();
-    numbers[0] = 0;
-    kernels->values(numbers, 1, &scale, values);
-    if (skip == 2) {
-        kernels->sum(numbers + 2, n - 2, zigzag, base);
-        numbers[1] = 0;
-        zigzag = false;
-        base = (int32_t)head->slope;
+    struct ts_step_of of = {zigzag, (uint32_t)min, (int32_t)head->base};
+    if (second) {
+        ts_kernels()->sum(numbers, n - 1, &of);
+        of = (struct ts_step_of){.base = (int32_t)head->slope};
     }
-    kernels->sum_values(numbers + 1, n - 1, zigzag, base, &scale, values + 1);
+    ts_kernels()->sum_values(numbers, n, &of, &scale, values);
     *in = at;
     return KV_OK;
 }

@@ -25,15 +25,20 @@ static void plain_widen(const uint8_t *bytes, uint32_t *numbers, size_t n)
         numbers[i] = bytes[i];
 }
 
-static void plain_sum(uint32_t *numbers, size_t n, bool zigzag, int32_t base)
+static inline uint32_t plain_step(uint32_t number, const struct ts_step_of *of)
+{
+    number += of->least;
+    return (of->zigzag ? ts_unfolded(number) : number) + (uint32_t)of->base;
+}
+
+static void plain_sum(uint32_t *numbers, size_t n, const struct ts_step_of *of)
 {
     uint32_t at = 0;
-    if (zigzag)
-        for (size_t i = 0; i < n; i++)
-            numbers[i] = at += ts_unfolded(numbers[i]) + (uint32_t)base;
-    else
-        for (size_t i = 0; i < n; i++)
-            numbers[i] = at += numbers[i] + (uint32_t)base;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t next = at + plain_step(numbers[i], of);
+        numbers[i] = at;
+        at = next;
+    }
 }
 
 static void plain_values(const uint32_t *numbers, size_t n, const struct ts_scale *scale, double *values)
@@ -45,13 +50,13 @@ static void plain_values(const uint32_t *numbers, size_t n, const struct ts_scal
             values[i] /= scale->power;
 }
 
-static void plain_sum_values(const uint32_t *numbers, size_t n, bool zigzag, int32_t base,
+static void plain_sum_values(const uint32_t *numbers, size_t n, const struct ts_step_of *of,
                              const struct ts_scale *scale, double *values)
 {
     uint32_t at = 0;
     for (size_t i = 0; i < n; i++) {
-        at += (zigzag ? ts_unfolded(numbers[i]) : numbers[i]) + (uint32_t)base;
         plain_values(&at, 1, scale, values + i);
+        at += plain_step(numbers[i], of);
     }
 }
 
@@ -68,7 +73,7 @@ static const struct ts_kernels plain = {"plain",      plain_unpack,     plain_wi
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#define AVX2 __attribute__((target("avx2")))
+#define AVX2 __attribute__((target("avx2,fma")))
 
 /* Eight numbers of `width` bits are `width` bytes. The first four lie within the 16 bytes from the first on, the other four within
  * the 16 from byte 4 * width / 8 on: one shuffle brings the four bytes around each number into its lane, one shift aligns them. */
@@ -125,103 +130,132 @@ AVX2 static void avx2_widen(const uint8_t *bytes, uint32_t *numbers, size_t n)
     }
 }
 
-/* Eight numbers, unfolded if so asked, + base each, and to each the sum of those before it among the eight: sums of four in two steps,
- * then the first four's sum is added to the second four. */
-AVX2 static inline __m256i avx2_sums(const uint32_t *numbers, bool zigzag, __m256i bases)
+struct avx2_step_of {
+    __m256i least, base; /* not zigzag: both are in base */
+};
+
+AVX2 static inline struct avx2_step_of avx2_step_of(const struct ts_step_of *of)
+{
+    uint32_t least = of->zigzag ? of->least : 0;
+    return (struct avx2_step_of){_mm256_set1_epi32((int)least),
+                                 _mm256_set1_epi32((int)((uint32_t)of->base + of->least - least))};
+}
+
+/* The sums of the steps before each of eight numbers, four by four. */
+struct avx2_sums {
+    __m128i low, high;
+};
+
+/* *before: the sum of all steps up to here, in every lane; it goes on, and is all that waits for the eight before. Sums of four are two steps. */
+AVX2 static inline __attribute__((always_inline)) struct avx2_sums
+avx2_sums(const uint32_t *numbers, bool zigzag, const struct avx2_step_of *of, __m128i *before)
 {
     __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)numbers);
-    if (zigzag)
+    if (zigzag) {
+        v = _mm256_add_epi32(v, of->least);
         v = _mm256_xor_si256(
             _mm256_srli_epi32(v, 1),
             _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_and_si256(v, _mm256_set1_epi32(1))));
-    v = _mm256_add_epi32(v, bases);
-    v = _mm256_add_epi32(v, _mm256_slli_si256(v, 4));
-    v = _mm256_add_epi32(v, _mm256_slli_si256(v, 8));
-    __m256i four = _mm256_permutevar8x32_epi32(v, _mm256_set1_epi32(3));
-    return _mm256_add_epi32(v, _mm256_blend_epi32(_mm256_setzero_si256(), four, 0xF0));
+    }
+    v = _mm256_add_epi32(v, of->base);
+    __m256i sums = _mm256_add_epi32(v, _mm256_slli_si256(v, 4));
+    sums = _mm256_add_epi32(sums, _mm256_slli_si256(sums, 8));
+    __m256i fours = _mm256_shuffle_epi32(sums, 0xFF);
+    sums = _mm256_sub_epi32(sums, v);
+    __m128i middle = _mm_add_epi32(*before, _mm256_castsi256_si128(fours));
+    struct avx2_sums out = {_mm_add_epi32(*before, _mm256_castsi256_si128(sums)),
+                            _mm_add_epi32(middle, _mm256_extracti128_si256(sums, 1))};
+    *before = _mm_add_epi32(middle, _mm256_extracti128_si256(fours, 1));
+    return out;
 }
 
-AVX2 static inline __m256i avx2_last(__m256i sums)
+AVX2 static void avx2_sum(uint32_t *numbers, size_t n, const struct ts_step_of *of)
 {
-    return _mm256_permutevar8x32_epi32(sums, _mm256_set1_epi32(7));
-}
-
-AVX2 static void avx2_sum(uint32_t *numbers, size_t n, bool zigzag, int32_t base)
-{
-    __m256i bases = _mm256_set1_epi32(base), before = _mm256_setzero_si256();
+    struct avx2_step_of all = avx2_step_of(of);
+    __m128i before = _mm_setzero_si128();
     for (size_t i = 0; i < n; i += 8) {
-        __m256i sums = avx2_sums(numbers + i, zigzag, bases);
-        _mm256_storeu_si256((__m256i *)(void *)(numbers + i), _mm256_add_epi32(sums, before));
-        before =
-            _mm256_add_epi32(before, avx2_last(sums)); /* the only step that waits for the eight before */
+        struct avx2_sums sums = avx2_sums(numbers + i, of->zigzag, &all, &before);
+        _mm_storeu_si128((__m128i *)(void *)(numbers + i), sums.low);
+        _mm_storeu_si128((__m128i *)(void *)(numbers + i + 4), sums.high);
     }
 }
 
+/* value = (first + number * factor) / power: the same integer before the division as in plain C. */
 struct avx2_scale {
-    __m256d start, factor, offset, power;
-    bool whole, plain; /* no division; only the start is added */
+    __m256d first, factor, power, inverse;
 };
 
 AVX2 static inline struct avx2_scale avx2_scale(const struct ts_scale *scale)
 {
-    return (struct avx2_scale){_mm256_set1_pd(scale->start),
-                               _mm256_set1_pd(scale->factor),
-                               _mm256_set1_pd(scale->offset),
-                               _mm256_set1_pd(scale->power),
-                               scale->power == 1,
-                               scale->power == 1 && scale->factor == 1 && scale->offset == 0};
+    return (struct avx2_scale){_mm256_set1_pd(scale->start * scale->factor + scale->offset),
+                               _mm256_set1_pd(scale->factor), _mm256_set1_pd(scale->power),
+                               _mm256_set1_pd(1 / scale->power)};
 }
 
-AVX2 static inline void avx2_put_values(__m128i four, const struct avx2_scale *scale, double *values)
+/* The division a / power, correctly rounded, for an integer |a| <= 2^53 and a power of ten up to 10^22, in three steps that take a third of its time:
+ * r = a * (1 / power) is within 1.5 units of its last place (u) of the quotient; a - r * power is exact, for it is a multiple of u's part in power and
+ * small; the sum below, before it is rounded, is within 1.5 * 2^-53 u of the quotient. Rounding it can only differ if a midpoint lies between, but no
+ * quotient is a midpoint (5^e does not divide 2^k), and none is nearer to one than u / 2 / power. (Markstein, "Computation of elementary functions on
+ * the IBM RISC System/6000 processor", 1990.) */
+AVX2 static inline __m256d avx2_divided(__m256d a, const struct avx2_scale *scale)
 {
-    __m256d v = _mm256_add_pd(_mm256_cvtepi32_pd(four), scale->start);
-    if (!scale->plain)
-        v = _mm256_add_pd(_mm256_mul_pd(v, scale->factor), scale->offset);
-    if (!scale->whole)
-        v = _mm256_div_pd(v, scale->power);
-    _mm256_storeu_pd(values, v);
+    __m256d r = _mm256_mul_pd(a, scale->inverse);
+    return _mm256_fmadd_pd(_mm256_fnmadd_pd(r, scale->power, a), scale->inverse, r);
+}
+
+AVX2 static inline void avx2_put_values(__m128i four, bool divide, const struct avx2_scale *scale,
+                                        double *values)
+{
+    __m256d v = _mm256_fmadd_pd(_mm256_cvtepi32_pd(four), scale->factor, scale->first);
+    _mm256_storeu_pd(values, divide ? avx2_divided(v, scale) : v);
 }
 
 AVX2 static void avx2_values(const uint32_t *numbers, size_t n, const struct ts_scale *scale, double *values)
 {
     const struct avx2_scale s = avx2_scale(scale);
+    bool divide = scale->power != 1;
     size_t i = 0;
     for (; i + 4 <= n; i += 4)
-        avx2_put_values(_mm_loadu_si128((const __m128i *)(const void *)(numbers + i)), &s, values + i);
+        avx2_put_values(_mm_loadu_si128((const __m128i *)(const void *)(numbers + i)), divide, &s,
+                        values + i);
     plain_values(numbers + i, n - i, scale, values + i);
 }
 
-/* Inlined once for each kind, so that nothing is asked for every eight. Returns the sum of the n / 8 * 8. */
-AVX2 static inline __attribute__((always_inline)) __m256i
-avx2_sum_values_of(const uint32_t *numbers, size_t n, bool zigzag, __m256i bases,
-                   const struct avx2_scale *scale, __m256i before, double *values)
+/* Inlined once for each kind, so that nothing is asked for every eight. */
+AVX2 static inline __attribute__((always_inline)) void
+avx2_sum_values_of(const uint32_t *numbers, size_t n, bool zigzag, const struct ts_step_of *of, bool divide,
+                   const struct ts_scale *scale, double *values)
 {
-    for (size_t i = 0; i + 8 <= n; i += 8) {
-        __m256i sums = avx2_sums(numbers + i, zigzag, bases), all = _mm256_add_epi32(sums, before);
-        before = _mm256_add_epi32(before, avx2_last(sums));
-        avx2_put_values(_mm256_castsi256_si128(all), scale, values + i);
-        avx2_put_values(_mm256_extracti128_si256(all, 1), scale, values + i + 4);
+    const struct avx2_step_of step = avx2_step_of(of);
+    const struct avx2_scale s = avx2_scale(scale);
+    __m128i before = _mm_setzero_si128();
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        struct avx2_sums sums = avx2_sums(numbers + i, zigzag, &step, &before);
+        avx2_put_values(sums.low, divide, &s, values + i);
+        avx2_put_values(sums.high, divide, &s, values + i + 4);
     }
-    return before;
+    if (i < n) {
+        struct avx2_sums sums = avx2_sums(numbers + i, zigzag, &step, &before);
+        double rest[8];
+        avx2_put_values(sums.low, divide, &s, rest);
+        avx2_put_values(sums.high, divide, &s, rest + 4);
+        memcpy(values + i, rest, (n - i) * sizeof rest[0]);
+    }
 }
 
-AVX2 static void avx2_sum_values(const uint32_t *numbers, size_t n, bool zigzag, int32_t base,
+AVX2 static void avx2_sum_values(const uint32_t *numbers, size_t n, const struct ts_step_of *of,
                                  const struct ts_scale *scale, double *values)
 {
-    const struct avx2_scale s = avx2_scale(scale);
-    const struct avx2_scale plain_scale = {.start = s.start, .whole = true, .plain = true};
-    __m256i bases = _mm256_set1_epi32(base), before = _mm256_setzero_si256();
-    double rest[8];
-    if (s.plain && zigzag)
-        before = avx2_sum_values_of(numbers, n, true, bases, &plain_scale, before, values);
-    else if (s.plain)
-        before = avx2_sum_values_of(numbers, n, false, bases, &plain_scale, before, values);
+    bool divide = scale->power != 1;
+    if (of->zigzag && divide)
+        avx2_sum_values_of(numbers, n, true, of, true, scale, values);
+    else if (of->zigzag)
+        avx2_sum_values_of(numbers, n, true, of, false, scale, values);
+    else if (divide)
+        avx2_sum_values_of(numbers, n, false, of, true, scale, values);
     else
-        before = avx2_sum_values_of(numbers, n, zigzag, bases, &s, before, values);
-    if (n % 8) {
-        avx2_sum_values_of(numbers + n / 8 * 8, 8, zigzag, bases, &s, before, rest);
-        memcpy(values + n / 8 * 8, rest, n % 8 * sizeof rest[0]);
-    }
+        avx2_sum_values_of(numbers, n, false, of, false, scale, values);
 }
 
 AVX2 static void avx2_steps(int64_t first_ms, int64_t step_ms, int64_t *times_ms, size_t n)
@@ -248,7 +282,7 @@ const struct ts_kernels *const *ts_kernels_all(size_t *n)
 {
 #if defined(__x86_64__)
     static const struct ts_kernels *const all[] = {&plain, &avx2};
-    *n = __builtin_cpu_supports("avx2") ? 2 : 1;
+    *n = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 2 : 1;
 #else
     static const struct ts_kernels *const all[] = {&plain};
     *n = 1;

@@ -16,6 +16,13 @@ struct ts_scale {
     double start, factor, offset, power;
 };
 
+/* step = unfolded(number + least) + base, or number + least + base; modulo 2^32. */
+struct ts_step_of {
+    bool zigzag;
+    uint32_t least;
+    int32_t base;
+};
+
 /* A signed number out of one that was folded by zigzag. */
 static inline uint32_t ts_unfolded(uint32_t v)
 {
@@ -29,12 +36,12 @@ struct ts_kernels {
     void (*unpack)(kv_slice bits, unsigned width, uint32_t *numbers, size_t n);
     /* Each byte a number. bytes may be read and numbers overwritten TS_KERNEL_SLACK further. */
     void (*widen)(const uint8_t *bytes, uint32_t *numbers, size_t n);
-    /* numbers[i] += the one before it, + base, from numbers[0] = numbers[0] + base on; zigzag: each is unfolded first. Modulo 2^32. Up to
+    /* numbers[i] = the sum of the steps of those before it; so numbers[0] = 0, and the last one counts for nothing. Modulo 2^32. Up to
      * TS_KERNEL_SLACK numbers behind them may be overwritten. */
-    void (*sum)(uint32_t *numbers, size_t n, bool zigzag, int32_t base);
+    void (*sum)(uint32_t *numbers, size_t n, const struct ts_step_of *of);
     void (*values)(const uint32_t *numbers, size_t n, const struct ts_scale *scale, double *values);
-    /* Both at once: the values of the sums. numbers stay as they are; they may be read TS_KERNEL_SLACK further. */
-    void (*sum_values)(const uint32_t *numbers, size_t n, bool zigzag, int32_t base,
+    /* Both at once: the values of the sums. numbers stay as they are; the last one and TS_KERNEL_SLACK more may be read and count for nothing. */
+    void (*sum_values)(const uint32_t *numbers, size_t n, const struct ts_step_of *of,
                        const struct ts_scale *scale, double *values);
     /* times_ms[i] = first_ms + i * step_ms. */
     void (*steps)(int64_t first_ms, int64_t step_ms, int64_t *times_ms, size_t n);

@@ -139,8 +139,8 @@ kv_status ts_sequence_take_values(kv_slice *in, size_t lanes, const struct ts_se
     for (size_t lane = 0; lane < lanes && rc == KV_OK; lane++, values += n) {
         const struct ts_scale *scale = &scales[lane];
         if (reader->differences) {
-            values[0] = (scale->start * scale->factor + scale->offset) / scale->power;
-            kernels->sum_values(to[lane], count, true, (int32_t)reader->base, scale, values + 1);
+            const struct ts_step_of of = {.zigzag = true, .base = (int32_t)reader->base};
+            kernels->sum_values(to[lane], n, &of, scale, values);
         } else {
             for (size_t i = 0; i < count; i++)
                 to[lane][i] = ts_unfolded(to[lane][i]);
