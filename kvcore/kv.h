@@ -916,7 +916,8 @@ KV_API KV_MUST kv_status kv_levels(struct kv_db *db, uint32_t space,
 KV_API uint64_t kv_disk_bytes(struct kv_db *db);
 
 /* A consistent copy of the database as it is now in a new sibling directory (must not exist): hard links to
- * tables and sealed log files, valid once its manifest is published. Writers are not stopped. */
+ * tables and sealed log files, valid once its manifest is published. Writers are not stopped. What one leaves that was cut
+ * short is what a restore does (kv_restore). */
 KV_API KV_MUST kv_status kv_checkpoint(struct kv_db *db, const char *path, struct kv_err *err);
 /* kv_check of an encrypted database. key may be NULL. */
 KV_API KV_MUST kv_status kv_check_with_key(struct kv_env *env, const char *path,
@@ -1045,7 +1046,8 @@ struct kv_restore_options {
 /*
  * Makes a backup a database in the directory path, which must be missing or empty (KV_EXISTS): to replace a database, restore beside it
  * and swap the directories while it is closed. Everything is verified on the way; the database is there once this returns KV_OK, and
- * after a failure the directory is empty again. It keeps its uuid (see kvcore/docs/backup.md for what that means with two of them
+ * after a failure the directory is empty again. If not even that worked, or the process was killed, a file `unfinished` lies in it: all else
+ * refuses such a directory (KV_INVALID), and the next restore starts over. It keeps its uuid (see kvcore/docs/backup.md for what that means with two of them
  * alive) and gets a new owner epoch. An encrypted database's backup needs no key here, only when it is opened. info may be NULL.
  */
 KV_API KV_MUST kv_status kv_restore(struct kv_env *env, const char *path,

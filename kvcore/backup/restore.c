@@ -1,11 +1,12 @@
 /*
  * kv_restore, kv_backup_verify: a backup read back. The files of a repository's backup are copied by its list. An archive is taken as it
  * comes; of archives that build upon one another the last is read first, for it alone says what is wanted of those below it. The
- * manifest is published last, so until everything was proven there is no database.
+ * manifest is published last, so until everything was proven there is no database, only a marked directory (kvcore/db/target.h).
  */
 #include "kvcore/backup/archive.h"
 #include "kvcore/backup/copy.h"
 #include "kvcore/backup/repository.h"
+#include "kvcore/db/target.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,8 +15,7 @@ struct restore {
     struct kv_env *env;
     const struct kv_restore_options *options;
     const char *path;
-    struct kv_dir *dir; /* NULL: nothing is written, only verified */
-    struct kv_lease *lease;
+    struct kv_target target;  /* its dir NULL: nothing is written, only verified */
     struct kv_backup_set set; /* what is restored */
     bool set_known;
     size_t at; /* which archive is being read */
@@ -36,81 +36,6 @@ static kv_status restore_advance(struct restore *r, uint64_t bytes, struct kv_er
         return KV_OK;
     kv_status rc = r->options->progress(r->options->progress_ctx, &r->progress);
     return rc < 0 ? kv_fail(err, rc, 0, "the restore was canceled") : KV_OK;
-}
-
-/* ---- the target */
-
-static kv_status refuse_file(void *ctx, const char *name, uint64_t bytes)
-{
-    char *first = ctx;
-    (void)bytes;
-    snprintf(first, 65, "%.64s", name);
-    return KV_EXISTS;
-}
-
-static kv_status target_open(struct restore *r, struct kv_err *err)
-{
-    struct kv_buf published = {.max = 256};
-    char name[65] = "a database";
-    uint64_t generation;
-    kv_status rc;
-    KV_TRY(kv_vfs_dir_open(r->env->vfs, r->path, true, &r->dir, err));
-    KV_TRY(r->dir->ops->lease(r->dir, false, &r->lease, err));
-    KV_TRY(r->dir->ops->published(r->dir, &published, &generation, err));
-    rc = rc == KV_NOT_FOUND ? r->dir->ops->list(r->dir, refuse_file, name, err) : KV_EXISTS;
-    if (rc == KV_EXISTS)
-        kv_fail(err, rc, 0, "%.100s is not empty (%s): a restore makes a new database and replaces none",
-                r->path, name);
-out:
-    kv_buf_release(&published);
-    if (rc < 0) { /* nothing in it is ours */
-        if (r->lease)
-            r->dir->ops->lease_release(r->dir, r->lease);
-        kv_dir_close(r->dir);
-        r->lease = NULL;
-        r->dir = NULL;
-    }
-    return rc < 0 ? rc : KV_OK;
-}
-
-static kv_status name_keep(void *ctx, const char *name, uint64_t bytes)
-{
-    (void)bytes;
-    return kv_buf_append(ctx, kv_slice_of(name, strlen(name) + 1));
-}
-
-/* After a failure the directory is as empty as it was; unless what failed was the publishing itself, which may have happened. */
-static void target_clear(struct restore *r)
-{
-    struct kv_buf names = {0}, published = {.max = 256};
-    uint64_t generation;
-    kv_status rc = r->dir->ops->published(r->dir, &published, &generation, NULL);
-    kv_buf_release(&published);
-    if (rc == KV_OK)
-        return;
-    rc = r->dir->ops->list(r->dir, name_keep, &names, NULL);
-    for (size_t at = 0; rc >= 0 && at < names.len; at += strlen((char *)names.data + at) + 1)
-        if (kv_dir_remove(r->dir, (char *)names.data + at, NULL) < 0)
-            break;
-    kv_buf_release(&names);
-}
-
-static void target_close(struct restore *r)
-{
-    if (!r->dir)
-        return;
-    if (r->lease)
-        r->dir->ops->lease_release(r->dir, r->lease);
-    kv_dir_close(r->dir);
-    r->dir = NULL;
-}
-
-/* Everything is there: the database comes into being. */
-static kv_status target_publish(struct restore *r, struct kv_err *err)
-{
-    const struct kv_backup_file *manifest = kv_set_manifest(&r->set);
-    kv_status rc = kv_dir_sync_names(r->dir, err);
-    return rc < 0 ? rc : r->dir->ops->publish(r->dir, kv_slice_str(manifest->name), 0, err);
 }
 
 /* ---- archives */
@@ -154,13 +79,13 @@ static kv_status on_file(void *ctx, const struct kv_backup_file *file, struct kv
     const char *name = wanted_name(r, file);
     if (!name)
         return KV_NOT_FOUND;
-    return r->dir ? kv_file_sink_open(&r->sink, r->dir, name, err) : KV_OK;
+    return r->target.dir ? kv_file_sink_open(&r->sink, r->target.dir, name, err) : KV_OK;
 }
 
 static kv_status on_data(void *ctx, kv_slice bytes, struct kv_err *err)
 {
     struct restore *r = ctx;
-    kv_status rc = r->dir ? r->sink.base.write(r->sink.base.ctx, bytes, err) : KV_OK;
+    kv_status rc = r->target.dir ? r->sink.base.write(r->sink.base.ctx, bytes, err) : KV_OK;
     return rc < 0 ? rc : restore_advance(r, bytes.len, err);
 }
 
@@ -185,7 +110,7 @@ static kv_status on_file_end(void *ctx, const struct kv_backup_file *file, struc
     r->progress.files_done++;
     snprintf(line, sizeof line, "%s: ok bytes=%" PRIu64, wanted ? wanted->name : file->name, file->bytes);
     restore_line(r, KV_OK, line);
-    return r->dir ? kv_file_sink_finish(&r->sink, err) : KV_OK;
+    return r->target.dir ? kv_file_sink_finish(&r->sink, err) : KV_OK;
 }
 
 static kv_status on_set(void *ctx, struct kv_backup_set *set, struct kv_err *err)
@@ -291,8 +216,8 @@ static kv_status restore_file(struct restore *r, struct kv_repo *repo, const str
     char name[KV_REPO_NAME_LEN];
     kv_status rc;
     kv_repo_file_name(name, file);
-    if (r->dir) {
-        rc = kv_copy_in_open(&to.in, r->dir, file, name, err);
+    if (r->target.dir) {
+        rc = kv_copy_in_open(&to.in, r->target.dir, file, name, err);
     } else {
         rc = kv_sha256_new(&to.sum);
         if (rc < 0)
@@ -304,7 +229,7 @@ static kv_status restore_file(struct restore *r, struct kv_repo *repo, const str
         rc =
             kv_fail(err, KV_CORRUPT, 0, "%.100s/%s is missing: the copy of %s", repo->path, name, file->name);
     KV_TRY(rc);
-    if (r->dir) {
+    if (r->target.dir) {
         KV_TRY(kv_copy_in_finish(&to.in, err));
     } else {
         kv_sha256_take(to.sum, sum);
@@ -324,7 +249,7 @@ static kv_status check_space(const struct restore *r, struct kv_err *err)
 {
     struct kv_space_info space;
     uint64_t need = kv_set_bytes(&r->set);
-    kv_status rc = r->dir->ops->space(r->dir, &space, err);
+    kv_status rc = r->target.dir->ops->space(r->target.dir, &space, err);
     if (rc == KV_OK && space.free_bytes < need)
         rc = kv_fail(err, KV_NO_SPACE, 0, "%.100s has %" PRIu64 " bytes free; the backup needs %" PRIu64,
                      r->path, space.free_bytes, need);
@@ -387,15 +312,13 @@ kv_status kv_restore(struct kv_env *env, const char *path, const struct kv_resto
     struct restore r = {.env = env, .options = options, .path = path};
     kv_status rc;
     KV_TRY(check_options(options, err));
-    KV_TRY(target_open(&r, err));
+    KV_TRY(kv_target_open(env->vfs, path, &r.target, err));
     KV_TRY(options->repository ? restore_repository(&r, err) : restore_archives(&r, err));
-    KV_TRY(target_publish(&r, err));
+    KV_TRY(kv_target_publish(&r.target, kv_set_manifest(&r.set)->name, err));
     if (info)
         fill_info(&r.set, info);
 out:
-    if (rc < 0 && r.dir)
-        target_clear(&r);
-    target_close(&r);
+    kv_target_end(&r.target);
     kv_set_release(&r.set);
     return rc < 0 ? rc : KV_OK;
 }

@@ -7,6 +7,7 @@
 #include "kvcore/db/batch.h"
 #include "kvcore/db/env.h"
 #include "kvcore/db/manifest.h"
+#include "kvcore/db/target.h"
 #include "kvcore/db/values.h"
 #include "kvcore/sst/table.h"
 
@@ -370,6 +371,7 @@ kv_status kv_check_with_key(struct kv_env *env, const char *path, const struct k
     kv_status rc;
     KV_TRY(kv_vfs_dir_open(env->vfs, path, false, &c.dir, err));
     KV_TRY(c.dir->ops->lease(c.dir, false, &c.lease, err));
+    KV_TRY(kv_target_refuse(c.dir, path, err));
     KV_TRY(check_all(&c, err));
     if (c.findings > 0)
         rc = kv_fail(err, c.worst, 0, "%" PRIu64 " findings, the first: %s", c.findings, c.first);

@@ -1,6 +1,7 @@
 /* New keys while a database is open. What keys are and where they lie: kvcore/docs/encryption.md. */
 #include "kvcore/db/keys.h"
 #include "kvcore/db/db.h"
+#include "kvcore/db/target.h"
 
 #include <inttypes.h>
 
@@ -93,6 +94,7 @@ kv_status kv_rotate_closed(struct kv_env *env, const char *path, const struct kv
     kv_status rc;
     KV_TRY(kv_vfs_dir_open(env->vfs, path, false, &dir, err));
     KV_TRY(dir->ops->lease(dir, false, &lease, err));
+    KV_TRY(kv_target_refuse(dir, path, err));
     KV_TRY(kv_manifest_load(&manifest, dir, env->clock, source, err));
     if (rc == KV_NOT_FOUND) {
         rc = kv_fail(err, KV_MISSING, 0, "%s holds no database", path);

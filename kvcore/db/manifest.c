@@ -585,17 +585,15 @@ out:
 }
 
 kv_status kv_manifest_write_copy(struct kv_dir *target, struct kv_clock *clock, struct kv_keyring *keys,
-                                 const struct kv_manifest_state *state, uint64_t file_number,
+                                 const struct kv_manifest_state *state, uint64_t file_number, char name[32],
                                  struct kv_err *err)
 {
     struct kv_buf bytes = {0};
     struct kv_file *file = NULL;
-    char name[32];
     kv_status rc;
     KV_TRY(kv_manifest_build_copy(clock, keys, state, &bytes));
     kv_file_name(name, file_number, KV_NAME_MANIFEST);
     KV_TRY(write_file(target, name, kv_buf_slice(&bytes), &file, err));
-    KV_TRY(target->ops->publish(target, kv_slice_str(name), 0, err));
 out:
     if (rc == KV_NO_MEMORY)
         kv_fail(err, rc, 0, "out of memory writing a manifest");

@@ -238,10 +238,10 @@ uint64_t kv_manifest_take_number(struct kv_manifest *manifest);
  * when it is not encrypted; the copy has the master key of this moment. */
 KV_MUST kv_status kv_manifest_build_copy(struct kv_clock *clock, struct kv_keyring *keys,
                                          const struct kv_manifest_state *state, struct kv_buf *bytes);
-/* Writes such a file into target and publishes it there: the last thing of a checkpoint. */
+/* Writes such a file into target, durably; to be published under name. */
 KV_MUST kv_status kv_manifest_write_copy(struct kv_dir *target, struct kv_clock *clock,
                                          struct kv_keyring *keys, const struct kv_manifest_state *state,
-                                         uint64_t file_number, struct kv_err *err);
+                                         uint64_t file_number, char name[32], struct kv_err *err);
 void kv_manifest_close(struct kv_manifest *manifest);
 
 /* "000012.log" and the like; false if name is none of ours. */

@@ -8,6 +8,7 @@
 #include "kvcore/db/follow.h"
 #include "kvcore/db/large.h"
 #include "kvcore/db/options.h"
+#include "kvcore/db/target.h"
 
 #include <inttypes.h>
 
@@ -172,10 +173,13 @@ static kv_status check_creatable(struct kv_db *db, const struct listing *list, s
 static kv_status open_directory(struct kv_db *db, struct kv_err *err)
 {
     bool create = !db->options.must_exist && !db->options.read_only;
-    kv_status rc = kv_vfs_dir_open(db->env->vfs, db->path, create, &db->dir, err);
-    return rc < 0 || db->options.follow
-               ? rc
-               : db->dir->ops->lease(db->dir, db->options.read_only, &db->lease, err);
+    kv_status rc;
+    KV_TRY(kv_vfs_dir_open(db->env->vfs, db->path, create, &db->dir, err));
+    if (!db->options.follow)
+        KV_TRY(db->dir->ops->lease(db->dir, db->options.read_only, &db->lease, err));
+    KV_TRY(kv_target_refuse(db->dir, db->path, err));
+out:
+    return rc;
 }
 
 static void edit_identity(struct kv_db *db, struct kv_edit *edit)

@@ -16,6 +16,7 @@
 #include "kvcore/db/logged.h"
 #include "kvcore/db/manifest_mend.h"
 #include "kvcore/db/salvage.h"
+#include "kvcore/db/target.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -433,6 +434,7 @@ static kv_status repair_files(struct kv_repair *r, bool *salvage)
     kv_status rc;
     KV_TRY(kv_vfs_dir_open(r->env->vfs, r->path, false, &r->dir, r->err));
     KV_TRY(r->dir->ops->lease(r->dir, false, &r->lease, r->err));
+    KV_TRY(kv_target_refuse(r->dir, r->path, r->err));
     KV_TRY(repair_known(r));
     KV_TRY(repair_spaces(r));
     KV_TRY(kv_repair_segments(r));

@@ -4,6 +4,7 @@
 #include "kvcore/db/log.h"
 #include "kvcore/db/logged.h"
 #include "kvcore/db/manifest.h"
+#include "kvcore/db/target.h"
 
 #include <inttypes.h>
 
@@ -147,6 +148,7 @@ kv_status kv_salvage(struct kv_env *env, const char *path, const struct kv_key_s
     kv_status rc;
     KV_TRY(kv_vfs_dir_open(env->vfs, path, false, &s.dir, err));
     KV_TRY(s.dir->ops->lease(s.dir, false, &s.lease, err));
+    KV_TRY(kv_target_refuse(s.dir, path, err));
     KV_TRY(kv_manifest_load(&s.manifest, s.dir, env->clock, key, err));
     if (rc == KV_NOT_FOUND) {
         rc = kv_fail(err, KV_MISSING, 0, "%s holds no database", path);

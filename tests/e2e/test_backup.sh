@@ -45,6 +45,21 @@ head -c 1000 "$work/a.kvb" >"$work/cut.kvb"
 expect 1 "ends early" "$tidemark" backup --verify "$work/cut.kvb"
 expect 1 "" "$tidemark" restore "$work/cut.kvb" --data "$work/never"
 [ -z "$(ls "$work/never" 2>/dev/null)" ] || fail "a restore that failed left files"
+# killed in the middle: refused by all, until it is restored again
+mkfifo "$work/pipe"
+"$tidemark" restore - --data "$work/killed" <"$work/pipe" >/dev/null 2>&1 &
+restoring=$!
+exec 3>"$work/pipe"
+head -c 5000 "$work/a.kvb" >&3
+for _ in $(seq 100); do [ -e "$work/killed/unfinished" ] && break; sleep 0.05; done
+kill -9 $restoring
+exec 3>&-
+wait $restoring 2>/dev/null
+expect 1 "restore or checkpoint into it was cut short" "$tidemark" check --data "$work/killed"
+expect 1 "run that again, or remove the directory" "$tidemark" serve --data "$work/killed" --listen 127.0.0.1:0
+expect 2 "restore or checkpoint into it was cut short" "$build/kvtool" repair "$work/killed"
+expect 0 "backup=0 " "$tidemark" restore "$work/a.kvb" --data "$work/killed"
+answers --data "$work/killed" | cmp -s - "$work/one" || fail "restored again, it answers something else"
 "$build/kvtool" put "$work/foreign" a k v >/dev/null 2>&1 # a database, but none of samples
 if [ -d "$work/foreign" ]; then
     "$build/kvtool" backup --archive "$work/foreign" "$work/f.kvb" >/dev/null 2>&1

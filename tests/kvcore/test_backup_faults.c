@@ -1,5 +1,5 @@
 /*
- * Backups on disks that fail: every operation of source and repository in turn, power lost after every change, memory that runs out,
+ * Backups on disks that fail (restores: test_target.c): every operation of source and repository in turn, power lost after every change, memory that runs out,
  * archives cut and changed, files of source and repository damaged. What must hold: older backups stay whole, what is not whole is said to
  * be so, and it works again once the disk does.
  */
@@ -182,48 +182,6 @@ Test(backup_faults, any_operation_of_the_source_fails_and_the_database_goes_on, 
         kv_kit_release(&kit);
         kv_vfs_mem_free(disk);
     }
-}
-
-/* ---- the target of a restore fails */
-
-Test(backup_faults, any_operation_of_a_restore_fails_and_leaves_no_database, .timeout = 120)
-{
-    struct kv_kit kit;
-    struct kv_repository repo = {.path = "backups"};
-    kv_kit_init(&kit, NULL);
-    kv_kit_must_open(&kit);
-    fill(&kit);
-    repo.vfs = kit.own;
-    must(&kit, backup_to(&kit, &repo, NULL));
-    kv_kit_close(&kit);
-    bool fired = true;
-    for (uint64_t nth = 1; fired; nth++) {
-        struct kv_kit other;
-        char text[TEXT];
-        kv_kit_init(&other, NULL);
-        struct vfs_fault *fault = vfs_fault_new(other.own);
-        other.vfs = vfs_fault_as_vfs(fault);
-        other.path = "copy";
-        vfs_fault_plan(fault, &(struct vfs_fault_plan){.nth = nth});
-        kv_status rc = backup_restore(&other, &repo, 0, "copy");
-        fired = vfs_fault_fired(fault);
-        vfs_fault_plan(fault, NULL);
-        cr_assert(fired || rc == KV_OK);
-        if (rc < 0) {
-            other.options.must_exist = true;
-            cr_assert_eq(kv_kit_open(&other), KV_MISSING, "operation %d", (int)nth);
-            other.options.must_exist = false;
-            rc = backup_restore(&other, &repo, 0, "copy");
-            cr_assert(rc == KV_OK || rc == KV_EXISTS, "operation %d: %s", (int)nth,
-                      other.err.text); /* removing failed too */
-        }
-        if (rc == KV_OK)
-            cr_assert_str_eq(backup_content_of(&other, "copy", text, sizeof text), FIRST);
-        kv_kit_close(&other);
-        vfs_fault_free(fault);
-        kv_kit_release(&other);
-    }
-    kv_kit_release(&kit);
 }
 
 /* ---- power is lost */

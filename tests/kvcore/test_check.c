@@ -243,6 +243,7 @@ Test(check, what_the_manifest_says_of_a_table_is_compared_with_the_table)
         struct kv_manifest manifest;
         struct kv_dir *dir = NULL;
         struct told told = {.look_for = texts[twist]};
+        char name[32];
         make(&kit);
         damage_dir_load(&files, kit.vfs, "db");
         files.generation = 0; /* what is published is made below */
@@ -253,8 +254,9 @@ Test(check, what_the_manifest_says_of_a_table_is_compared_with_the_table)
         kit.path = "twisted";
         damage_dir_store(&files, kit.vfs, kit.path);
         cr_assert_eq(kv_vfs_dir_open(kit.vfs, kit.path, false, &dir, NULL), KV_OK);
-        cr_assert_eq(kv_manifest_write_copy(dir, &kit.clock.base, NULL, &manifest.state, 900, &kit.err),
+        cr_assert_eq(kv_manifest_write_copy(dir, &kit.clock.base, NULL, &manifest.state, 900, name, &kit.err),
                      KV_OK, "%s", kit.err.text);
+        cr_assert_eq(dir->ops->publish(dir, kv_slice_str(name), 0, &kit.err), KV_OK);
         kv_dir_close(dir);
         kv_status rc = run_check(&kit, look_for, &told);
         cr_expect_eq(rc, twist == TWIST_NONE ? KV_OK : KV_CORRUPT, "%s: %s: %s", texts[twist],

@@ -1,5 +1,4 @@
 #include "tests/support/kv_kit.h"
-#include "tests/support/vfs_fault.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -77,36 +76,4 @@ Test(checkpoint, of_an_empty_database_works_too)
     kv_kit_must_open(&kit);
     cr_assert_eq(kv_seq(kit.db), 0);
     kv_kit_release(&kit);
-}
-
-Test(checkpoint, any_failing_operation_leaves_no_database_and_it_can_be_tried_again)
-{
-    bool fired = true;
-    for (uint64_t nth = 1; fired; nth++) {
-        struct kv_kit kit;
-        kv_kit_init(&kit, NULL);
-        struct vfs_fault *fault = vfs_fault_new(kit.own);
-        kit.vfs = vfs_fault_as_vfs(fault);
-        kv_kit_must_open(&kit);
-        fill(&kit);
-        vfs_fault_plan(fault, &(struct vfs_fault_plan){.nth = nth});
-        kv_status rc = kv_checkpoint(kit.db, "copy", &kit.err);
-        fired = vfs_fault_fired(fault);
-        vfs_fault_plan(fault, NULL);
-        cr_assert(fired || rc == KV_OK);
-        cr_assert(kv_kit_is(&kit, NULL, 0, "b", "log"));
-        if (rc < 0 && kv_health(kit.db, NULL) == KV_OK) {
-            rc = kv_checkpoint(kit.db, "copy", &kit.err);
-            cr_assert(rc == KV_OK || rc == KV_EXISTS, "operation %d: %s", (int)nth, kit.err.text);
-        }
-        kv_kit_close(&kit);
-        if (rc == KV_OK) {
-            kit.path = "copy";
-            kv_kit_must_open(&kit);
-            check_copy(&kit);
-            kv_kit_close(&kit);
-        }
-        vfs_fault_free(fault);
-        kv_kit_release(&kit);
-    }
 }
