@@ -2,6 +2,7 @@
 #include "kvcore/base/mem.h"
 #include "tsdb/db.h"
 #include "tsdb/index.h"
+#include "tsdb/moment.h"
 #include "tsdb/promql/parse.h"
 
 #include <stdlib.h>
@@ -265,8 +266,7 @@ static kv_status erase_build(struct ts_db *db, const struct ts_matcher *matchers
     uint64_t *list = NULL;
     size_t n = 0;
     kv_status rc;
-    KV_TRY(ts_head_pin(db->head, &pin));
-    KV_TRY(kv_snapshot_open(db->kv, &snapshot));
+    KV_TRY(ts_moment_open(db, &pin, &snapshot, err));
     KV_TRY(erase_windows(db, &pin, from_ms, to_ms, &windows));
     const struct ts_activity *heads[TS_GENERATIONS_MAX];
     for (size_t i = 0; i < pin.n; i++)
@@ -289,8 +289,7 @@ out:
     kv_free(list);
     ts_refset_release(&windows);
     ts_refset_release(&refs);
-    kv_snapshot_close(snapshot);
-    ts_head_unpin(&pin);
+    ts_moment_close(&pin, &snapshot);
     return rc;
 }
 

@@ -150,6 +150,8 @@ bool ts_registry_quiet(struct ts_registry *registry);
  * and gone. Durable on KV_OK. */
 KV_MUST kv_status ts_registry_remove(struct ts_registry *registry, uint64_t *refs, size_t *n,
                                      struct kv_err *err);
+/* Raised before any series goes: whoever finds it unchanged has seen none leave since. */
+uint64_t ts_registry_removals(struct ts_registry *registry);
 void ts_registry_undoom(struct ts_registry *registry, const struct ts_refset *gone);
 void ts_registry_unmark(struct ts_registry *registry);
 void ts_registry_rest(struct ts_registry *registry);

@@ -107,6 +107,7 @@ struct ts_registry {
     struct ts_leaving *rested;  /* not to be found any more, but some may still have it */
     _Atomic uint64_t epoch;     /* counts up whenever `leaving` changes */
     _Atomic uint64_t in_use[2]; /* resolvers that came in while epoch was even, odd */
+    _Atomic uint64_t removals;  /* commits that take series out, begun */
     kv_mutex leave_lock;        /* what leaving has of kept and removed; n_left: a leaf */
     struct ts_hash_map n_left;  /* by metric: how many of its series have left */
 };

@@ -96,6 +96,11 @@ bool ts_registry_quiet(struct ts_registry *registry)
     return atomic_load(&registry->in_use[(atomic_load(&registry->epoch) - 1) & 1]) == 0;
 }
 
+uint64_t ts_registry_removals(struct ts_registry *registry)
+{
+    return atomic_load(&registry->removals);
+}
+
 void ts_registry_undoom(struct ts_registry *registry, const struct ts_refset *gone)
 {
     if (ts_refset_count(gone) > 0)
@@ -226,6 +231,7 @@ static kv_status removal_prepare(void *ctx, uint64_t seq, struct kv_batch *batch
     struct ts_leaving *l = atomic_load(&registry->leaving);
     kv_status rc = KV_OK;
     (void)seq, (void)record;
+    atomic_fetch_add(&registry->removals, 1); /* no reader sees the commit before this (moment.h) */
     kv_mutex_lock(&registry->leave_lock);
     for (size_t i = 0; i < r->n && rc == KV_OK; i++)
         if (l->keep_all || ts_refset_has(&l->kept, r->refs[i]))

@@ -9,6 +9,7 @@
  */
 #include "kvcore/base/mem.h"
 #include "tsdb/db.h"
+#include "tsdb/moment.h"
 #include "tsdb/promql/parse.h"
 #include "tsdb/query/op.h"
 #include "tsdb/query/top.h"
@@ -389,13 +390,11 @@ static void cardinality_release(struct cardinality *c)
     kv_buf_release(&c->label);
     ts_run_shrink(&c->run, (void **)&c->numbers, &c->numbers_capacity, sizeof *c->numbers);
     ts_run_shrink(&c->run, (void **)&c->counts, &c->counts_capacity, sizeof *c->counts);
-    kv_snapshot_close(c->snapshot);
-    ts_head_unpin(&c->pin);
+    ts_moment_close(&c->pin, &c->snapshot);
     ts_notes_release(&c->run.notes);
     kv_free(c);
 }
 
-/* Heads first, then the snapshot, as a scan does. */
 static kv_status pin_state(struct cardinality *c)
 {
     struct ts_db *db = c->run.db;
@@ -404,8 +403,7 @@ static kv_status pin_state(struct cardinality *c)
             from_ms = o->ranged ? o->from_ms : INT64_MIN;
     kv_status rc;
     KV_TRY(ts_wait_ready(db, &c->err));
-    KV_TRY(ts_head_pin(db->head, &c->pin));
-    KV_TRY(kv_snapshot_open(db->kv, &c->snapshot));
+    KV_TRY(ts_moment_open(db, &c->pin, &c->snapshot, &c->err));
     for (size_t i = 0; i < c->pin.n; i++)
         c->heads[i] = ts_generation_activity(c->pin.generations[i]);
     c->select = (struct ts_select){.from_ms = from_ms > floor_ms ? from_ms : floor_ms,

@@ -5,6 +5,7 @@
  */
 #include "kvcore/base/mem.h"
 #include "tsdb/db.h"
+#include "tsdb/moment.h"
 #include "tsdb/promql/parse.h"
 #include "tsdb/query/labelset.h"
 #include "tsdb/query/prove.h"
@@ -142,8 +143,7 @@ static kv_status walk_index(struct catalog *catalog, const struct ts_matcher *ma
     int64_t floor_ms = ts_rules_lowest_ms(db->rules, prove.clock_ms);
     kv_status rc;
     KV_TRY(ts_wait_ready(db, &err));
-    KV_TRY(ts_head_pin(db->head, &pin)); /* before the snapshot, as a scan does */
-    KV_TRY(kv_snapshot_open(db->kv, &snapshot));
+    KV_TRY(ts_moment_open(db, &pin, &snapshot, &err));
     for (size_t i = 0; i < pin.n; i++)
         heads[i] = ts_generation_activity(pin.generations[i]);
     const struct ts_select select = {
@@ -165,8 +165,7 @@ static kv_status walk_index(struct catalog *catalog, const struct ts_matcher *ma
     else
         rc = ts_index_label_names(db->registry, &select, each_text, catalog, &err);
 out:
-    kv_snapshot_close(snapshot);
-    ts_head_unpin(&pin);
+    ts_moment_close(&pin, &snapshot);
     return rc < 0 ? ts_run_status(&catalog->run, rc, &err) : KV_OK;
 }
 

@@ -4,6 +4,7 @@
 #include "tsdb/db.h"
 #include "tsdb/index.h"
 #include "tsdb/merge_set.h"
+#include "tsdb/moment.h"
 #include "tsdb/query/prove.h"
 #include "tsdb/query/window_cursor.h"
 
@@ -129,9 +130,7 @@ kv_status ts_scan_open(struct ts_db *db, const struct ts_scan_options *options, 
     scan->to_ms = options->to_ms;
     scan->by_rule = scan->from_ms < ts_rules_highest_ms(db->rules, scan->clock_ms);
     if (scan->from_ms <= scan->to_ms) {
-        KV_TRY(ts_head_pin(db->head,
-                           &scan->pin)); /* before the snapshot: what leaves the head in between is in both */
-        KV_TRY(kv_snapshot_open(db->kv, &scan->own));
+        KV_TRY(ts_moment_open(db, &scan->pin, &scan->own, err));
         scan->snapshot = scan->own;
         KV_TRY(scan_select(scan, options, err));
         KV_TRY(scan_labels(scan, err));
@@ -172,8 +171,7 @@ void ts_scan_close(struct ts_scan *scan)
     kv_free(scan->labels);
     kv_free(scan->own_refs);
     kv_arena_release(&scan->arena);
-    kv_snapshot_close(scan->own);
-    ts_head_unpin(&scan->pin);
+    ts_moment_close(&scan->pin, &scan->own);
     kv_free(scan);
 }
 

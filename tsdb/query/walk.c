@@ -7,6 +7,7 @@
 #include "tsdb/db.h"
 #include "tsdb/label.h"
 #include "tsdb/merge_set.h"
+#include "tsdb/moment.h"
 #include "tsdb/promql/parse.h"
 #include "tsdb/query/limits.h"
 #include "tsdb/query/window_cursor.h"
@@ -170,8 +171,7 @@ static kv_status walk_pin(struct ts_export *walk, struct kv_err *err)
     kv_status rc;
     walk->from_ms = walk->from_ms > floor_ms ? walk->from_ms : floor_ms;
     walk->by_rule = walk->from_ms < ts_rules_highest_ms(walk->db->rules, walk->clock_ms);
-    KV_TRY(ts_head_pin(walk->db->head, &walk->pin)); /* before the snapshot, as a scan does */
-    KV_TRY(kv_snapshot_open(walk->db->kv, &walk->snapshot));
+    KV_TRY(ts_moment_open(walk->db, &walk->pin, &walk->snapshot, err));
     if (walk->from_ms > walk->to_ms) {
         walk->selector = walk->n_selectors;
         return KV_OK;
@@ -236,8 +236,7 @@ void ts_export_close(struct ts_export *walk)
     kv_free(walk->selectors);
     kv_free(walk->windows);
     kv_arena_release(&walk->arena);
-    kv_snapshot_close(walk->snapshot);
-    ts_head_unpin(&walk->pin);
+    ts_moment_close(&walk->pin, &walk->snapshot);
     ts_merge_set_release(&walk->set);
     ts_head_scratch_release(&walk->scratch);
     kv_free(walk);
