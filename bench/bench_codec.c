@@ -35,6 +35,7 @@ static double gauss(struct kv_prng *prng) /* Box and Muller 1958 */
 struct shape {
     const char *name;
     bool jitter;
+    bool memo; /* read as the series of a scrape are: its times were decoded with the one before */
     double (*next)(struct kv_prng *prng, double last);
 };
 
@@ -82,15 +83,16 @@ static double next_latency(struct kv_prng *prng, double last)
     return 0.05 * exp(0.4 * gauss(prng));
 }
 
-static const struct shape shapes[] = {{"constant", false, next_constant},
-                                      {"walk in 0 to 100", false, next_walk},
-                                      {"walk, times with jitter", true, next_walk},
-                                      {"counter, 1000 +- 30", false, next_counter},
-                                      {"counter, rarely +1", false, next_slow_counter},
-                                      {"temperature, 2 decimals", false, next_temperature},
-                                      {"noise, 3 decimals", false, next_noise},
-                                      {"bytes in pages", false, next_memory},
-                                      {"latency, all bits", false, next_latency}};
+static const struct shape shapes[] = {{"constant", false, false, next_constant},
+                                      {"walk in 0 to 100", false, false, next_walk},
+                                      {"walk, times with jitter", true, false, next_walk},
+                                      {"the same, next of a scrape", true, true, next_walk},
+                                      {"counter, 1000 +- 30", false, false, next_counter},
+                                      {"counter, rarely +1", false, false, next_slow_counter},
+                                      {"temperature, 2 decimals", false, false, next_temperature},
+                                      {"noise, 3 decimals", false, false, next_noise},
+                                      {"bytes in pages", false, false, next_memory},
+                                      {"latency, all bits", false, false, next_latency}};
 
 struct cost {
     double bytes, write_ns, read_ns, last_ns;
@@ -100,6 +102,7 @@ static void measure(struct kv_prng *prng, const struct shape *shape, enum ts_chu
                     struct cost *cost, struct ts_chunk_info *info)
 {
     struct kv_buf out = {0};
+    struct ts_chunk_memo memo = {{0}}, *with = shape->memo ? &memo : NULL;
     size_t taken, n;
     double last = 50;
     for (int i = 0; i < SAMPLES; i++) {
@@ -111,24 +114,27 @@ static void measure(struct kv_prng *prng, const struct shape *shape, enum ts_chu
     cost->write_ns += (cpu_ns() - start) / (double)taken;
     cost->bytes += (double)out.len / (double)taken;
     KV_ASSERT(ts_chunk_info(kv_buf_slice(&out), info) == KV_OK);
+    KV_ASSERT(ts_chunk_decode_next(kv_buf_slice(&out), INT64_MIN, INT64_MAX, with, back_times, back, &n) ==
+              KV_OK);
     start = cpu_ns();
     for (int i = 0; i < READS; i++)
-        KV_ASSERT(ts_chunk_decode(kv_buf_slice(&out), INT64_MIN, INT64_MAX, back_times, back, &n) == KV_OK);
+        KV_ASSERT(ts_chunk_decode_next(kv_buf_slice(&out), INT64_MIN, INT64_MAX, with, back_times, back,
+                                       &n) == KV_OK);
     cost->read_ns += (cpu_ns() - start) / READS / (double)n;
     KV_ASSERT(n == taken && memcmp(back, values, n * sizeof back[0]) == 0 &&
               memcmp(back_times, times, n * sizeof times[0]) == 0);
     start = cpu_ns();
     for (int i = 0; i < READS; i++)
-        KV_ASSERT(ts_chunk_decode(kv_buf_slice(&out), times[taken - 5], INT64_MAX, back_times, back, &n) ==
-                  KV_OK);
+        KV_ASSERT(ts_chunk_decode_next(kv_buf_slice(&out), times[taken - 5], INT64_MAX, with, back_times,
+                                       back, &n) == KV_OK);
     cost->last_ns += (cpu_ns() - start) / READS;
     KV_ASSERT(n == 5);
+    ts_chunk_memo_release(&memo);
     kv_buf_release(&out);
 }
 
 int main(int argc, char **argv)
 {
-    static const char *const time_codecs[] = {"step", "delta", "huffman"};
     int chunks = argc > 1 ? atoi(argv[1]) : 500;
     if (chunks < 1)
         return 2;
@@ -145,7 +151,7 @@ int main(int argc, char **argv)
             for (int i = 0; i < chunks; i++)
                 measure(&prng, &shapes[s], (enum ts_chunk_effort)effort, &cost, &info);
             printf("| %s | %s | %s, %s | %.3f | %.1f | %.2f | %.0f | %.0f |\n", shapes[s].name,
-                   effort ? "small" : "quick", time_codecs[info.time_codec],
+                   effort ? "small" : "quick", ts_time_codec_name(info.time_codec),
                    ts_value_codec_name(info.value_codec), cost.bytes / chunks, cost.write_ns / chunks,
                    cost.read_ns / chunks, 1e3 * chunks / cost.read_ns, cost.last_ns / chunks);
         }

@@ -1,6 +1,5 @@
 #include "tsdb/merge_set.h"
 #include "kvcore/base/mem.h"
-#include "tsdb/chunk/chunk.h"
 
 void ts_merge_set_release(struct ts_merge_set *set)
 {
@@ -9,6 +8,7 @@ void ts_merge_set_release(struct ts_merge_set *set)
     ts_columns_release(&set->next);
     ts_columns_release(&set->source);
     kv_free(set->pieces);
+    ts_chunk_memo_release(&set->memo);
     *set = (struct ts_merge_set){0};
 }
 
@@ -50,8 +50,8 @@ kv_status ts_merge_set_chunk(struct ts_merge_set *set, kv_slice chunk, uint64_t 
     size_t start = set->samples.n, n = 0;
     kv_status rc = ts_columns_reserve(&set->samples, TS_CHUNK_SAMPLES_MAX);
     if (rc == KV_OK)
-        rc = ts_chunk_decode(chunk, from_ms, to_ms, set->samples.times_ms + start,
-                             set->samples.values + start, &n);
+        rc = ts_chunk_decode_next(chunk, from_ms, to_ms, &set->memo, set->samples.times_ms + start,
+                                  set->samples.values + start, &n);
     if (rc < 0)
         return rc;
     if (decoded)

@@ -12,6 +12,7 @@
 #define TS_MERGE_SET_H
 
 #include "kvcore/base/slice.h"
+#include "tsdb/chunk/chunk.h"
 #include "tsdb/columns.h"
 #include "tsdb/key.h"
 
@@ -25,6 +26,7 @@ struct ts_merge_set {
     bool overlap;
     int64_t overlap_ms; /* the earliest time of a piece that came out of order */
     struct ts_columns merged, next, source;
+    struct ts_chunk_memo memo; /* series of one scrape share their times */
 };
 void ts_merge_set_release(struct ts_merge_set *set);
 static inline void ts_merge_set_clear(struct ts_merge_set *set)

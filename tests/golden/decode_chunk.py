@@ -152,14 +152,31 @@ def xors(b, n):
     return out
 
 
+def jitter(b, count, first):
+    """Times in a piece of their own, in units of 512."""
+    step, late, lens, starts = b.varint(), [], [], [0]
+    units = (count + 511) // 512
+    for _ in range(units - 1):
+        lens.append(b.varint())
+        starts.append(starts[-1] + b.zigzag())
+    code = Sequence(b)
+    for u in range(units):
+        part = Bytes(b.take(lens[u]) if u < len(lens) else b.take(len(b.data) - b.at))
+        late += code.block(part, min(512, count - 512 * u), starts[u])
+        if late[512 * u] != starts[u] or part.at != len(part.data):
+            sys.exit("unit %d does not fit" % u)
+    return [first + i * step + x for i, x in enumerate(late)]
+
+
 def main(path):
     b = Bytes(open(path, "rb").read())
     codecs, flags, count, first, span = b.u8(), b.u8(), b.varint(), b.zigzag(), b.varint()
     tc, vc = codecs & 15, codecs >> 4
-    if tc > 2 or vc > 5 or flags > 1:
+    if tc > 3 or vc > 5 or flags > 1:
         sys.exit("too new")
     step = b.varint() if tc == 2 or tc == 0 and count > 1 else 0
     late = Sequence(b) if tc == 2 else None
+    apart = jitter(Bytes(b.take(b.varint())), count, first) if tc == 3 else []
     const = b.fixed64() if vc == 0 else 0
     exceptions = {}
     if vc in (1, 4):
@@ -174,14 +191,14 @@ def main(path):
     starts = [b.zigzag() if vc in (4, 5) and values_sequence.mode else 0]
     samples = 512 if tc != 1 and vc in (0, 4, 5) else 128
     n_blocks, lens, firsts = (count + samples - 1) // samples, [], [first]
-    has_blocks = not (tc == 0 and vc == 0)
+    has_blocks = not (tc in (0, 3) and vc == 0)
     for _ in range(n_blocks - 1 if has_blocks else 0):
         lens.append(b.varint())
         firsts.append(firsts[-1] + (b.varint() if tc == 1 else step * samples + (b.zigzag() if tc == 2 else 0)))
         starts.append(starts[-1] + (b.zigzag() if vc in (4, 5) and values_sequence.mode else 0))
     if not has_blocks:
         firsts = [first + i * step * samples for i in range(n_blocks)]
-    times, values = [], []
+    times, values = apart, []
     for k in range(n_blocks):
         n = min(samples, count - k * samples)
         part = Bytes(b.take(lens[k]) if k < len(lens) else b.take(len(b.data) - b.at))
@@ -191,7 +208,7 @@ def main(path):
             times.append(firsts[k])
             for d in vector(part, n - 1):
                 times.append(times[-1] + d)
-        else:
+        elif tc == 2:
             grid = first + k * samples * step
             times += [grid + i * step + x for i, x in enumerate(late.block(part, n, firsts[k] - grid))]
         if vc == 0:

@@ -29,7 +29,7 @@ if i + 1 != 700:
     sys.exit("decode_chunk.py, bits: %d samples" % (i + 1))
 ' || exit 1
 # Chunks of samples: the sums of what tests/golden/README.md says is in them.
-for chunk in int huffman; do
+for chunk in int huffman jitter; do
     python3 tests/golden/decode_chunk.py tests/golden/chunk-$chunk.bin >"${TMPDIR:-/tmp}/chunk.$$" || exit 1
     python3 - $chunk "${TMPDIR:-/tmp}/chunk.$$" <<'EOF' || exit 1
 import struct, sys

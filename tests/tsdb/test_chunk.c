@@ -170,7 +170,7 @@ Test(chunk, the_codec_suits_the_series)
                 {8, TS_CHUNK_SMALL, TS_TIME_STEP, TS_VALUE_INT, 0.3},
                 {6, TS_CHUNK_SMALL, TS_TIME_STEP, TS_VALUE_RAW, 8.1},
                 {10, TS_CHUNK_QUICK, TS_TIME_DELTA, TS_VALUE_CONST, 0.72},
-                {10, TS_CHUNK_SMALL, TS_TIME_HUFFMAN, TS_VALUE_CONST, 0.6}, /* entropy 0.540 */
+                {10, TS_CHUNK_SMALL, TS_TIME_JITTER, TS_VALUE_CONST, 0.6}, /* entropy 0.540 */
                 {30, TS_CHUNK_QUICK, TS_TIME_DELTA, TS_VALUE_CONST, 0.2},
                 {30, TS_CHUNK_SMALL, TS_TIME_DELTA, TS_VALUE_CONST, 0.2}};
     struct kv_prng prng;
@@ -246,32 +246,43 @@ Test(chunk, a_common_factor_of_the_steps_is_divided_out)
         }
 }
 
-/* The file holds exactly what the first n of times and values become, and comes back; tests/golden/README.md says what they are. */
+enum { GOLDEN_MAX = 8192 };
+
+/* The file gives the first n of times and values; tests/golden/README.md says what they are. Returns its length. */
+static size_t assert_golden_read(const char *path, uint8_t *bytes, size_t count)
+{
+    size_t n;
+    FILE *f = fopen(path, "rb");
+    cr_assert(f != NULL, "%s", path);
+    size_t len = fread(bytes, 1, GOLDEN_MAX, f);
+    fclose(f);
+    cr_assert_eq(ts_chunk_decode(kv_slice_of(bytes, len), INT64_MIN, INT64_MAX, got_times, got_values, &n),
+                 KV_OK);
+    cr_assert_eq(n, count);
+    assert_same(0, n);
+    return len;
+}
+
+/* And it holds exactly what they become. */
 static void assert_golden(const char *path, size_t count, enum ts_chunk_effort effort,
                           enum ts_time_codec time_codec, enum ts_value_codec value_codec)
 {
     struct kv_buf out = {0};
     struct ts_chunk_info info;
-    size_t taken, n;
-    uint8_t bytes[8192];
-    FILE *f;
+    size_t taken;
+    uint8_t bytes[GOLDEN_MAX];
     cr_assert_eq(ts_chunk_encode(times, values, count, effort, &out, &taken), KV_OK);
     cr_assert_eq(taken, count);
     cr_assert_eq(ts_chunk_info(kv_buf_slice(&out), &info), KV_OK);
     cr_assert(info.time_codec == time_codec && info.value_codec == value_codec);
     if (getenv("TIDEMARK_WRITE_GOLDEN")) {
-        cr_assert((f = fopen(path, "wb")) != NULL);
+        FILE *f = fopen(path, "wb");
+        cr_assert(f != NULL);
         fwrite(out.data, 1, out.len, f);
         fclose(f);
     }
-    cr_assert((f = fopen(path, "rb")) != NULL);
-    size_t len = fread(bytes, 1, sizeof bytes, f);
-    fclose(f);
+    size_t len = assert_golden_read(path, bytes, count);
     cr_assert(len == out.len && memcmp(bytes, out.data, len) == 0);
-    cr_assert_eq(ts_chunk_decode(kv_slice_of(bytes, len), INT64_MIN, INT64_MAX, got_times, got_values, &n),
-                 KV_OK);
-    cr_assert_eq(n, count);
-    assert_same(0, n);
     kv_buf_release(&out);
 }
 
@@ -284,13 +295,93 @@ Test(chunk, the_golden_one_of_integers_is_still_written_and_read)
     assert_golden("tests/golden/chunk-int.bin", 200, TS_CHUNK_QUICK, TS_TIME_DELTA, TS_VALUE_INT);
 }
 
-Test(chunk, the_golden_one_of_huffman_is_still_written_and_read)
+static void fill_golden_of_huffman(void)
 {
     for (int64_t i = 0; i < 1300; i++) {
         times[i] = 1795224000000 + i * 15000 + i * i % 13;
         values[i] = i == 700 ? bits_double(TS_STALE_NAN) : (double)(40000 + i * i % 23 - i % 7) / 100;
     }
-    assert_golden("tests/golden/chunk-huffman.bin", 1300, TS_CHUNK_SMALL, TS_TIME_HUFFMAN, TS_VALUE_HUFFMAN);
+}
+
+Test(chunk, the_golden_one_of_jittered_times_is_still_written_and_read)
+{
+    fill_golden_of_huffman();
+    assert_golden("tests/golden/chunk-jitter.bin", 1300, TS_CHUNK_SMALL, TS_TIME_JITTER, TS_VALUE_HUFFMAN);
+}
+
+/* Its times, between the values of each block, are no longer written. */
+Test(chunk, the_golden_one_of_huffman_is_still_read_and_its_damage_noticed_or_bounded)
+{
+    uint8_t bytes[GOLDEN_MAX];
+    size_t n;
+    fill_golden_of_huffman();
+    size_t len = assert_golden_read("tests/golden/chunk-huffman.bin", bytes, 1300);
+    for (size_t begin = 0; begin < 1300; begin += 97) {
+        cr_assert_eq(ts_chunk_decode(kv_slice_of(bytes, len), times[begin], times[begin + 2], got_times,
+                                     got_values, &n),
+                     KV_OK);
+        cr_assert_eq(n, 3);
+        assert_same(begin, n);
+    }
+    for (size_t bit = 0; bit < len * 8; bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        kv_status rc =
+            ts_chunk_decode(kv_slice_of(bytes, len), INT64_MIN, INT64_MAX, got_times, got_values, &n);
+        cr_assert(rc == KV_OK || rc == KV_CORRUPT || rc == KV_TOO_NEW);
+        for (size_t i = 1; rc == KV_OK && i < n; i++)
+            cr_assert(got_times[i] > got_times[i - 1], "times out of order after damage");
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    for (size_t cut = 0; cut < len; cut++) {
+        uint8_t *part = kv_alloc(cut);
+        memcpy(part, bytes, cut);
+        cr_assert(ts_chunk_decode(kv_slice_of(part, cut), INT64_MIN, INT64_MAX, got_times, got_values, &n) <
+                  0);
+        kv_free(part);
+    }
+}
+
+/* Series of one scrape, and now and then of another, in ranges of every kind, through one memo: always what the chunk says. */
+Test(chunk, a_memo_of_times_changes_nothing)
+{
+    enum { SERIES = 5, EACH = 1700 };
+    static int64_t all_times[SERIES][EACH];
+    static double all_values[SERIES][EACH];
+    struct kv_buf chunks[SERIES] = {{0}};
+    struct ts_chunk_memo memo = {{0}};
+    struct kv_prng prng;
+    size_t taken, n;
+    kv_prng_init(&prng, 12);
+    for (size_t s = 0; s < SERIES; s++) {
+        fill(&prng, 10 + (unsigned)s % 4, EACH);
+        for (size_t i = 0; i < EACH && s % 2; i++) /* the times of series 1 and 3 are those of 0 */
+            times[i] = all_times[0][i];
+        if (s == 4) { /* the same bytes of times but the last, from the same first time on */
+            memcpy(times, all_times[0], sizeof all_times[0]);
+            times[EACH - 2]++;
+        }
+        memcpy(all_times[s], times, sizeof all_times[s]);
+        memcpy(all_values[s], values, sizeof all_values[s]);
+        cr_assert_eq(ts_chunk_encode(times, values, EACH, TS_CHUNK_SMALL, &chunks[s], &taken), KV_OK);
+        struct ts_chunk_info info;
+        cr_assert_eq(ts_chunk_info(kv_buf_slice(&chunks[s]), &info), KV_OK);
+        cr_assert(taken == EACH && info.time_codec == TS_TIME_JITTER);
+    }
+    for (unsigned round = 0; round < 3000; round++) {
+        size_t s = kv_prng_below(&prng, SERIES), a = kv_prng_below(&prng, EACH),
+               b = a + kv_prng_below(&prng, EACH - a);
+        if (round % 3 == 0)
+            a = 0, b = EACH - 1;
+        cr_assert_eq(ts_chunk_decode_next(kv_buf_slice(&chunks[s]), all_times[s][a], all_times[s][b], &memo,
+                                          got_times, got_values, &n),
+                     KV_OK);
+        cr_assert_eq(n, b - a + 1);
+        cr_assert(memcmp(got_times, all_times[s] + a, n * sizeof got_times[0]) == 0);
+        cr_assert(memcmp(got_values, all_values[s] + a, n * sizeof got_values[0]) == 0);
+    }
+    ts_chunk_memo_release(&memo);
+    for (size_t s = 0; s < SERIES; s++)
+        kv_buf_release(&chunks[s]);
 }
 
 Test(chunk, the_golden_one_of_bits_is_still_written_and_read)
@@ -468,6 +559,31 @@ Test(kernel, unpacking_is_the_same_at_every_width_and_length)
         }
 }
 
+/* Times that are late, and whether they rise, also where one does not. */
+static void assert_times_by(const struct ts_kernels *plain, const struct ts_kernels *k,
+                            const uint32_t *numbers, size_t n, int64_t first_ms, int64_t step_ms)
+{
+    uint32_t want[512 + TS_KERNEL_SLACK], got[512 + TS_KERNEL_SLACK];
+    static int64_t want_times[512];
+    memcpy(want, numbers, n * sizeof want[0]);
+    memcpy(got, numbers, n * sizeof got[0]);
+    plain->unfold(want, n);
+    k->unfold(got, n);
+    cr_assert(memcmp(want, got, n * sizeof want[0]) == 0, "%s", k->name);
+    plain->late_steps(first_ms, step_ms, want, want_times, n);
+    k->late_steps(first_ms, step_ms, want, got_times, n);
+    cr_assert(memcmp(want_times, got_times, n * sizeof want_times[0]) == 0, "%s", k->name);
+    cr_assert_eq(k->rising(want_times, n), plain->rising(want_times, n), "%s", k->name);
+    k->steps(first_ms, step_ms + 1, got_times, n);
+    cr_assert(k->rising(got_times, n) && plain->rising(got_times, n), "%s", k->name);
+    for (size_t i = 1; i < n; i++) {
+        int64_t kept = got_times[i];
+        got_times[i] = got_times[i - 1];
+        cr_assert(!k->rising(got_times, n) && !plain->rising(got_times, n), "%s, %zu of %zu", k->name, i, n);
+        got_times[i] = kept;
+    }
+}
+
 Test(kernel, sums_values_and_times_are_the_same_to_the_bit)
 {
     static const double powers[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12};
@@ -508,6 +624,7 @@ Test(kernel, sums_values_and_times_are_the_same_to_the_bit)
             memset(got_values, 0xAA, n * sizeof got_values[0]);
             all[k]->sum_values(got, n, &of, &scale, got_values);
             assert_same(0, n);
+            assert_times_by(all[0], all[k], got, n, first_ms, step_ms);
         }
     }
 }

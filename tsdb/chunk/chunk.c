@@ -4,6 +4,7 @@
 #include "kvcore/base/coding.h"
 #include "kvcore/base/mem.h"
 #include "tsdb/chunk/codec.h"
+#include "tsdb/chunk/jitter.h"
 #include "tsdb/chunk/kernel.h"
 #include "tsdb/chunk/pack.h"
 #include "tsdb/chunk/sequence.h"
@@ -17,7 +18,7 @@ enum {
 
 const char *ts_time_codec_name(enum ts_time_codec codec)
 {
-    static const char *const names[] = {"step", "delta", "huffman"};
+    static const char *const names[] = {"step", "delta", "huffman", "jitter"};
     return (size_t)codec < sizeof names / sizeof names[0] ? names[codec] : "unknown";
 }
 
@@ -49,7 +50,7 @@ struct chunk_plan {
     enum ts_chunk_effort effort;
     enum ts_time_codec time_codec;
     enum ts_value_codec value_codec;
-    int64_t step_ms;                       /* of the time codecs step and huffman */
+    int64_t step_ms;                       /* of the time codecs step and jitter */
     struct ts_sequence times_sequence;     /* of late_ms */
     int64_t late_ms[TS_CHUNK_SAMPLES_MAX]; /* how far from a fixed step since the first */
     struct ts_int_params params;
@@ -95,8 +96,6 @@ static kv_status chunk_encode_block(const struct chunk_plan *plan, size_t at, si
     kv_status rc = KV_OK;
     if (plan->time_codec == TS_TIME_DELTA)
         KV_TRY(chunk_encode_times(plan->times_ms + at, n, out));
-    if (plan->time_codec == TS_TIME_HUFFMAN)
-        KV_TRY(ts_sequence_put_block(&plan->times_sequence, plan->late_ms + at, n, out));
     switch (plan->value_codec) {
     case TS_VALUE_CONST:
         break;
@@ -176,10 +175,8 @@ static kv_status chunk_encode_params(const struct chunk_plan *plan, struct kv_bu
     kv_status rc = KV_OK;
     if (plan->time_codec == TS_TIME_STEP && plan->n > 1)
         KV_TRY(kv_buf_append_varint(out, (uint64_t)plan->step_ms));
-    if (plan->time_codec == TS_TIME_HUFFMAN) {
-        KV_TRY(kv_buf_append_varint(out, (uint64_t)plan->step_ms));
-        KV_TRY(ts_sequence_put(&plan->times_sequence, out));
-    }
+    if (plan->time_codec == TS_TIME_JITTER)
+        KV_TRY(ts_jitter_put(&plan->times_sequence, plan->step_ms, plan->late_ms, plan->n, out));
     if (plan->value_codec == TS_VALUE_CONST)
         KV_TRY(kv_buf_append_fixed64(out, chunk_bits(plan->values[0])));
     if (plan->value_codec == TS_VALUE_INT || plan->value_codec == TS_VALUE_HUFFMAN)
@@ -202,8 +199,6 @@ static kv_status chunk_encode_directory(const struct chunk_plan *plan, size_t at
     KV_TRY(kv_buf_append_varint(out, len));
     if (plan->time_codec == TS_TIME_DELTA)
         KV_TRY(kv_buf_append_varint(out, (uint64_t)gap_ms));
-    if (plan->time_codec == TS_TIME_HUFFMAN)
-        KV_TRY(kv_buf_append_varint(out, kv_zigzag(plan->late_ms[at] - plan->late_ms[at - plan->block])));
     if (chunk_is_sequence(plan->value_codec) && plan->values_sequence.differences) {
         uint64_t step = (uint64_t)plan->q[at] - (uint64_t)plan->q[at - plan->block];
         KV_TRY(kv_buf_append_varint(out, kv_zigzag((int64_t)step)));
@@ -215,7 +210,7 @@ out:
 /* Whether blocks carry any byte at all. */
 static bool chunk_has_blocks(enum ts_time_codec time_codec, enum ts_value_codec value_codec)
 {
-    return time_codec != TS_TIME_STEP || value_codec != TS_VALUE_CONST;
+    return (time_codec != TS_TIME_STEP && time_codec != TS_TIME_JITTER) || value_codec != TS_VALUE_CONST;
 }
 
 static kv_status chunk_encode_plan(const struct chunk_plan *plan, struct kv_buf *out, struct kv_buf *blocks)
@@ -278,9 +273,8 @@ static void chunk_plan_times(struct chunk_plan *plan)
     plan->time_codec = chunk_fixed_step(times_ms, n) ? TS_TIME_STEP : TS_TIME_DELTA;
     if (plan->time_codec == TS_TIME_STEP || plan->effort == TS_CHUNK_QUICK)
         return;
-    int64_t step_ms = (times_ms[n - 1] - times_ms[0] + (int64_t)(n - 1) / 2) / (int64_t)(n - 1);
-    for (size_t i = 0; i < n; i++)
-        plan->late_ms[i] = times_ms[i] - times_ms[0] - (int64_t)i * step_ms;
+    int64_t step_ms;
+    ts_jitter_late(times_ms, n, &step_ms, plan->late_ms);
     for (size_t at = 0; at < n; at += TS_CHUNK_BLOCK) {
         uint64_t deltas[TS_CHUNK_BLOCK];
         size_t count = n - at < TS_CHUNK_BLOCK ? n - at : TS_CHUNK_BLOCK;
@@ -289,8 +283,8 @@ static void chunk_plan_times(struct chunk_plan *plan)
         packed += ts_pack_len(deltas, count - 1) +
                   (at ? 1 + kv_varint_len((uint64_t)(times_ms[at] - times_ms[at - TS_CHUNK_BLOCK])) : 0);
     }
-    if (ts_sequence_plan(plan->late_ms, n, CHUNK_BLOCK_LONG, plan->scratch, &plan->times_sequence) < packed) {
-        plan->time_codec = TS_TIME_HUFFMAN;
+    if (ts_sequence_plan(plan->late_ms, n, TS_JITTER_UNIT, plan->scratch, &plan->times_sequence) < packed) {
+        plan->time_codec = TS_TIME_JITTER;
         plan->step_ms = step_ms;
     }
 }
@@ -359,11 +353,12 @@ struct chunk_reader {
     struct ts_int_params params;
     kv_slice exceptions;                       /* as stored */
     struct ts_sequence_reader *times, *values; /* of the huffman codecs */
+    struct ts_jitter jitter;                   /* of that time codec */
     bool long_read;
     size_t block, n_blocks;
     uint32_t lens[CHUNK_BLOCKS_MAX];
-    int64_t first_ms[CHUNK_BLOCKS_MAX];
-    int64_t starts[CHUNK_BLOCKS_MAX]; /* first integers, of values that are a sequence of differences */
+    int64_t first_ms[CHUNK_BLOCKS_MAX]; /* not with the time codec jitter */
+    int64_t starts[CHUNK_BLOCKS_MAX];   /* first integers, of values that are a sequence of differences */
     kv_slice blocks;
 };
 
@@ -373,7 +368,7 @@ static kv_status chunk_read_head(kv_slice *in, struct ts_chunk_info *info)
     uint64_t count, first, span;
     if (kv_take_byte(in, &codecs) < 0 || kv_take_byte(in, &flags) < 0)
         return KV_CORRUPT;
-    if ((codecs & 15) > TS_TIME_HUFFMAN || codecs >> 4 > TS_VALUE_BITS || flags > CHUNK_FLAG_SMALL)
+    if ((codecs & 15) > TS_TIME_JITTER || codecs >> 4 > TS_VALUE_BITS || flags > CHUNK_FLAG_SMALL)
         return KV_TOO_NEW;
     if (kv_take_varint(in, &count) < 0 || kv_take_varint(in, &first) < 0 || kv_take_varint(in, &span) < 0)
         return KV_CORRUPT;
@@ -434,6 +429,8 @@ static kv_status chunk_read_time_params(kv_slice *in, struct chunk_reader *r)
 {
     uint64_t step = 0, span = (uint64_t)(r->info.last_ms - r->info.first_ms);
     r->step_ms = 0;
+    if (r->info.time_codec == TS_TIME_JITTER)
+        return ts_jitter_take(in, &r->info, &r->jitter);
     if (r->info.time_codec == TS_TIME_DELTA || (r->info.time_codec == TS_TIME_STEP && r->info.count == 1))
         return KV_OK;
     if (kv_take_varint(in, &step) < 0 || step == 0 || step > span)
@@ -474,7 +471,7 @@ static kv_status chunk_read_gap(kv_slice *in, const struct chunk_reader *r, uint
 {
     uint64_t number;
     *gap = (uint64_t)r->step_ms * r->block;
-    if (r->info.time_codec == TS_TIME_STEP)
+    if (r->info.time_codec == TS_TIME_STEP || r->info.time_codec == TS_TIME_JITTER)
         return KV_OK;
     if (kv_take_varint(in, &number) < 0)
         return KV_CORRUPT;
@@ -534,14 +531,18 @@ static kv_status chunk_decode_late_times(const struct chunk_reader *r, size_t bl
     return rc == KV_OK && block + 1 == r->n_blocks && before != room ? KV_CORRUPT : rc;
 }
 
+/* Whether times are no part of blocks: chunk_decode_times_apart reads them. */
+static bool chunk_times_apart(const struct chunk_reader *r)
+{
+    return r->info.time_codec == TS_TIME_STEP || r->info.time_codec == TS_TIME_JITTER;
+}
+
 static kv_status chunk_decode_times(const struct chunk_reader *r, size_t block, kv_slice *in,
                                     int64_t *times_ms, size_t n)
 {
     int64_t at = r->first_ms[block];
-    if (r->info.time_codec == TS_TIME_STEP) {
-        ts_kernels()->steps(at, r->step_ms, times_ms, n);
+    if (chunk_times_apart(r))
         return KV_OK;
-    }
     if (r->info.time_codec == TS_TIME_HUFFMAN)
         return chunk_decode_late_times(r, block, in, times_ms, n);
     uint64_t deltas[TS_CHUNK_BLOCK], room = chunk_room(r, block), sum = 0;
@@ -686,8 +687,36 @@ static uint64_t chunk_wanted(const struct ts_chunk_info *info, int64_t from_ms, 
     return (uint64_t)(last_ms - first_ms) / ((uint64_t)(info->last_ms - info->first_ms) / info->count + 1);
 }
 
-kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_t *times_ms, double *values,
-                          size_t *n)
+/* The blocks [*begin, *end) that may hold samples of a range which overlaps the chunk; with the time codec jitter, all those of its units. */
+static void chunk_blocks_of(const struct chunk_reader *r, int64_t from_ms, int64_t to_ms, size_t *begin,
+                            size_t *end)
+{
+    bool jitter = r->info.time_codec == TS_TIME_JITTER;
+    const int64_t *first_ms = jitter ? r->jitter.first_ms : r->first_ms;
+    size_t n = jitter ? r->jitter.n_units : r->n_blocks, each = jitter ? TS_JITTER_UNIT / r->block : 1;
+    size_t b = 0, e = n;
+    while (b + 1 < n && first_ms[b + 1] <= from_ms)
+        b++;
+    while (e > b + 1 && first_ms[e - 1] > to_ms)
+        e--;
+    *begin = b * each;
+    *end = e * each < r->n_blocks ? e * each : r->n_blocks;
+}
+
+/* The times of the blocks [begin, end), which hold n samples, where they are no part of them. */
+static kv_status chunk_decode_times_apart(const struct chunk_reader *r, size_t begin, size_t end,
+                                          struct ts_chunk_memo *memo, int64_t *times_ms, size_t n)
+{
+    if (r->info.time_codec == TS_TIME_STEP)
+        ts_kernels()->steps(r->first_ms[begin], r->step_ms, times_ms, n);
+    if (r->info.time_codec != TS_TIME_JITTER)
+        return KV_OK;
+    size_t each = TS_JITTER_UNIT / r->block;
+    return ts_jitter_read(&r->jitter, begin / each, (end + each - 1) / each, memo, times_ms);
+}
+
+kv_status ts_chunk_decode_next(kv_slice chunk, int64_t from_ms, int64_t to_ms, struct ts_chunk_memo *memo,
+                               int64_t *times_ms, double *values, size_t *n)
 {
     struct chunk_reader r = {.n_blocks = 0};
     struct ts_sequence_reader times_sequence, values_sequence; /* large, so set only where they are read */
@@ -702,27 +731,29 @@ kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_
     KV_TRY(chunk_read_time_params(&chunk, &r));
     KV_TRY(chunk_read_value_params(&chunk, &r));
     KV_TRY(chunk_read_directory(&chunk, &r));
-    size_t done = 0, begin = 0, offset = 0;
-    for (size_t b = 0, lanes; b < r.n_blocks && r.first_ms[b] <= to_ms; b += lanes) {
-        size_t at = b * r.block;
-        lanes = 1;
-        if (b + 1 < r.n_blocks && r.first_ms[b + 1] <= from_ms) {
-            begin = at + r.block;
-            offset += r.lens[b];
-            continue;
-        }
-        size_t count = r.info.count - at < r.block ? r.info.count - at : r.block;
-        if (r.info.count - at >= 2 * r.block && r.first_ms[b + 1] <= to_ms)
-            lanes = 2;
+    size_t begin, end, done = 0, offset = 0;
+    chunk_blocks_of(&r, from_ms, to_ms, &begin, &end);
+    size_t at = begin * r.block, behind = end * r.block < r.info.count ? end * r.block : r.info.count;
+    for (size_t b = 0; b < begin; b++)
+        offset += r.lens[b];
+    KV_TRY(chunk_decode_times_apart(&r, begin, end, memo, times_ms, behind - at));
+    for (size_t b = begin, lanes; b < end; b += lanes) {
+        size_t left = behind - at - done, count = left < r.block ? left : r.block;
+        lanes = left >= 2 * r.block ? 2 : 1;
         KV_TRY(chunk_decode_blocks(&r, b, lanes, offset, times_ms + done, values + done, count));
-        for (size_t lane = 0; lane < lanes; lane++) {
+        for (size_t lane = 0; lane < lanes; lane++)
             offset += r.lens[b + lane];
-            done += count;
-        }
+        done += lanes * count;
     }
-    chunk_patch_exceptions(&r, begin, begin + done, values);
+    chunk_patch_exceptions(&r, at, behind, values);
     *n = chunk_trim(from_ms, to_ms, times_ms, values, done);
     rc = KV_OK;
 out:
     return rc;
+}
+
+kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_t *times_ms, double *values,
+                          size_t *n)
+{
+    return ts_chunk_decode_next(chunk, from_ms, to_ms, NULL, times_ms, values, n);
 }

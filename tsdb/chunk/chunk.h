@@ -22,7 +22,7 @@
 
 enum { TS_CHUNK_SAMPLES_MAX = 4096, TS_CHUNK_BYTES_MAX = 32 * 1024, TS_CHUNK_BLOCK = 128 };
 
-enum ts_time_codec { TS_TIME_STEP = 0, TS_TIME_DELTA = 1, TS_TIME_HUFFMAN = 2 };
+enum ts_time_codec { TS_TIME_STEP = 0, TS_TIME_DELTA = 1, TS_TIME_HUFFMAN = 2, TS_TIME_JITTER = 3 };
 enum ts_value_codec {
     TS_VALUE_CONST = 0,
     TS_VALUE_INT = 1,
@@ -54,8 +54,19 @@ KV_MUST kv_status ts_chunk_info(kv_slice chunk, struct ts_chunk_info *out);
  * After a failure the arrays hold garbage. */
 KV_MUST kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms, int64_t *times_ms,
                                   double *values, size_t *n);
+/* Jittered times decoded lately, for whoever reads chunk after chunk: those of one scrape have the same, and are decoded once. {0} is empty; it
+ * takes what memory it needs, at most 16 times 40 KiB, and does without where there is none. */
+enum { TS_CHUNK_MEMO = 16 };
+struct ts_chunk_memo {
+    struct ts_memo_times *times[TS_CHUNK_MEMO];
+};
+void ts_chunk_memo_release(struct ts_chunk_memo *memo);
+/* ts_chunk_decode with a memo. */
+KV_MUST kv_status ts_chunk_decode_next(kv_slice chunk, int64_t from_ms, int64_t to_ms,
+                                       struct ts_chunk_memo *memo, int64_t *times_ms, double *values,
+                                       size_t *n);
 /* The name of a codec for people: "const", "int", "xor", "raw", "huffman", "bits". Static. */
 const char *ts_value_codec_name(enum ts_value_codec codec);
-const char *ts_time_codec_name(enum ts_time_codec codec); /* "step", "delta", "huffman" */
+const char *ts_time_codec_name(enum ts_time_codec codec); /* "step", "delta", "huffman", "jitter" */
 
 #endif

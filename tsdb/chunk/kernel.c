@@ -63,11 +63,33 @@ static void plain_sum_values(const uint32_t *numbers, size_t n, const struct ts_
 static void plain_steps(int64_t first_ms, int64_t step_ms, int64_t *times_ms, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        times_ms[i] = first_ms + (int64_t)i * step_ms;
+        times_ms[i] = (int64_t)((uint64_t)first_ms + i * (uint64_t)step_ms);
 }
 
-static const struct ts_kernels plain = {"plain",      plain_unpack,     plain_widen, plain_sum,
-                                        plain_values, plain_sum_values, plain_steps};
+static void plain_unfold(uint32_t *numbers, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        numbers[i] = ts_unfolded(numbers[i]);
+}
+
+static void plain_late_steps(int64_t first_ms, int64_t step_ms, const uint32_t *late, int64_t *times_ms,
+                             size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        times_ms[i] = (int64_t)((uint64_t)first_ms + i * (uint64_t)step_ms + (uint64_t)(int32_t)late[i]);
+}
+
+static bool plain_rising(const int64_t *times_ms, size_t n)
+{
+    bool rising = true;
+    for (size_t i = 1; i < n; i++)
+        rising &= times_ms[i - 1] < times_ms[i];
+    return rising;
+}
+
+static const struct ts_kernels plain = {"plain",          plain_unpack,     plain_widen,  plain_sum,
+                                        plain_values,     plain_sum_values, plain_unfold, plain_steps,
+                                        plain_late_steps, plain_rising};
 
 /* ---- AVX2 */
 
@@ -130,6 +152,12 @@ AVX2 static void avx2_widen(const uint8_t *bytes, uint32_t *numbers, size_t n)
     }
 }
 
+AVX2 static inline __m256i avx2_unfolded(__m256i v)
+{
+    __m256i sign = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_and_si256(v, _mm256_set1_epi32(1)));
+    return _mm256_xor_si256(_mm256_srli_epi32(v, 1), sign);
+}
+
 struct avx2_step_of {
     __m256i least, base; /* not zigzag: both are in base */
 };
@@ -153,9 +181,7 @@ avx2_sums(const uint32_t *numbers, bool zigzag, const struct avx2_step_of *of, _
     __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)numbers);
     if (zigzag) {
         v = _mm256_add_epi32(v, of->least);
-        v = _mm256_xor_si256(
-            _mm256_srli_epi32(v, 1),
-            _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_and_si256(v, _mm256_set1_epi32(1))));
+        v = avx2_unfolded(v);
     }
     v = _mm256_add_epi32(v, of->base);
     __m256i sums = _mm256_add_epi32(v, _mm256_slli_si256(v, 4));
@@ -272,8 +298,45 @@ AVX2 static void avx2_steps(int64_t first_ms, int64_t step_ms, int64_t *times_ms
     plain_steps(first_ms + (int64_t)i * step_ms, step_ms, times_ms + i, n - i);
 }
 
-static const struct ts_kernels avx2 = {"avx2",      avx2_unpack,     avx2_widen, avx2_sum,
-                                       avx2_values, avx2_sum_values, avx2_steps};
+AVX2 static void avx2_unfold(uint32_t *numbers, size_t n)
+{
+    for (size_t i = 0; i < n; i += 8) {
+        __m256i *at = (__m256i *)(void *)(numbers + i);
+        _mm256_storeu_si256(at, avx2_unfolded(_mm256_loadu_si256(at)));
+    }
+}
+
+AVX2 static void avx2_late_steps(int64_t first_ms, int64_t step_ms, const uint32_t *late, int64_t *times_ms,
+                                 size_t n)
+{
+    int64_t four[4];
+    plain_steps(first_ms, step_ms, four, 4);
+    __m256i at = _mm256_loadu_si256((const __m256i *)(const void *)four),
+            more = _mm256_set1_epi64x((int64_t)(4 * (uint64_t)step_ms));
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4, at = _mm256_add_epi64(at, more)) {
+        __m256i by = _mm256_cvtepi32_epi64(_mm_loadu_si128((const __m128i *)(const void *)(late + i)));
+        _mm256_storeu_si256((__m256i *)(void *)(times_ms + i), _mm256_add_epi64(at, by));
+    }
+    plain_late_steps((int64_t)((uint64_t)first_ms + i * (uint64_t)step_ms), step_ms, late + i, times_ms + i,
+                     n - i);
+}
+
+AVX2 static bool avx2_rising(const int64_t *times_ms, size_t n)
+{
+    __m256i rising = _mm256_set1_epi64x(-1);
+    size_t i = 1;
+    for (; i + 4 <= n; i += 4) {
+        __m256i before = _mm256_loadu_si256((const __m256i *)(const void *)(times_ms + i - 1));
+        __m256i four = _mm256_loadu_si256((const __m256i *)(const void *)(times_ms + i));
+        rising = _mm256_and_si256(rising, _mm256_cmpgt_epi64(four, before));
+    }
+    return _mm256_movemask_epi8(rising) == -1 && (i >= n || plain_rising(times_ms + i - 1, n - i + 1));
+}
+
+static const struct ts_kernels avx2 = {"avx2",          avx2_unpack,     avx2_widen,  avx2_sum,
+                                       avx2_values,     avx2_sum_values, avx2_unfold, avx2_steps,
+                                       avx2_late_steps, avx2_rising};
 #endif
 
 /* ---- which */

@@ -43,8 +43,13 @@ struct ts_kernels {
     /* Both at once: the values of the sums. numbers stay as they are; the last one and TS_KERNEL_SLACK more may be read and count for nothing. */
     void (*sum_values)(const uint32_t *numbers, size_t n, const struct ts_step_of *of,
                        const struct ts_scale *scale, double *values);
-    /* times_ms[i] = first_ms + i * step_ms. */
+    /* numbers[i] = unfolded. Up to TS_KERNEL_SLACK numbers behind them may be overwritten. */
+    void (*unfold)(uint32_t *numbers, size_t n);
+    /* times_ms[i] = first_ms + i * step_ms, late: + late[i], which is signed. */
     void (*steps)(int64_t first_ms, int64_t step_ms, int64_t *times_ms, size_t n);
+    void (*late_steps)(int64_t first_ms, int64_t step_ms, const uint32_t *late, int64_t *times_ms, size_t n);
+    /* Whether each is above the one before it. */
+    bool (*rising)(const int64_t *times_ms, size_t n);
 };
 /* The best that this processor has. */
 const struct ts_kernels *ts_kernels(void);

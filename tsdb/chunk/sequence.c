@@ -142,10 +142,26 @@ kv_status ts_sequence_take_values(kv_slice *in, size_t lanes, const struct ts_se
             const struct ts_step_of of = {.zigzag = true, .base = (int32_t)reader->base};
             kernels->sum_values(to[lane], n, &of, scale, values);
         } else {
-            for (size_t i = 0; i < count; i++)
-                to[lane][i] = ts_unfolded(to[lane][i]);
+            kernels->unfold(to[lane], count);
             kernels->values(to[lane], count, scale, values);
         }
+    }
+    return rc;
+}
+
+kv_status ts_sequence_take_near(kv_slice *in, size_t lanes, const struct ts_sequence_reader *reader,
+                                uint32_t *const *numbers, size_t n)
+{
+    const struct ts_step_of of = {.zigzag = true, .base = (int32_t)reader->base};
+    if (!sums_are_near(reader))
+        return KV_END;
+    kv_status rc =
+        ts_huffman_take_small(in, lanes, &reader->table, numbers, block_count(reader->differences, n));
+    for (size_t lane = 0; lane < lanes && rc == KV_OK; lane++) {
+        if (reader->differences)
+            ts_kernels()->sum(numbers[lane], n, &of);
+        else
+            ts_kernels()->unfold(numbers[lane], n);
     }
     return rc;
 }

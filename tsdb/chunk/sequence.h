@@ -37,6 +37,10 @@ KV_MUST kv_status ts_sequence_take(kv_slice *in, bool long_read, struct ts_seque
 KV_MUST kv_status ts_sequence_take_block(kv_slice *in, const struct ts_sequence_reader *reader, int64_t start,
                                          int64_t *q, size_t n);
 
+/* The same of one block or of two at once (lanes 2), as distances: in mode 1 from the block's first integer, in mode 0 from the base; signed.
+ * numbers[lane] has room for n and TS_KERNEL_SLACK more. KV_END and nothing taken where a number may not fit 32 bits: take the block then. */
+KV_MUST kv_status ts_sequence_take_near(kv_slice *in, size_t lanes, const struct ts_sequence_reader *reader,
+                                        uint32_t *const *numbers, size_t n);
 /* The same, scaled to values (kernel.h), of one block or of two at once (lanes 2: the second's values follow the first's); scales[lane].start is
  * the block's first integer, in mode 0 the base. KV_END and nothing taken where a number may not fit 32 bits: take the block then. */
 KV_MUST kv_status ts_sequence_take_values(kv_slice *in, size_t lanes, const struct ts_sequence_reader *reader,
