@@ -77,6 +77,8 @@ static kv_status check_chunk(struct check *c, kv_slice key_bytes, kv_slice value
         return KV_OK;
     }
     const int64_t *times = c->samples_of.times_ms;
+    struct ts_chunk_info info;
+    struct ts_chunk_summary told, made;
     c->samples += n;
     bool ordered = true;
     for (size_t i = 1; i < n; i++)
@@ -87,6 +89,9 @@ static kv_status check_chunk(struct check *c, kv_slice key_bytes, kv_slice value
         check_chunk_finding(c, &key, "its times do not increase");
     else if (ts_window_of(times[0]) != key.window || ts_window_of(times[n - 1]) != key.window)
         check_chunk_finding(c, &key, "it reaches out of its window");
+    else if (ts_chunk_summary(value, &info, &told) == KV_OK &&
+             !(ts_summary_make(c->samples_of.values, n, &made) && ts_summary_equal(&told, &made)))
+        check_chunk_finding(c, &key, "its summary is not of its values");
     return check_ref(c, &key, err);
 }
 

@@ -168,12 +168,35 @@ def jitter(b, count, first):
     return [first + i * step + x for i, x in enumerate(late)]
 
 
+def summary(b, count):
+    kind = b.u8()
+    if kind & 15 == 15:
+        four, low = [struct.unpack("<d", b.take(8))[0] for _ in range(4)], 0
+    else:
+        first = b.zigzag()
+        numbers = [first, first + b.zigzag(), first - b.varint(), first + b.varint()]
+        four = [q / 10.0 ** (kind & 15) for q in numbers]
+        low = first
+    return four, bool(kind & 16), b.zigzag() + count * low if kind & 32 else None
+
+
+def check_summary(told, values):
+    four, rises, total = told
+    if four != [values[0], values[-1], min(values), max(values)]:
+        sys.exit("the summary says %r" % four)
+    if rises != all(b >= a for a, b in zip(values, values[1:])):
+        sys.exit("the summary says rises: %r" % rises)
+    if total is not None and total != sum(values):
+        sys.exit("the summary says sum %r" % total)
+
+
 def main(path):
     b = Bytes(open(path, "rb").read())
     codecs, flags, count, first, span = b.u8(), b.u8(), b.varint(), b.zigzag(), b.varint()
     tc, vc = codecs & 15, codecs >> 4
-    if tc > 3 or vc > 5 or flags > 1:
+    if tc > 3 or vc > 5 or flags > 3:
         sys.exit("too new")
+    told = summary(b, count) if flags & 2 else None
     step = b.varint() if tc == 2 or tc == 0 and count > 1 else 0
     late = Sequence(b) if tc == 2 else None
     apart = jitter(Bytes(b.take(b.varint())), count, first) if tc == 3 else []
@@ -228,6 +251,8 @@ def main(path):
         values[i] = bits
     if times[-1] != first + span or any(b <= a for a, b in zip(times, times[1:])):
         sys.exit("times do not fit")
+    if told:
+        check_summary(told, [struct.unpack("<d", struct.pack("<Q", v))[0] for v in values])
     for t, v in zip(times, values):
         print(t, "%016x" % v)
 

@@ -61,6 +61,17 @@ if i + 1 != 300:
     sys.exit("decode_chunk.py, %s: %d samples" % (kind, i + 1))
 ' $chunk || exit 1
 done
+for chunk in summary summary-bits; do
+    python3 tests/golden/decode_chunk.py tests/golden/chunk-$chunk.bin | python3 -c '
+import struct, sys
+for i, line in enumerate(sys.stdin):
+    v = 1000.0 + i * i % 97 if sys.argv[1] == "summary" else i / 3
+    if line.split() != [str(1795224000000 + 15000 * i), "%016x" % struct.unpack("<Q", struct.pack("<d", v))[0]]:
+        sys.exit("decode_chunk.py, %s, sample %d: %s" % (sys.argv[1], i, line.strip()))
+if i + 1 != 600:
+    sys.exit("decode_chunk.py, %s: %d samples" % (sys.argv[1], i + 1))
+' $chunk || exit 1
+done
 # Every codec there is has a golden file: the first byte names those of times and values.
 kinds=$(for f in tests/golden/chunk-*.bin; do od -An -tx1 -N1 "$f"; done | tr -d ' ' | fold -w1 | paste - - | awk '{print "value", $1; print "time", $2}' | sort -u)
 [ "$(echo "$kinds" | grep -c value)" = "$(sed -n '/^enum ts_value_codec/,/^}/p' tsdb/chunk/chunk.h | grep -c TS_VALUE_)" ] || { echo "a codec of values has no golden chunk: $kinds"; exit 1; }

@@ -156,6 +156,10 @@ const char *kit_ask(struct query_kit *kit, const char *query, const struct ts_qu
     kv_buf_clear(&kit->text);
     kv_status rc = ts_query(kit->db, kv_slice_str(query), options, &result, &kit->err);
     cr_assert_eq(rc == KV_OK, result != NULL);
+    struct ts_result_stats stats = {0};
+    if (result)
+        ts_result_stats(result, &stats);
+    kit->samples = stats.samples;
     if (rc == KV_OK)
         print_result(&kit->text, result);
     else

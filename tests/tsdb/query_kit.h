@@ -18,6 +18,7 @@ struct query_kit {
     struct kit_clock clock;
     struct kv_buf text;
     struct ts_query_err err;
+    uint64_t samples; /* that the last answer took (ts_result_stats) */
 };
 
 void kit_open(struct query_kit *kit);

@@ -413,6 +413,49 @@ Test(chunk, the_golden_ones_of_the_plain_codecs_are_still_written_and_read)
     assert_golden("tests/golden/chunk-xor.bin", 300, TS_CHUNK_QUICK, TS_TIME_DELTA, TS_VALUE_XOR);
 }
 
+Test(chunk, the_golden_ones_with_a_summary_are_still_written_and_read)
+{
+    for (int64_t i = 0; i < 600; i++) {
+        times[i] = 1795224000000 + i * 15000;
+        values[i] = (double)(1000 + i * i % 97);
+    }
+    assert_golden("tests/golden/chunk-summary.bin", 600, TS_CHUNK_SMALL, TS_TIME_STEP, TS_VALUE_HUFFMAN);
+    for (int64_t i = 0; i < 600; i++)
+        values[i] = (double)i / 3;
+    assert_golden("tests/golden/chunk-summary-bits.bin", 600, TS_CHUNK_SMALL, TS_TIME_STEP, TS_VALUE_BITS);
+}
+
+/* Whatever a summary's bytes are, it is refused or does not contradict itself. */
+Test(chunk, a_summary_that_is_damaged_is_refused_or_fits_together)
+{
+    struct kv_prng prng;
+    size_t refused = 0, rounds = 20000;
+    kv_prng_init(&prng, 11);
+    for (size_t round = 0; round < rounds; round++) {
+        struct kv_buf out = {0};
+        struct ts_chunk_summary made, got;
+        double v[8];
+        for (size_t i = 0; i < 8; i++)
+            v[i] = round % 3 ? (double)kv_prng_below(&prng, 1000) : (double)kv_prng_next(&prng) / 3e9;
+        cr_assert(ts_summary_make(v, 8, &made));
+        cr_assert_eq(ts_summary_put(&made, 8, &out), KV_OK);
+        out.data[kv_prng_below(&prng, out.len)] ^= (uint8_t)(1u << kv_prng_below(&prng, 8));
+        kv_slice in =
+            kv_slice_of(out.data, kv_prng_below(&prng, 4) ? out.len : kv_prng_below(&prng, out.len));
+        kv_status rc = ts_summary_take(&in, 8, &got);
+        cr_assert(rc == KV_OK || rc == KV_CORRUPT || rc == KV_TOO_NEW);
+        refused += rc != KV_OK;
+        if (rc == KV_OK) {
+            cr_assert(got.min <= got.first && got.first <= got.max && got.min <= got.last &&
+                      got.last <= got.max);
+            cr_assert(!got.rises || (got.first == got.min && got.last == got.max));
+            cr_assert(!got.whole || ((double)got.sum >= 8 * got.min && (double)got.sum <= 8 * got.max));
+        }
+        kv_buf_release(&out);
+    }
+    cr_assert(refused > rounds / 4 && refused < rounds, "%zu", refused);
+}
+
 Test(chunk, packing_keeps_every_number_and_its_own_length)
 {
     struct kv_prng prng;

@@ -10,6 +10,7 @@
 #include <criterion/criterion.h>
 #include <glob.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -40,6 +41,41 @@ static void assert_read(kv_slice chunk, size_t begin, size_t taken, const char *
     }
 }
 
+/* What the header says of the values is what is to be said of them. */
+static void assert_summary(kv_slice chunk, enum ts_chunk_effort effort, size_t begin, size_t taken,
+                           const char *what)
+{
+    const double *v = values + begin;
+    struct ts_chunk_info info;
+    struct ts_chunk_summary got;
+    size_t low = 0, high = 0;
+    bool nan = false, rises = true, whole = true;
+    int64_t sum = 0;
+    for (size_t i = 0; i < taken; i++) {
+        nan |= isnan(v[i]);
+        low = v[i] < v[low] ? i : low;
+        high = v[i] > v[high] ? i : high;
+        rises &= i == 0 || !(v[i] < v[i - 1]);
+        whole &= fabs(v[i]) < 0x1p40 && floor(v[i]) == v[i];
+        sum += fabs(v[i]) < 0x1p40 ? (int64_t)v[i] : 0;
+    }
+    kv_status rc = ts_chunk_summary(chunk, &info, &got);
+    cr_assert_eq(info.count, taken, "%s", what);
+    bool wanted = !nan && (info.value_codec == TS_VALUE_CONST || (effort == TS_CHUNK_SMALL && taken >= 512));
+    cr_assert_eq(rc, wanted ? KV_OK : KV_END, "%s: %s", what, kv_status_text(rc));
+    if (!wanted)
+        return;
+    cr_assert_eq(ts_double_bits(got.first), ts_double_bits(v[0]), "%s: first", what);
+    cr_assert_eq(ts_double_bits(got.last), ts_double_bits(v[taken - 1]), "%s: last", what);
+    cr_assert_eq(ts_double_bits(got.min), ts_double_bits(v[low]), "%s: min", what);
+    cr_assert_eq(ts_double_bits(got.max), ts_double_bits(v[high]), "%s: max", what);
+    cr_assert_eq(got.rises, rises, "%s: rises", what);
+    cr_assert(!got.whole || (whole && got.sum == sum), "%s: sum %" PRId64 " of %" PRId64, what, got.sum, sum);
+    cr_assert(got.whole || !whole || signbit(v[0]) || signbit(v[taken - 1]) || signbit(v[low]) ||
+                  signbit(v[high]),
+              "%s: whole", what);
+}
+
 /* All n samples, as many chunks as it takes; bytes by quick and by small. */
 static void round_trip(size_t n, const char *what, uint64_t bytes[2])
 {
@@ -51,6 +87,7 @@ static void round_trip(size_t n, const char *what, uint64_t bytes[2])
                          KV_OK, "%s", what);
             cr_assert(taken >= 1 && taken <= n - begin, "%s", what);
             assert_read(kv_buf_slice(&out), begin, taken, what);
+            assert_summary(kv_buf_slice(&out), effort ? TS_CHUNK_SMALL : TS_CHUNK_QUICK, begin, taken, what);
             bytes[effort] += out.len;
             kv_buf_release(&out);
         }

@@ -9,8 +9,12 @@
 #include "tsdb/chunk/pack.h"
 #include "tsdb/chunk/sequence.h"
 
+#include <math.h>
+
 enum {
     CHUNK_FLAG_SMALL = 1,
+    CHUNK_FLAG_SUMMARY = 2,
+    CHUNK_SUMMARY_SAMPLES = 512,               /* fewer are decoded sooner than the bytes are worth */
     CHUNK_BLOCK_LONG = TS_HUFFMAN_NUMBERS_MAX, /* where nothing but bits of huffman.h is in a block */
     CHUNK_BLOCKS_MAX = TS_CHUNK_SAMPLES_MAX / TS_CHUNK_BLOCK,
     CHUNK_EXCEPTIONS_MAX = TS_CHUNK_SAMPLES_MAX / 16 + 1
@@ -56,6 +60,7 @@ struct chunk_plan {
     struct ts_int_params params;
     int64_t q[TS_CHUNK_SAMPLES_MAX];
     struct ts_sequence values_sequence; /* of q */
+    struct kv_buf summary;              /* empty: none */
     int64_t scratch[TS_CHUNK_SAMPLES_MAX];
     uint16_t exceptions[CHUNK_EXCEPTIONS_MAX];
 };
@@ -225,10 +230,14 @@ static kv_status chunk_encode_plan(const struct chunk_plan *plan, struct kv_buf 
         lens[b] = blocks->len - before;
     }
     KV_TRY(kv_buf_append_byte(out, (uint8_t)(plan->time_codec | plan->value_codec << 4)));
-    KV_TRY(kv_buf_append_byte(out, plan->effort == TS_CHUNK_SMALL ? CHUNK_FLAG_SMALL : 0));
+    bool summary = plan->summary.len > 0;
+    KV_TRY(kv_buf_append_byte(out, (uint8_t)((plan->effort == TS_CHUNK_SMALL ? CHUNK_FLAG_SMALL : 0) |
+                                             (summary ? CHUNK_FLAG_SUMMARY : 0))));
     KV_TRY(kv_buf_append_varint(out, plan->n));
     KV_TRY(kv_buf_append_varint(out, kv_zigzag(plan->times_ms[0])));
     KV_TRY(kv_buf_append_varint(out, (uint64_t)(plan->times_ms[plan->n - 1] - plan->times_ms[0])));
+    if (summary)
+        KV_TRY(kv_buf_append(out, kv_buf_slice(&plan->summary)));
     KV_TRY(chunk_encode_params(plan, out));
     for (size_t b = 1; b < n_blocks && has_blocks; b++)
         KV_TRY(chunk_encode_directory(plan, b * plan->block, lens[b - 1], out));
@@ -294,11 +303,16 @@ static void chunk_plan_times(struct chunk_plan *plan)
 static kv_status chunk_encode_best(struct chunk_plan *plan, struct kv_buf *out, struct kv_buf *other,
                                    struct kv_buf *blocks)
 {
+    struct ts_chunk_summary summary;
     kv_status rc;
     chunk_plan_times(plan);
     kv_buf_clear(out);
+    kv_buf_clear(&plan->summary);
     if (chunk_same_bits(plan->values, plan->n))
         return chunk_try(plan, TS_VALUE_CONST, out, other, blocks);
+    if (plan->effort == TS_CHUNK_SMALL && plan->n >= CHUNK_SUMMARY_SAMPLES &&
+        ts_summary_make(plan->values, plan->n, &summary))
+        KV_TRY(ts_summary_put(&summary, plan->n, &plan->summary));
     if (ts_int_analyse(plan->values, plan->n, plan->q, plan->exceptions, &plan->params)) {
         KV_TRY(chunk_try(plan, TS_VALUE_INT, out, other, blocks));
         if (plan->effort == TS_CHUNK_SMALL)
@@ -327,6 +341,7 @@ kv_status ts_chunk_encode(const int64_t *times_ms, const double *values, size_t 
     plan->times_ms = times_ms;
     plan->values = values;
     plan->effort = effort;
+    plan->summary = (struct kv_buf){0};
     plan->n = n < TS_CHUNK_SAMPLES_MAX ? n : TS_CHUNK_SAMPLES_MAX;
     kv_status rc;
     KV_TRY(chunk_encode_best(plan, &best, &other, &blocks));
@@ -337,6 +352,7 @@ kv_status ts_chunk_encode(const int64_t *times_ms, const double *values, size_t 
     KV_TRY(kv_buf_append(out, kv_buf_slice(&best)));
     *taken = plan->n;
 out:
+    kv_buf_release(&plan->summary);
     kv_free(plan);
     kv_buf_release(&best);
     kv_buf_release(&other);
@@ -362,13 +378,16 @@ struct chunk_reader {
     kv_slice blocks;
 };
 
-static kv_status chunk_read_head(kv_slice *in, struct ts_chunk_info *info)
+/* Up to params. *summary: whether the header has one; then *kept is it. */
+static kv_status chunk_read_head(kv_slice *in, struct ts_chunk_info *info, struct ts_chunk_summary *kept,
+                                 bool *summary)
 {
     uint8_t codecs, flags;
     uint64_t count, first, span;
     if (kv_take_byte(in, &codecs) < 0 || kv_take_byte(in, &flags) < 0)
         return KV_CORRUPT;
-    if ((codecs & 15) > TS_TIME_JITTER || codecs >> 4 > TS_VALUE_BITS || flags > CHUNK_FLAG_SMALL)
+    if ((codecs & 15) > TS_TIME_JITTER || codecs >> 4 > TS_VALUE_BITS ||
+        flags > (CHUNK_FLAG_SMALL | CHUNK_FLAG_SUMMARY))
         return KV_TOO_NEW;
     if (kv_take_varint(in, &count) < 0 || kv_take_varint(in, &first) < 0 || kv_take_varint(in, &span) < 0)
         return KV_CORRUPT;
@@ -381,13 +400,16 @@ static kv_status chunk_read_head(kv_slice *in, struct ts_chunk_info *info)
                                    first_ms + (int64_t)span,
                                    (enum ts_time_codec)(codecs & 15),
                                    (enum ts_value_codec)(codecs >> 4),
-                                   flags ? TS_CHUNK_SMALL : TS_CHUNK_QUICK};
-    return KV_OK;
+                                   flags & CHUNK_FLAG_SMALL ? TS_CHUNK_SMALL : TS_CHUNK_QUICK};
+    *summary = flags & CHUNK_FLAG_SUMMARY;
+    return *summary ? ts_summary_take(in, info->count, kept) : KV_OK;
 }
 
 kv_status ts_chunk_info(kv_slice chunk, struct ts_chunk_info *out)
 {
-    return chunk_read_head(&chunk, out);
+    struct ts_chunk_summary summary;
+    bool has_summary;
+    return chunk_read_head(&chunk, out, &summary, &has_summary);
 }
 
 /* One kind of exceptions: its bits go to values[index - begin] for each index in [begin, end). values NULL: it is only checked. */
@@ -462,6 +484,29 @@ static kv_status chunk_read_value_params(kv_slice *in, struct chunk_reader *r)
     default:
         break;
     }
+out:
+    return rc;
+}
+
+kv_status ts_chunk_summary(kv_slice chunk, struct ts_chunk_info *info, struct ts_chunk_summary *out)
+{
+    struct ts_sequence_reader skipped;
+    struct chunk_reader r = {.n_blocks = 0, .times = &skipped};
+    bool has_summary;
+    double value;
+    kv_status rc;
+    KV_TRY(chunk_read_head(&chunk, &r.info, out, &has_summary));
+    *info = r.info;
+    if (has_summary)
+        return KV_OK;
+    if (r.info.value_codec != TS_VALUE_CONST)
+        return KV_END;
+    KV_TRY(chunk_read_time_params(&chunk, &r));
+    KV_TRY(chunk_read_value_params(&chunk, &r));
+    memcpy(&value, &r.const_bits, sizeof value);
+    if (isnan(value))
+        return KV_END;
+    ts_summary_const(value, r.info.count, out);
 out:
     return rc;
 }
@@ -722,9 +767,11 @@ kv_status ts_chunk_decode_next(kv_slice chunk, int64_t from_ms, int64_t to_ms, s
     struct ts_sequence_reader times_sequence, values_sequence; /* large, so set only where they are read */
     r.times = &times_sequence;
     r.values = &values_sequence;
+    struct ts_chunk_summary summary;
+    bool has_summary;
     kv_status rc;
     *n = 0;
-    KV_TRY(chunk_read_head(&chunk, &r.info));
+    KV_TRY(chunk_read_head(&chunk, &r.info, &summary, &has_summary));
     if (r.info.first_ms > to_ms || r.info.last_ms < from_ms || from_ms > to_ms)
         return KV_OK;
     r.long_read = chunk_wanted(&r.info, from_ms, to_ms) > CHUNK_BLOCK_LONG;

@@ -19,6 +19,7 @@
 #include "kvcore/base/buf.h"
 #include "kvcore/base/slice.h"
 #include "kvcore/base/status.h"
+#include "tsdb/chunk/summary.h"
 
 enum { TS_CHUNK_SAMPLES_MAX = 4096, TS_CHUNK_BYTES_MAX = 32 * 1024, TS_CHUNK_BLOCK = 128 };
 
@@ -47,8 +48,11 @@ struct ts_chunk_info {
  * times_ms strictly increase and span less than 2^62 ms. */
 KV_MUST kv_status ts_chunk_encode(const int64_t *times_ms, const double *values, size_t n,
                                   enum ts_chunk_effort effort, struct kv_buf *out, size_t *taken);
-/* Reads the header only: the cost of a few varints. */
+/* Reads the header only: the cost of some varints. */
 KV_MUST kv_status ts_chunk_info(kv_slice chunk, struct ts_chunk_info *out);
+/* What the header says of all values: chunks of 512 samples or more written with SMALL, and constant ones. KV_END: nothing (a NaN is among them,
+ * or the chunk is another). */
+KV_MUST kv_status ts_chunk_summary(kv_slice chunk, struct ts_chunk_info *info, struct ts_chunk_summary *out);
 /* Writes the samples with from_ms <= t <= to_ms to times_ms and values, each with room for
  * TS_CHUNK_SAMPLES_MAX, and their number to *n (0 is fine). Decodes only the blocks that overlap the range.
  * After a failure the arrays hold garbage. */

@@ -108,7 +108,11 @@ static kv_status visit_text(struct catalog *catalog, kv_slice text)
 static kv_status walk_series(struct catalog *catalog, const struct ts_matcher *matchers, size_t n_matchers,
                              int64_t from_ms, int64_t to_ms)
 {
-    struct ts_scan_options options = {matchers, n_matchers, from_ms, to_ms, true};
+    struct ts_scan_options options = {.matchers = matchers,
+                                      .n_matchers = n_matchers,
+                                      .from_ms = from_ms,
+                                      .to_ms = to_ms,
+                                      .labels_only = true};
     struct ts_scan *scan = NULL;
     struct ts_scan_series series;
     struct kv_err err = {0};

@@ -27,7 +27,8 @@ struct range_op {
     /* samples without stale markers, when there were any; room for the kernel */
     int64_t *times;
     double *samples, *scratch;
-    uint32_t *marks;
+    uint32_t *marks, *ordinals;
+    size_t ordinals_room;
     size_t times_room, samples_room, scratch_room, marks_room;
     struct ts_name_drop drop;
     struct ts_keys seen; /* label sets yielded, where dropping names could make two alike */
@@ -57,6 +58,14 @@ static kv_status range_open_scan(struct range_op *self)
         .from_ms = range_end(self, 0) - self->how.range_ms - range_reach_back(self) + 1,
         .to_ms = range_end(self, self->op.grid.n - 1) + range_reach_forward(self),
     };
+    if (self->selector->vector.mode == TS_RANGE_PLAIN)
+        options.condense = (struct ts_condense){
+            .kind = ts_range_condense_of(self->how.call->call.func->id),
+            .end_ms = range_end(self, 0),
+            .step_ms = self->how.at.fixed ? 0 : self->op.grid.step_ms,
+            .range_ms = self->how.range_ms,
+            .steps = self->op.grid.n,
+        };
     return ts_run_status(run, ts_scan_open(run->db, &options, &run->budget, &self->scan, &err), &err);
 }
 
@@ -121,41 +130,72 @@ out:
     return rc;
 }
 
-/* The next series and its samples in *in. */
-static kv_status range_pull(struct range_op *self, struct ts_column *series, struct ts_range_in *in)
+/* Numbers the n samples at times, the missing ones included. */
+static kv_status range_number(struct range_op *self, const struct ts_scan_series *series,
+                              struct ts_range_in *in)
 {
-    struct ts_scan_series found;
-    struct ts_column column;
-    struct kv_err err = {0};
-    size_t n;
+    uint64_t missing = 0;
     kv_status rc;
-    if (self->input) {
-        if ((rc = ts_operator_next(self->input, &column)) != KV_OK)
+    KV_TRY(
+        ts_run_grow(self->op.run, (void **)&self->ordinals, &self->ordinals_room, in->n, sizeof(uint32_t)));
+    for (size_t i = 0, gap = 0; i < in->n; i++) {
+        for (; gap < series->n_gaps && series->gaps[gap].at_ms <= in->times[i]; gap++)
+            missing += series->gaps[gap].missing;
+        if (missing + i >= UINT32_MAX)
+            return ts_run_fail(self->op.run, TS_QUERY_EXECUTION, KV_LIMIT,
+                               "a series has too many samples in the range");
+        self->ordinals[i] = (uint32_t)(missing + i);
+    }
+    in->ordinals = self->ordinals;
+out:
+    return rc;
+}
+
+/* What the scan lends, without stale markers. */
+static kv_status range_take(struct range_op *self, const struct ts_scan_series *found, struct ts_range_in *in)
+{
+    *in = (struct ts_range_in){.times = found->times_ms, .values = found->values, .n = found->n};
+    if (has_stale(found->values, found->n)) {
+        kv_status rc = range_strip(self, found->times_ms, NULL, found->values, found->n, &in->n);
+        if (rc < 0)
             return rc;
-        n = self->input->grid.n;
-        if ((rc = range_strip(self, NULL, &self->input->grid, column.values, n, &n)) < 0)
-            return rc;
-        *series = column;
         in->times = self->times;
         in->values = self->samples;
-        in->n = n;
-        return KV_OK;
     }
-    rc = ts_scan_next(self->scan, &found, &err);
+    return found->n_gaps > 0 ? range_number(self, found, in) : KV_OK;
+}
+
+/* The next series of the scan. */
+static kv_status range_scan(struct range_op *self, struct ts_column *series, struct ts_range_in *in)
+{
+    struct ts_scan_series found;
+    struct kv_err err = {0};
+    kv_status rc = ts_scan_next(self->scan, &found, &err);
     if (rc != KV_OK)
         return ts_run_status(self->op.run, rc, &err);
     self->op.run->series++;
     *series = (struct ts_column){found.labels, found.n_labels, false, NULL};
-    in->times = found.times_ms;
-    in->values = found.values;
-    in->n = found.n;
-    if (!has_stale(found.values, found.n))
-        return KV_OK;
-    if ((rc = range_strip(self, found.times_ms, NULL, found.values, found.n, &n)) < 0)
+    rc = range_take(self, &found, in);
+    bool sums = ts_range_condense_of(self->how.call->call.func->id) == TS_CONDENSE_SUM;
+    if (rc < 0 || !in->ordinals || !sums || ts_condense_exact(in->values, in->n))
         return rc;
-    in->times = self->times;
-    in->values = self->samples;
-    in->n = n;
+    if ((rc = ts_scan_again(self->scan, &found, &err)) < 0)
+        return ts_run_status(self->op.run, rc, &err);
+    return range_take(self, &found, in);
+}
+
+/* The next series and its samples in *in. */
+static kv_status range_pull(struct range_op *self, struct ts_column *series, struct ts_range_in *in)
+{
+    size_t n;
+    kv_status rc;
+    if (!self->input)
+        return range_scan(self, series, in);
+    if ((rc = ts_operator_next(self->input, series)) != KV_OK)
+        return rc;
+    if ((rc = range_strip(self, NULL, &self->input->grid, series->values, self->input->grid.n, &n)) < 0)
+        return rc;
+    *in = (struct ts_range_in){.times = self->times, .values = self->samples, .n = n};
     return KV_OK;
 }
 
@@ -242,6 +282,7 @@ static void range_close(struct ts_operator *op)
     ts_run_shrink(run, (void **)&self->times, &self->times_room, sizeof(int64_t));
     ts_run_shrink(run, (void **)&self->samples, &self->samples_room, sizeof(double));
     ts_run_shrink(run, (void **)&self->scratch, &self->scratch_room, sizeof(double));
+    ts_run_shrink(run, (void **)&self->ordinals, &self->ordinals_room, sizeof(uint32_t));
     ts_run_shrink(run, (void **)&self->marks, &self->marks_room, sizeof(uint32_t));
     ts_name_drop_release(&self->drop);
     ts_keys_release(&self->seen);

@@ -87,7 +87,7 @@ static double extrapolate_factor(const struct ts_range_in *in, size_t i, double 
     double to_start = (double)(first - (end - in->range_ms)) / 1000;
     double to_end = (double)(end - last) / 1000;
     double sampled = (double)(last - first) / 1000;
-    double average = sampled / (double)(hi - lo - 1);
+    double average = sampled / (double)(ts_range_count(in, lo, hi) - 1);
     double threshold = average * 1.1;
     if (to_start >= threshold)
         to_start = average / 2;
@@ -360,7 +360,8 @@ static double window_sum(const double *values, size_t n, bool average)
 
 static void sums(const struct ts_range_in *in, double *out, bool average)
 {
-    bool whole = all_whole(in->values, in->n);
+    bool whole =
+        in->ordinals || all_whole(in->values, in->n); /* the operator saw to it (ts_condense_exact) */
     bool prefixes = whole && windows_total(in) > 2 * in->n;
     if (prefixes) {
         in->scratch[0] = 0;
@@ -376,7 +377,7 @@ static void sums(const struct ts_range_in *in, double *out, bool average)
             continue;
         }
         double sum = prefixes ? in->scratch[lo + n] - in->scratch[lo] : sum_whole(in->values + lo, n);
-        out[i] = average ? sum / (double)n : sum;
+        out[i] = average ? sum / (double)ts_range_count(in, lo, lo + n) : sum;
     }
 }
 
@@ -397,7 +398,7 @@ static kv_status kernel_count(const struct ts_range_in *in, double *out)
 {
     for (size_t i = 0; i < in->steps; i++)
         if (in->hi[i] > in->lo[i])
-            out[i] = (double)(in->hi[i] - in->lo[i]);
+            out[i] = (double)ts_range_count(in, in->lo[i], in->hi[i]);
     return KV_OK;
 }
 static kv_status kernel_present(const struct ts_range_in *in, double *out)
@@ -835,4 +836,27 @@ ts_range_kernel ts_range_kernel_of(enum ts_func_id id)
         [TS_FUNC_HOLT_WINTERS] = kernel_double_exponential,
     };
     return kernels[id];
+}
+
+enum ts_condense_kind ts_range_condense_of(enum ts_func_id id)
+{
+    static const uint8_t kinds[TS_FUNCS] = {
+        [TS_FUNC_RATE] = TS_CONDENSE_RISE,
+        [TS_FUNC_INCREASE] = TS_CONDENSE_RISE,
+        [TS_FUNC_RESETS] = TS_CONDENSE_RISE,
+        [TS_FUNC_CHANGES] = TS_CONDENSE_FLAT,
+        [TS_FUNC_DELTA] = TS_CONDENSE_ENDS,
+        [TS_FUNC_COUNT_OVER_TIME] = TS_CONDENSE_ENDS,
+        [TS_FUNC_PRESENT_OVER_TIME] = TS_CONDENSE_ENDS,
+        [TS_FUNC_ABSENT_OVER_TIME] = TS_CONDENSE_ENDS,
+        [TS_FUNC_FIRST_OVER_TIME] = TS_CONDENSE_ENDS,
+        [TS_FUNC_LAST_OVER_TIME] = TS_CONDENSE_ENDS,
+        [TS_FUNC_TS_OF_FIRST_OVER_TIME] = TS_CONDENSE_ENDS,
+        [TS_FUNC_TS_OF_LAST_OVER_TIME] = TS_CONDENSE_ENDS,
+        [TS_FUNC_MIN_OVER_TIME] = TS_CONDENSE_MIN,
+        [TS_FUNC_MAX_OVER_TIME] = TS_CONDENSE_MAX,
+        [TS_FUNC_SUM_OVER_TIME] = TS_CONDENSE_SUM,
+        [TS_FUNC_AVG_OVER_TIME] = TS_CONDENSE_SUM,
+    };
+    return kinds[id];
 }

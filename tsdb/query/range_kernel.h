@@ -17,12 +17,15 @@
 
 #include "tsdb/promql/ast.h"
 #include "tsdb/promql/func_table.h"
+#include "tsdb/query/condense.h"
 #include "tsdb/query/op.h"
 
 struct ts_range_in {
     const int64_t *times; /* strictly increasing */
     const double *values;
     size_t n;
+    const uint32_t
+        *ordinals; /* each sample's number among all, where some are not here (condense.h); NULL: all are */
     const uint32_t *lo, *hi; /* one window a step */
     size_t steps;
     int64_t end_ms, end_step_ms; /* end of step i's window: end_ms + i * end_step_ms (0: fixed by @) */
@@ -39,12 +42,19 @@ static inline int64_t ts_range_end(const struct ts_range_in *in, size_t i)
 {
     return in->end_ms + (int64_t)i * in->end_step_ms;
 }
+/* Samples in [lo, hi), which is not empty, those that are not here included. */
+static inline size_t ts_range_count(const struct ts_range_in *in, size_t lo, size_t hi)
+{
+    return in->ordinals ? in->ordinals[hi - 1] - in->ordinals[lo] + 1 : hi - lo;
+}
 
 /* Writes values; steps that have none are left alone (the caller filled out with absent). Negative: run->err
  * is filled. */
 typedef kv_status (*ts_range_kernel)(const struct ts_range_in *in, double *out);
 /* NULL: not a range function, or not built. */
 ts_range_kernel ts_range_kernel_of(enum ts_func_id id);
+/* What its kernel needs of samples that are in a window with all of their chunk. */
+enum ts_condense_kind ts_range_condense_of(enum ts_func_id id);
 
 /* lo and hi of every step. reach_back/forward_ms: how far windows reach beyond their range (anchored,
  * smoothed). */

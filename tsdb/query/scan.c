@@ -29,6 +29,10 @@ struct ts_scan {
     size_t tombs_hint;
     struct ts_merge_set set;
     struct ts_head_scratch scratch;
+    struct ts_condense condense;
+    struct ts_scan_gap *gaps; /* of the series */
+    size_t n_gaps, gaps_room;
+    bool overlapped;        /* pieces of the series */
     uint64_t bytes_counted; /* in the budget, given back at close */
 };
 
@@ -37,7 +41,7 @@ struct ts_scan {
 static kv_status scan_count_bytes(struct ts_scan *scan)
 {
     uint64_t bytes = scan->arena.used + scan->n_refs * (sizeof *scan->refs + sizeof *scan->labels) +
-                     scan->pin.n * scan->n_refs * sizeof(uint32_t) +
+                     scan->pin.n * scan->n_refs * sizeof(uint32_t) + scan->gaps_room * sizeof *scan->gaps +
                      (scan->set.samples.capacity + scan->set.merged.capacity + scan->set.next.capacity +
                       scan->set.source.capacity) *
                          (sizeof(int64_t) + sizeof(double));
@@ -123,6 +127,7 @@ kv_status ts_scan_open(struct ts_db *db, const struct ts_scan_options *options, 
     scan->db = db;
     scan->budget = budget;
     scan->labels_only = options->labels_only;
+    scan->condense = options->condense;
     kv_arena_init(&scan->arena, budget->bytes_max > budget->bytes ? budget->bytes_max - budget->bytes : 1);
     scan->clock_ms = ts_retention_clock_ms(db);
     int64_t floor_ms = ts_rules_lowest_ms(db->rules, scan->clock_ms);
@@ -157,6 +162,7 @@ static void scan_release(struct ts_scan *scan)
     for (size_t g = 0; g < TS_GENERATIONS_MAX; g++)
         kv_free(scan->slots[g]);
     kv_free(scan->windows);
+    kv_free(scan->gaps);
     ts_merge_set_release(&scan->set);
     ts_head_scratch_release(&scan->scratch);
     kv_status rc = ts_budget_bytes(scan->budget, -(int64_t)scan->bytes_counted);
@@ -182,24 +188,67 @@ size_t ts_scan_count(const struct ts_scan *scan)
 
 /* ---- chunks ------------------------------------------------------------------------------------------ */
 
+/* The chunk that the cursor is at as few samples. KV_OK, KV_END (it has to be decoded) or negative. */
+static kv_status scan_condense(struct ts_scan *scan, const struct ts_window_cursor *w, int64_t from_ms)
+{
+    struct ts_condensed made;
+    kv_status rc = w->key.first_ms < from_ms ? KV_END : ts_condense(&scan->condense, w->it->value, &made);
+    if (rc != KV_OK || made.n == 0)
+        return rc;
+    int64_t last_ms = made.times_ms[made.n - 1];
+    struct ts_columns *samples = &scan->set.samples;
+    if (last_ms > scan->to_ms)
+        return KV_END;
+    struct ts_scan_gap *gaps = kv_grow(scan->gaps, &scan->gaps_room, scan->n_gaps + 1, sizeof *gaps);
+    if (!gaps)
+        return KV_NO_MEMORY;
+    scan->gaps = gaps;
+    scan->gaps[scan->n_gaps++] = (struct ts_scan_gap){last_ms, made.missing};
+    KV_TRY(ts_columns_reserve(samples, made.n));
+    memcpy(samples->times_ms + samples->n, made.times_ms, made.n * sizeof *made.times_ms);
+    memcpy(samples->values + samples->n, made.values, made.n * sizeof *made.values);
+    samples->n += made.n;
+    KV_TRY(ts_merge_set_piece(&scan->set, samples->n - made.n, w->key.seq, NULL, 0));
+    rc = ts_budget_samples(scan->budget, made.n);
+out:
+    return rc;
+}
+
+static kv_status scan_resolve(struct ts_scan *scan)
+{
+    scan->overlapped |= scan->set.overlap;
+    return ts_merge_set_resolve(&scan->set);
+}
+
+static kv_status scan_chunk(struct ts_scan *scan, const struct ts_window_cursor *w, int64_t from_ms,
+                            const struct ts_tombstone *tombs, size_t n_tombs, struct kv_err *err)
+{
+    size_t decoded;
+    kv_status rc = ts_merge_set_chunk(&scan->set, w->it->value, w->key.seq, from_ms, scan->to_ms, tombs,
+                                      n_tombs, &decoded);
+    if (rc < 0)
+        return ts_window_cursor_damaged(w, rc, err);
+    return ts_budget_samples(scan->budget, decoded);
+}
+
 static kv_status scan_window_series(struct ts_scan *scan, struct ts_window_cursor *w, uint64_t ref,
-                                    int64_t from_ms, const struct ts_tombstone *tombs, size_t n_tombs,
-                                    struct kv_err *err)
+                                    int64_t from_ms, bool condense, const struct ts_tombstone *tombs,
+                                    size_t n_tombs, struct kv_err *err)
 {
     kv_status rc = ts_window_cursor_seek(w, scan->db->kv, scan->snapshot, ref);
     while (rc == KV_OK && w->key.ref == ref && w->key.first_ms <= scan->to_ms) {
-        size_t decoded;
-        rc = ts_merge_set_chunk(&scan->set, w->it->value, w->key.seq, from_ms, scan->to_ms, tombs, n_tombs,
-                                &decoded);
-        if (rc < 0)
+        rc = condense ? scan_condense(scan, w, from_ms) : KV_END;
+        if (rc == KV_END)
+            rc = scan_chunk(scan, w, from_ms, tombs, n_tombs, err);
+        if (rc == KV_CORRUPT || rc == KV_TOO_NEW)
             return ts_window_cursor_damaged(w, rc, err);
-        if ((rc = ts_budget_samples(scan->budget, decoded)) < 0)
+        if (rc < 0)
             return rc;
         rc = ts_window_cursor_next(w);
     }
     if (rc < 0)
         return kv_fail(err, rc, 0, "reading chunks of window %d: %s", (int)w->window, kv_status_text(rc));
-    return ts_merge_set_resolve(&scan->set);
+    return scan_resolve(scan);
 }
 
 static kv_status scan_head_series(struct ts_scan *scan, size_t i, int64_t from_ms,
@@ -218,7 +267,7 @@ static kv_status scan_head_series(struct ts_scan *scan, size_t i, int64_t from_m
         if (rc < 0)
             return rc;
     }
-    return ts_merge_set_resolve(&scan->set);
+    return scan_resolve(scan);
 }
 
 /* Where the series' samples begin: its rule may keep less than the longest. */
@@ -232,19 +281,37 @@ static int64_t scan_series_from(const struct ts_scan *scan, size_t i)
 }
 
 /* The samples of refs[i] from from_ms on, into the set; any: as soon as there are some that is enough. */
-static kv_status scan_series(struct ts_scan *scan, size_t i, int64_t from_ms, bool any, struct kv_err *err)
+static kv_status scan_pieces(struct ts_scan *scan, size_t i, int64_t from_ms, bool condense, bool any,
+                             struct kv_err *err)
 {
     uint64_t ref = scan->refs[i];
     size_t first = 0, n_tombs = ts_tombstones_find(scan->pin.tombstones, ref, &scan->tombs_hint, &first);
     const struct ts_tombstone *tombs = n_tombs ? scan->pin.tombstones->items + first : NULL;
     kv_status rc = KV_OK;
     ts_merge_set_clear(&scan->set);
+    scan->n_gaps = 0;
+    scan->overlapped = false;
+    condense = condense && n_tombs == 0;
     for (size_t w = 0; w < scan->n_windows && rc == KV_OK && !(any && scan->set.samples.n > 0); w++)
         if (scan->windows[w].window >= ts_window_of(from_ms))
-            rc = scan_window_series(scan, &scan->windows[w], ref, from_ms, tombs, n_tombs, err);
+            rc = scan_window_series(scan, &scan->windows[w], ref, from_ms, condense, tombs, n_tombs, err);
     if (rc == KV_OK && !(any && scan->set.samples.n > 0))
         rc = scan_head_series(scan, i, from_ms, tombs, n_tombs);
     return rc;
+}
+
+/* refs[i] once more, every sample. */
+static kv_status scan_plainly(struct ts_scan *scan, size_t i, int64_t from_ms, struct kv_err *err)
+{
+    for (size_t w = 0; w < scan->n_windows; w++)
+        ts_window_cursor_rewind(&scan->windows[w]);
+    return scan_pieces(scan, i, from_ms, false, false, err);
+}
+
+static kv_status scan_series(struct ts_scan *scan, size_t i, int64_t from_ms, struct kv_err *err)
+{
+    kv_status rc = scan_pieces(scan, i, from_ms, true, false, err);
+    return rc == KV_OK && scan->overlapped && scan->n_gaps > 0 ? scan_plainly(scan, i, from_ms, err) : rc;
 }
 
 kv_status ts_scan_absent(struct ts_db *db, const struct ts_head_pin *pin, const struct ts_select *select,
@@ -263,7 +330,7 @@ kv_status ts_scan_absent(struct ts_db *db, const struct ts_head_pin *pin, const 
     KV_TRY(scan_slots(&scan));
     KV_TRY(scan_windows(&scan));
     for (size_t i = 0; i < n; i++) {
-        KV_TRY(scan_series(&scan, i, from_ms, true, err));
+        KV_TRY(scan_pieces(&scan, i, from_ms, false, true, err));
         if (scan.set.samples.n == 0)
             KV_TRY(ts_refset_add(absent, refs[i], NULL));
         KV_TRY(scan_count_bytes(&scan));
@@ -272,6 +339,17 @@ kv_status ts_scan_absent(struct ts_db *db, const struct ts_head_pin *pin, const 
 out:
     scan_release(&scan);
     return rc;
+}
+
+/* What reading left in the set. */
+static kv_status scan_lend(struct ts_scan *scan, struct ts_scan_series *out)
+{
+    out->times_ms = scan->set.samples.times_ms;
+    out->values = scan->set.samples.values;
+    out->n = scan->set.samples.n;
+    out->gaps = scan->gaps;
+    out->n_gaps = scan->n_gaps;
+    return scan_count_bytes(scan);
 }
 
 kv_status ts_scan_next(struct ts_scan *scan, struct ts_scan_series *out, struct kv_err *err)
@@ -290,14 +368,23 @@ kv_status ts_scan_next(struct ts_scan *scan, struct ts_scan_series *out, struct 
     if (err)
         *err = (struct kv_err){0};
     kv_status rc;
-    KV_TRY(scan_series(scan, i, scan_series_from(scan, i), false, err));
-    KV_TRY(scan_count_bytes(scan));
-    out->times_ms = scan->set.samples.times_ms;
-    out->values = scan->set.samples.values;
-    out->n = scan->set.samples.n;
-    return KV_OK;
+    KV_TRY(scan_series(scan, i, scan_series_from(scan, i), err));
+    rc = scan_lend(scan, out);
 out:
-    if (err && err->code == KV_OK)
+    if (rc < 0 && err && err->code == KV_OK)
+        (void)kv_fail(err, rc, 0, "%s", kv_status_text(rc));
+    return rc;
+}
+
+kv_status ts_scan_again(struct ts_scan *scan, struct ts_scan_series *out, struct kv_err *err)
+{
+    size_t i = scan->next - 1;
+    if (err)
+        *err = (struct kv_err){0};
+    kv_status rc = scan_plainly(scan, i, scan_series_from(scan, i), err);
+    if (rc == KV_OK)
+        rc = scan_lend(scan, out);
+    if (rc < 0 && err && err->code == KV_OK)
         (void)kv_fail(err, rc, 0, "%s", kv_status_text(rc));
     return rc;
 }

@@ -13,6 +13,7 @@
 #ifndef TS_SCAN_H
 #define TS_SCAN_H
 
+#include "tsdb/query/condense.h"
 #include "tsdb/query/limits.h"
 #include "tsdb/ts.h"
 
@@ -28,6 +29,12 @@ struct ts_scan_options {
     int64_t from_ms, to_ms; /* both inclusive */
     bool labels_only;       /* series with data on the range's days, of which retention and deletes leave some
                          (prove.h); samples are not lent */
+    struct ts_condense condense; /* the only windows that matter, and what of them */
+};
+/* Samples that are not lent: so many before the one at at_ms (condense.h). */
+struct ts_scan_gap {
+    int64_t at_ms;
+    uint32_t missing;
 };
 struct ts_scan_series {
     const struct ts_label *labels; /* sorted by name, "__name__" included */
@@ -36,6 +43,8 @@ struct ts_scan_series {
     const int64_t *times_ms; /* strictly increasing */
     const double *values;
     size_t n; /* 0 is possible: the series is in the index but has no sample in the range */
+    const struct ts_scan_gap *gaps; /* in time order */
+    size_t n_gaps;
 };
 /* Finds the series. budget is borrowed until close; samples are counted as they are decoded. */
 KV_MUST kv_status ts_scan_open(struct ts_db *db, const struct ts_scan_options *options,
@@ -44,6 +53,8 @@ KV_MUST kv_status ts_scan_open(struct ts_db *db, const struct ts_scan_options *o
 size_t ts_scan_count(const struct ts_scan *scan);
 /* The next series, in ref order (metric by metric). KV_OK, KV_END or negative. */
 KV_MUST kv_status ts_scan_next(struct ts_scan *scan, struct ts_scan_series *out, struct kv_err *err);
+/* The series that was lent last again, with every sample. */
+KV_MUST kv_status ts_scan_again(struct ts_scan *scan, struct ts_scan_series *out, struct kv_err *err);
 /* Adds to *absent those of n sorted refs that have no sample in [from_ms, select->to_ms], as pin and
  * select->snapshot show them; retention is not applied. */
 KV_MUST kv_status ts_scan_absent(struct ts_db *db, const struct ts_head_pin *pin,

@@ -17,6 +17,11 @@ struct ts_window_cursor {
 /* To the first chunk of ref or of one behind it; refs increase from call to call. KV_END: the window has none any more. */
 KV_MUST kv_status ts_window_cursor_seek(struct ts_window_cursor *cursor, struct kv_db *kv,
                                         const struct kv_snapshot *snapshot, uint64_t ref);
+/* The next seek may go back. */
+static inline void ts_window_cursor_rewind(struct ts_window_cursor *cursor)
+{
+    cursor->at_entry = cursor->ended = false;
+}
 KV_MUST kv_status ts_window_cursor_next(struct ts_window_cursor *cursor);
 /* Says in *err which chunk it is that the cursor is at; answers rc. */
 kv_status ts_window_cursor_damaged(const struct ts_window_cursor *cursor, kv_status rc, struct kv_err *err);
