@@ -270,7 +270,7 @@ static unsigned check_series(const struct writer *w, struct series *s, unsigned 
             if (gone && !isnan(got[i]) && bad++ < 5)
                 fprintf(stderr, "kill9: w%u s%u n%u: read %.17g, which has expired\n", w->id, series, i,
                         got[i]);
-            run.expired += gone && !isnan(s->value[i]);
+            run.expired += isnan(got[i]) && !isnan(s->value[i]);
             if (gone || isnan(got[i])) {
                 s->value[i] = ABSENT;
                 s->open[i] = 0;
