@@ -3,7 +3,8 @@
 
 enum {
     ESTIMATE_ENOUGH = 64,
-    NEAR_LEVEL = 3, /* what this level does not pass over is near: some 64 nodes */
+    NEAR_LEVEL = 3,     /* what this level does not pass over is near: some 64 nodes */
+    NEAR_LEVEL_MAX = 5, /* what this one does is far */
 };
 
 struct kv_skipnode {
@@ -65,21 +66,22 @@ static inline bool skipnode_before(const struct kv_skipnode *node, kv_slice key,
     return kv_entry_compare(skipnode_key(node), node->version, key, version) < 0;
 }
 
-/* As skiplist_find, if the place lies close behind the node inserted last; else false. */
+/* As skiplist_find, if the place lies not far behind the node inserted last; else false. */
 static bool skiplist_find_near(const struct kv_skiplist *list, kv_slice key, uint64_t version,
                                struct kv_skipnode **prev, struct kv_skipnode **found)
 {
     struct kv_skipnode *const *near = list->near;
     struct kv_skipnode *at = NULL, *next = NULL; /* at: NULL while no node behind near[0] is passed */
+    int top = NEAR_LEVEL;
     if (near[0] == list->head || !skipnode_before(near[0], key, version))
         return false;
-    next = skipnode_next(near[NEAR_LEVEL], NEAR_LEVEL);
-    if (next && skipnode_before(next, key, version))
-        return false;
-    for (int level = KV_SKIPLIST_HEIGHT - 1; level >= NEAR_LEVEL; level--)
+    while ((next = skipnode_next(near[top], top)) && skipnode_before(next, key, version))
+        if (++top > NEAR_LEVEL_MAX)
+            return false;
+    for (int level = KV_SKIPLIST_HEIGHT - 1; level >= top; level--)
         prev[level] =
-            near[level]; /* level 3 has nothing between near[3] and the place, nor has any above it */
-    for (int level = NEAR_LEVEL - 1; level >= 0; level--) {
+            near[level]; /* that level has nothing between near[level] and the place, nor has any above it */
+    for (int level = top - 1; level >= 0; level--) {
         prev[level] = at ? at : near[level];
         while ((next = skipnode_next(prev[level], level)) && skipnode_before(next, key, version))
             prev[level] = at = next;
