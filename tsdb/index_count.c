@@ -76,6 +76,18 @@ static KV_MUST kv_status add_list(struct counting *c, const struct ts_postings_k
     return KV_OK;
 }
 
+static KV_MUST kv_status add_mixed(struct counting *c, kv_slice bytes)
+{
+    struct ts_mixed_reader reader;
+    struct ts_mixed_part part = {0};
+    kv_status rc = ts_mixed_open(&reader, bytes);
+    while (rc == KV_OK && (rc = ts_mixed_next(&reader, &part)) == KV_OK) {
+        struct ts_postings_key tail = {part.metric, part.batch, 0};
+        rc = add_list(c, &tail, ts_mixed_list(&part));
+    }
+    return rc == KV_CORRUPT ? ts_index_corrupt(&c->read, "postings list") : rc == KV_END ? KV_OK : rc;
+}
+
 static KV_MUST kv_status count_entry(struct counting *c)
 {
     struct kv_iter *it = c->read.index;
@@ -90,7 +102,10 @@ static KV_MUST kv_status count_entry(struct counting *c)
     if (!same)
         KV_TRY(open_pair(c, it->key));
     c->metric = tail.metric;
-    rc = add_list(c, &tail, it->value);
+    if (tail.metric & TS_POSTINGS_MIXED)
+        rc = c->label_len > 0 ? add_mixed(c, it->value) : ts_index_corrupt(&c->read, "postings key");
+    else
+        rc = add_list(c, &tail, it->value);
 out:
     return rc;
 }

@@ -156,10 +156,36 @@ struct ts_index_scope ts_index_scope_of(const struct ts_refset *within)
     return scope;
 }
 
-/* Calls each for the lists under key that scope asks for; KV_END from it ends the walk. */
-static KV_MUST kv_status
-walk_lists(struct ts_index_read *read, const struct ts_key *key, const struct ts_index_scope *scope,
-           kv_status (*each)(void *ctx, const struct ts_postings_key *tail, kv_slice bytes), void *ctx)
+typedef kv_status (*list_fn)(void *ctx, const struct ts_postings_key *tail, kv_slice bytes);
+
+static bool scope_has(const struct ts_index_scope *scope, uint32_t metric, uint16_t batch)
+{
+    return metric >= scope->metric_min && metric <= scope->metric_max &&
+           (!scope->within || ts_refset_has_metric_batch(scope->within, metric, batch));
+}
+
+/* The parts of a mixed list that scope asks for. */
+static KV_MUST kv_status walk_mixed(kv_slice bytes, const struct ts_index_scope *scope, list_fn each,
+                                    void *ctx)
+{
+    struct ts_mixed_reader reader;
+    struct ts_mixed_part part = {0};
+    kv_status rc = ts_mixed_open(&reader, bytes);
+    while (rc == KV_OK && (rc = ts_mixed_next(&reader, &part)) == KV_OK) {
+        if (part.metric > scope->metric_max)
+            return KV_OK;
+        struct ts_postings_key tail = {part.metric, part.batch, 0};
+        if (scope_has(scope, part.metric, part.batch) &&
+            (rc = each(ctx, &tail, ts_mixed_list(&part))) != KV_OK)
+            return rc;
+    }
+    return rc == KV_END ? KV_OK : rc;
+}
+
+/* Calls each for the lists under key that scope asks for; KV_END from it ends the walk. Those of one metric come first,
+ * by metric, then mixed ones, by their lowest. */
+static KV_MUST kv_status walk_lists(struct ts_index_read *read, const struct ts_key *key,
+                                    const struct ts_index_scope *scope, list_fn each, void *ctx)
 {
     struct ts_key at = *key;
     struct ts_postings_key tail;
@@ -171,15 +197,23 @@ walk_lists(struct ts_index_read *read, const struct ts_key *key, const struct ts
         if (read->index->key.len != (size_t)key->len + TS_KEY_POSTINGS_TAIL_LEN ||
             ts_key_postings_tail_read(read->index->key, &tail) < 0)
             return ts_index_corrupt(read, "postings key");
-        if (tail.metric > scope->metric_max)
-            return KV_OK;
-        if (!scope->within || ts_refset_has_metric_batch(scope->within, tail.metric, tail.batch)) {
-            rc = each(ctx, &tail, read->index->value);
-            if (rc == KV_CORRUPT)
-                return ts_index_corrupt(read, "postings list");
-            if (rc != KV_OK)
-                break;
+        bool mixed = tail.metric & TS_POSTINGS_MIXED;
+        if ((tail.metric & ~TS_POSTINGS_MIXED) > scope->metric_max) {
+            if (mixed)
+                return KV_OK;
+            at.len = key->len;
+            ts_key_postings_tail(&at, &(struct ts_postings_key){.metric = TS_POSTINGS_MIXED});
+            rc = kv_iter_seek(read->index, ts_key_slice(&at));
+            continue;
         }
+        if (mixed)
+            rc = walk_mixed(read->index->value, scope, each, ctx);
+        else if (scope_has(scope, tail.metric, tail.batch))
+            rc = each(ctx, &tail, read->index->value);
+        if (rc == KV_CORRUPT)
+            return ts_index_corrupt(read, "postings list");
+        if (rc != KV_OK)
+            break;
         rc = kv_iter_next(read->index);
     }
     rc = rc == KV_END ? KV_OK : rc;

@@ -17,12 +17,14 @@
  *             'x' number:u64                                          an exemplar (exemplar.h)
  *             'l' metric:u32                                          how many of its series have left:u32
  *             'k' name:text                                           the store's own small facts
- *   "index"   'p' label:text value:text metric:u32 batch:u16 first:u16   postings (postings.h)
+ *   "index"   'p' label:text value:text metric:u32 batch:u16 first:u16   postings of one metric (postings.h), or, metric's
+ *                                                                          highest bit set, of several: a mixed list
  *             'a' window:i32 metric:u32 batch:u16                     activity (postings.h)
  *             'g' metric:u32 batch:u16                                series that have left and that lists may name
  *
  * batch is series >> 16; first is the lowest series & 0xffff of the list at the time it was written: several
- * lists of one (label, value, metric, batch) are united on read, and made one when the space is merged.
+ * lists of one (label, value, metric, batch) are united on read, and made one when the space is merged. A mixed list is
+ * named by its lowest member.
  *
  * Nothing here allocates or fails, except readers of stored keys: KV_CORRUPT. Any thread.
  */
@@ -378,16 +380,30 @@ static inline void ts_key_postings_value(struct ts_key *key, kv_slice label, kv_
     ts_key_postings_label(key, label);
     ts_key_add_text(key, value);
 }
+/* In metric: the list is mixed. Metrics have lower numbers. */
+#define TS_POSTINGS_MIXED UINT32_C(0x80000000)
 struct ts_postings_key {
     uint32_t metric;
     uint16_t batch, first;
 };
+/* Whether the label pair of a postings key is "all series", whose lists are never mixed. */
+static inline bool ts_key_postings_all(kv_slice key)
+{
+    return key.len > 2 && key.data[1] == 0 && key.data[2] == 0;
+}
 /* key: made by ts_key_postings_value. */
 static inline void ts_key_postings_tail(struct ts_key *key, const struct ts_postings_key *tail)
 {
     ts_key_add_u32(key, tail->metric);
     ts_key_add_u16(key, tail->batch);
     ts_key_add_u16(key, tail->first);
+}
+/* As ts_key_postings_tail, of a mixed list with this lowest member. */
+static inline void ts_key_postings_mixed(struct ts_key *key, uint64_t first)
+{
+    struct ts_postings_key tail = {ts_ref_metric(first) | TS_POSTINGS_MIXED,
+                                   (uint16_t)(ts_ref_series(first) >> 16), (uint16_t)first};
+    ts_key_postings_tail(key, &tail);
 }
 /* The last TS_KEY_POSTINGS_TAIL_LEN bytes of a postings key. */
 static inline KV_MUST kv_status ts_key_postings_tail_read(kv_slice key, struct ts_postings_key *tail)

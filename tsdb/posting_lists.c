@@ -3,6 +3,11 @@
 #include "kvcore/base/assert.h"
 #include "kvcore/base/hash.h"
 #include "kvcore/base/mem.h"
+#include "tsdb/key.h"
+#include "tsdb/label.h"
+#include "tsdb/postings.h"
+
+#include <stdlib.h>
 
 enum { SLOTS_MIN = 256 };
 
@@ -56,8 +61,8 @@ static struct ts_posting_list *list_of(struct ts_posting_lists *l, const void *m
     return list;
 }
 
-kv_status ts_posting_lists_add(struct ts_posting_lists *l, const void *metric, kv_slice name, kv_slice value,
-                               uint32_t member)
+static KV_MUST kv_status list_add(struct ts_posting_lists *l, const void *metric, kv_slice name,
+                                  kv_slice value, uint32_t member)
 {
     struct ts_posting_list *lists = kv_grow(l->lists, &l->capacity, l->n + 1, sizeof *lists);
     if (!lists)
@@ -82,6 +87,132 @@ kv_status ts_posting_lists_add(struct ts_posting_lists *l, const void *metric, k
         l->members[list->last].next = at;
     list->last = at;
     return KV_OK;
+}
+
+kv_status ts_posting_lists_add(struct ts_posting_lists *l, const void *metric, kv_slice canonical,
+                               uint32_t member)
+{
+    kv_slice name, value;
+    kv_status rc;
+    KV_TRY(list_add(l, metric, KV_STR(""), KV_STR(""), member));
+    while (canonical.len > 0) {
+        KV_TRY(kv_take_lp(&canonical, &name));
+        KV_TRY(kv_take_lp(&canonical, &value));
+        if (kv_slice_equal(name, TS_METRIC_NAME))
+            continue; /* the metric dictionary has it */
+        KV_TRY(list_add(l, NULL, name, KV_STR(""), member));
+        KV_TRY(list_add(l, NULL, name, value, member));
+    }
+out:
+    return rc;
+}
+
+/* ---- into a batch ------------------------------------------------------------------------------------------------ */
+
+/* What putting postings needs. */
+struct put_postings {
+    const struct ts_posting_lists *lists;
+    const uint64_t *refs_of; /* members */
+    struct kv_batch *batch;
+    uint64_t *refs; /* of the list at hand; room for all */
+    size_t n;
+    uint16_t *members;
+    struct kv_buf bytes;
+    struct ts_mixed_writer mixed;
+};
+
+static int u64_order(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The refs of a list's members, rising. */
+static void list_refs(struct put_postings *p, const struct ts_posting_list *list)
+{
+    const struct ts_posting_member *members = p->lists->members;
+    bool rising = true;
+    p->n = 0;
+    for (uint32_t i = list->first; i != TS_POSTING_END; i = members[i].next) {
+        uint64_t ref = p->refs_of[members[i].member];
+        if (ref == 0)
+            continue;
+        rising = rising && (p->n == 0 || ref > p->refs[p->n - 1]);
+        p->refs[p->n++] = ref;
+    }
+    if (!rising) /* a metric was given its number only now */
+        qsort(p->refs, p->n, sizeof *p->refs, u64_order);
+}
+
+/* How many refs from `from` on are of its batch; their members into p->members. */
+static size_t list_batch(struct put_postings *p, size_t from)
+{
+    size_t n = 0;
+    for (; from + n < p->n && p->refs[from + n] >> 16 == p->refs[from] >> 16; n++)
+        p->members[n] = (uint16_t)p->refs[from + n];
+    return n;
+}
+
+/* All series of a metric: one entry for every 65536. */
+static KV_MUST kv_status put_all_series(struct put_postings *p, const struct ts_posting_list *list)
+{
+    struct ts_key key;
+    kv_status rc = KV_OK;
+    for (size_t from = 0, n; from < p->n; from += n) {
+        uint64_t ref = p->refs[from];
+        n = list_batch(p, from);
+        struct ts_postings_key tail = {ts_ref_metric(ref), (uint16_t)(ts_ref_series(ref) >> 16),
+                                       p->members[0]};
+        kv_buf_clear(&p->bytes);
+        KV_TRY(ts_postings_encode(p->members, n, &p->bytes));
+        ts_key_postings_value(&key, list->name, list->value);
+        ts_key_postings_tail(&key, &tail);
+        KV_TRY(kv_batch_put(p->batch, TS_SPACE_INDEX, ts_key_slice(&key), kv_buf_slice(&p->bytes)));
+    }
+out:
+    return rc;
+}
+
+static KV_MUST kv_status put_mixed(struct put_postings *p, const struct ts_posting_list *list)
+{
+    struct ts_key key;
+    kv_status rc = KV_OK;
+    ts_mixed_begin(&p->mixed);
+    for (size_t from = 0, n; from < p->n; from += n) {
+        uint64_t ref = p->refs[from];
+        n = list_batch(p, from);
+        KV_TRY(
+            ts_mixed_add(&p->mixed, ts_ref_metric(ref), (uint16_t)(ts_ref_series(ref) >> 16), p->members, n));
+        if (p->mixed.bytes.len < TS_MIXED_BYTES && from + n < p->n)
+            continue;
+        ts_key_postings_value(&key, list->name, list->value);
+        ts_key_postings_mixed(&key, p->mixed.first);
+        KV_TRY(kv_batch_put(p->batch, TS_SPACE_INDEX, ts_key_slice(&key), kv_buf_slice(&p->mixed.bytes)));
+        ts_mixed_begin(&p->mixed);
+    }
+out:
+    return rc;
+}
+
+kv_status ts_posting_lists_put(const struct ts_posting_lists *lists, const uint64_t *refs, size_t n,
+                               struct kv_batch *batch)
+{
+    struct put_postings p = {.lists = lists,
+                             .refs_of = refs,
+                             .batch = batch,
+                             .refs = kv_alloc(n * sizeof *p.refs),
+                             .members = kv_alloc(n * sizeof *p.members)};
+    kv_status rc = p.refs && p.members ? KV_OK : KV_NO_MEMORY;
+    for (size_t i = 0; rc == KV_OK && i < lists->n; i++) {
+        const struct ts_posting_list *list = &lists->lists[i];
+        list_refs(&p, list);
+        rc = list->name.len == 0 ? put_all_series(&p, list) : put_mixed(&p, list);
+    }
+    ts_mixed_release(&p.mixed);
+    kv_buf_release(&p.bytes);
+    kv_free(p.members);
+    kv_free(p.refs);
+    return rc;
 }
 
 void ts_posting_lists_clear(struct ts_posting_lists *l, size_t bytes_kept)

@@ -194,6 +194,24 @@ kv_status ts_postings_count(kv_slice bytes, uint32_t *n)
     return rc == KV_END ? KV_OK : rc;
 }
 
+kv_status ts_postings_members(kv_slice bytes, uint16_t *out, size_t *n)
+{
+    struct walk w;
+    uint32_t lo, hi;
+    kv_status rc = walk_open(&w, bytes);
+    *n = 0;
+    if (rc == KV_OK && w.form == FORM_BITMAP) {
+        for (size_t i = 0; i < TS_BATCH_WORDS; i++)
+            for (uint64_t bits = bitmap_word(&w, i); bits; bits &= bits - 1)
+                out[(*n)++] = (uint16_t)(i * 64 + (size_t)__builtin_ctzll(bits));
+        return *n > 0 ? KV_OK : KV_CORRUPT;
+    }
+    while (rc == KV_OK && (rc = walk_next(&w, &lo, &hi)) == KV_OK)
+        for (uint32_t i = lo; i <= hi; i++)
+            out[(*n)++] = (uint16_t)i;
+    return rc == KV_END ? KV_OK : rc;
+}
+
 static size_t bits_members(const uint64_t *bits, uint16_t *out)
 {
     size_t n = 0;

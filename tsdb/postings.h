@@ -31,6 +31,45 @@ KV_MUST kv_status ts_postings_decode(kv_slice bytes, uint64_t bits[TS_BATCH_WORD
 /* How many members there are. KV_CORRUPT as above. */
 KV_MUST kv_status ts_postings_count(kv_slice bytes, uint32_t *n);
 
+/* Writes the members, rising, to out, which has room for them; *n: how many. KV_CORRUPT as above. */
+KV_MUST kv_status ts_postings_members(kv_slice bytes, uint16_t *out, size_t *n);
+
+/* ---- mixed: the lists of one label pair, of several metrics, in one value ---- */
+
+enum { TS_MIXED_BYTES = 2048 /* about so large one becomes */ };
+/* {0}, then begin. */
+struct ts_mixed_writer {
+    struct kv_buf bytes; /* the value; empty: nothing was added since begin */
+    uint64_t first;      /* the lowest ref, once something was added */
+    uint32_t metric, series;
+};
+void ts_mixed_begin(struct ts_mixed_writer *w);
+void ts_mixed_release(struct ts_mixed_writer *w);
+/* n > 0 rising members of one batch; (metric, batch) rises from call to call. */
+KV_MUST kv_status ts_mixed_add(struct ts_mixed_writer *w, uint32_t metric, uint16_t batch,
+                               const uint16_t *members, size_t n);
+struct ts_mixed_reader {
+    kv_slice rest;
+    uint32_t metric, series;
+};
+struct ts_mixed_part {
+    uint32_t metric;
+    uint16_t batch;
+    uint8_t one[4], one_len;
+    kv_slice list; /* borrowed; empty: one */
+};
+/* KV_CORRUPT: not a mixed list. */
+KV_MUST kv_status ts_mixed_open(struct ts_mixed_reader *r, kv_slice bytes);
+/* The next part, in order of (metric, batch); *part is {0} before the first. Its list is checked by whoever reads it. KV_END; KV_CORRUPT. */
+KV_MUST kv_status ts_mixed_next(struct ts_mixed_reader *r, struct ts_mixed_part *part);
+/* Its bytes: as ts_postings_encode writes. Good as long as *part is. */
+static inline kv_slice ts_mixed_list(const struct ts_mixed_part *part)
+{
+    return part->list.len > 0 ? part->list : (kv_slice){part->one, part->one_len};
+}
+
+/* ---- sets ---- */
+
 struct ts_batch;
 /* {0} is an empty set. */
 struct ts_refset {

@@ -47,17 +47,21 @@ struct ts_resolver {
     size_t n_labels, labels_capacity;
     struct ts_label *sorted; /* room for as many */
     size_t sorted_capacity;
-    struct ts_refusal *why;  /* during one ts_resolve */
-    bool existing_only;      /* likewise: nothing is to be created */
+    struct ts_refusal *why; /* during one ts_resolve */
+    bool existing_only;     /* likewise: nothing is to be created */
 
     struct kv_buf canonical;
     struct fresh *fresh;
     size_t n_fresh, fresh_capacity;
-    struct ts_hash_map by_hash, by_identity; /* to fresh + 1 */
+    struct ts_hash_map by_hash;     /* to fresh + 1 */
+    struct ts_hash_map by_identity; /* to identities + 1 */
     struct identity *identities;
     size_t n_identities, identities_capacity;
+    size_t identity_next; /* the one that followed the previous row's that was new, last time */
 
     struct ts_posting_lists lists; /* of fresh */
+    uint64_t *order;               /* of fresh, for staging: the lower half of each is a place in it */
+    size_t order_capacity;
     size_t created;
     bool prepared;
 };
@@ -211,6 +215,7 @@ void ts_resolver_free(struct ts_resolver *r)
     kv_free(r->fresh);
     kv_free(r->identities);
     ts_posting_lists_release(&r->lists);
+    kv_free(r->order);
     ts_hash_map_release(&r->by_hash);
     ts_hash_map_release(&r->by_identity);
     kv_free(r);
@@ -260,6 +265,17 @@ static bool resolve_known(struct ts_resolver *r, kv_hash128 id, uint64_t *ref)
     ts_series_cache_set_next(cache, r->previous, entry);
     r->previous = entry;
     r->found++;
+    return true;
+}
+
+/* A series that is new with this request is in no cache yet, so rows that repeat it are foretold here. */
+static bool resolve_repeated(struct ts_resolver *r, kv_hash128 id, uint64_t *ref)
+{
+    size_t next = r->identity_next < r->n_identities ? r->identity_next : 0;
+    if (next >= r->n_identities || !kv_hash128_equal(r->identities[next].id, id))
+        return false;
+    r->identity_next = next + 1;
+    *ref = ts_ref_of(TS_METRIC_NEW, r->identities[next].fresh);
     return true;
 }
 
@@ -325,8 +341,9 @@ static KV_MUST kv_status identity_add(struct ts_resolver *r, kv_hash128 id, uint
     uint32_t fresh = ts_ref_series(ref);
     kv_status rc;
     KV_TRY(grow((void **)&r->identities, r->n_identities, &r->identities_capacity, sizeof *r->identities));
-    KV_TRY(ts_hash_map_put(&r->by_identity, id, (uint64_t)fresh + 1));
+    KV_TRY(ts_hash_map_put(&r->by_identity, id, r->n_identities + 1));
     r->identities[r->n_identities++] = (struct identity){id, fresh};
+    r->identity_next = 0; /* until more come: the body's next round */
 out:
     return rc;
 }
@@ -337,7 +354,8 @@ static KV_MUST kv_status resolve_unknown(struct ts_resolver *r, const struct ts_
     uint64_t known = r->by_identity.n ? ts_hash_map_get(&r->by_identity, id) : 0;
     kv_status rc;
     if (known) {
-        *ref = ts_ref_of(TS_METRIC_NEW, (uint32_t)(known - 1));
+        *ref = ts_ref_of(TS_METRIC_NEW, r->identities[known - 1].fresh);
+        r->identity_next = known;
         return KV_OK;
     }
     r->missed++;
@@ -369,6 +387,8 @@ kv_status ts_resolve(struct ts_resolver *r, const struct ts_row *row, uint64_t *
     kv_hash128 id = identity_hash(r, row);
     if (!r->entered)
         ts_registry_enter(r->registry, &r->entered);
+    if (r->n_identities > 0 && resolve_repeated(r, id, ref))
+        return KV_OK;
     if (KV_LIKELY(resolve_known(r, id, ref)))
         return KV_OK;
     why->reason = TS_REJECT_NONE;
@@ -394,23 +414,34 @@ static kv_slice fresh_bytes(const struct ts_resolver *r, const struct fresh *f)
     return (kv_slice){r->canonical.data + f->at, f->len};
 }
 
+static int u64_order(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The new series in the order that their refs will have, nearly always: by metric, those that have no number yet last. */
+static KV_MUST kv_status order_fresh(struct ts_resolver *r)
+{
+    uint64_t *order = kv_grow(r->order, &r->order_capacity, r->n_fresh, sizeof *order);
+    if (!order)
+        return KV_NO_MEMORY;
+    r->order = order;
+    for (uint32_t i = 0; i < r->n_fresh; i++)
+        order[i] = (uint64_t)(r->fresh[i].metric->number - 1) << 32 | i;
+    qsort(order, r->n_fresh, sizeof *order, u64_order);
+    return KV_OK;
+}
+
 /* Which lists each new series goes into. */
 kv_status ts_resolver_stage(struct ts_resolver *r)
 {
-    kv_status rc = KV_OK;
+    kv_status rc;
     ts_posting_lists_clear(&r->lists, RESOLVER_BYTES_KEPT);
-    for (uint32_t i = 0; i < r->n_fresh; i++) {
-        kv_slice bytes = fresh_bytes(r, &r->fresh[i]), name, value;
-        const struct ts_metric *m = r->fresh[i].metric;
-        KV_TRY(ts_posting_lists_add(&r->lists, m, KV_STR(""), KV_STR(""), i));
-        while (bytes.len > 0) {
-            KV_TRY(kv_take_lp(&bytes, &name));
-            KV_TRY(kv_take_lp(&bytes, &value));
-            if (kv_slice_equal(name, TS_METRIC_NAME))
-                continue; /* the metric dictionary has it */
-            KV_TRY(ts_posting_lists_add(&r->lists, m, name, KV_STR(""), i));
-            KV_TRY(ts_posting_lists_add(&r->lists, m, name, value, i));
-        }
+    KV_TRY(order_fresh(r));
+    for (size_t at = 0; at < r->n_fresh; at++) {
+        uint32_t i = (uint32_t)r->order[at];
+        KV_TRY(ts_posting_lists_add(&r->lists, r->fresh[i].metric, fresh_bytes(r, &r->fresh[i]), i));
     }
 out:
     return rc;
@@ -466,7 +497,7 @@ static KV_MUST kv_status create(struct ts_resolver *r, struct fresh *f, uint64_t
     struct ts_registry *registry = r->registry;
     struct ts_metric *m = f->metric;
     bool new_metric = m->number == 0;
-    if ((new_metric && registry->next_metric == TS_METRIC_NEW) || m->next == UINT32_MAX)
+    if ((new_metric && registry->next_metric == TS_POSTINGS_MIXED) || m->next == UINT32_MAX)
         return KV_LIMIT;
     uint64_t ref = ts_ref_of(new_metric ? registry->next_metric : m->number, m->next);
     kv_status rc = recents_add(registry, f->hash, ref, seq);
@@ -485,17 +516,36 @@ static KV_MUST kv_status create(struct ts_resolver *r, struct fresh *f, uint64_t
     return KV_OK;
 }
 
-static KV_MUST kv_status put_series(struct ts_resolver *r, const struct fresh *f, struct kv_batch *batch)
+static int hash_order(const void *a, const void *b)
 {
+    const struct fresh *x = *(const struct fresh *const *)a, *y = *(const struct fresh *const *)b;
+    return (x->hash.high > y->hash.high) - (x->hash.high < y->hash.high);
+}
+
+/* Labels and hashes of the series that this commit creates, in the order of their keys: what is sorted costs a memtable less. */
+static KV_MUST kv_status put_series(struct ts_resolver *r, struct kv_batch *batch)
+{
+    const struct fresh **by_hash = kv_alloc(r->n_fresh * sizeof(const struct fresh *));
     struct ts_key key;
-    uint8_t ref[TS_REF_VALUE_LEN];
-    kv_status rc;
-    ts_key_labels(&key, f->ref);
-    KV_TRY(kv_batch_put(batch, TS_SPACE_SERIES, ts_key_slice(&key), fresh_bytes(r, f)));
-    ts_key_hash(&key, f->hash);
-    kv_put_be64(ref, f->ref);
-    rc = kv_batch_put(batch, TS_SPACE_SERIES, ts_key_slice(&key), kv_slice_of(ref, sizeof ref));
-out:
+    size_t n = 0;
+    kv_status rc = by_hash ? KV_OK : KV_NO_MEMORY;
+    for (size_t at = 0; rc == KV_OK && at < r->n_fresh; at++) {
+        const struct fresh *f = &r->fresh[(uint32_t)r->order[at]];
+        if (!f->created)
+            continue;
+        by_hash[n++] = f;
+        ts_key_labels(&key, f->ref);
+        rc = kv_batch_put(batch, TS_SPACE_SERIES, ts_key_slice(&key), fresh_bytes(r, f));
+    }
+    if (rc == KV_OK && n > 1)
+        qsort(by_hash, n, sizeof *by_hash, hash_order);
+    for (size_t i = 0; rc == KV_OK && i < n; i++) {
+        uint8_t ref[TS_REF_VALUE_LEN];
+        ts_key_hash(&key, by_hash[i]->hash);
+        kv_put_be64(ref, by_hash[i]->ref);
+        rc = kv_batch_put(batch, TS_SPACE_SERIES, ts_key_slice(&key), kv_slice_of(ref, sizeof ref));
+    }
+    kv_free(by_hash);
     return rc;
 }
 
@@ -528,54 +578,17 @@ kv_status ts_registry_put_counters(const struct ts_registry *registry, struct kv
     return kv_batch_put(batch, TS_SPACE_SERIES, ts_key_slice(&key), kv_slice_of(value, sizeof value));
 }
 
-/* Members of one list, all of one batch, to one entry. */
-static KV_MUST kv_status put_members(const struct ts_posting_list *list, uint64_t ref,
-                                     const uint16_t *members, size_t n, struct kv_buf *bytes,
-                                     struct kv_batch *batch)
-{
-    struct ts_postings_key tail = {ts_ref_metric(ref), (uint16_t)(ts_ref_series(ref) >> 16), members[0]};
-    struct ts_key key;
-    kv_buf_clear(bytes);
-    kv_status rc = ts_postings_encode(members, n, bytes);
-    if (rc < 0)
-        return rc;
-    ts_key_postings_value(&key, list->name, list->value);
-    ts_key_postings_tail(&key, &tail);
-    return kv_batch_put(batch, TS_SPACE_INDEX, ts_key_slice(&key), kv_buf_slice(bytes));
-}
-
-/* Refs rise with their place in fresh, so a list's members come in order; one entry for every 65536 series. */
-static KV_MUST kv_status put_list(const struct ts_resolver *r, const struct ts_posting_list *list,
-                                  uint16_t *members, struct kv_buf *bytes, struct kv_batch *batch)
-{
-    kv_status rc = KV_OK;
-    uint64_t ref = 0; /* of the members so far */
-    size_t n = 0;
-    for (uint32_t i = list->first; i != TS_POSTING_END && rc == KV_OK; i = r->lists.members[i].next) {
-        const struct fresh *f = &r->fresh[r->lists.members[i].member];
-        if (!f->created)
-            continue;
-        if (n > 0 && f->ref >> 16 != ref >> 16) {
-            rc = put_members(list, ref, members, n, bytes, batch);
-            n = 0;
-        }
-        ref = f->ref;
-        members[n++] = (uint16_t)f->ref;
-    }
-    return n > 0 && rc == KV_OK ? put_members(list, ref, members, n, bytes, batch) : rc;
-}
-
 static KV_MUST kv_status put_postings(const struct ts_resolver *r, struct kv_batch *batch)
 {
     if (r->created == 0)
         return KV_OK;
-    uint16_t *members = kv_alloc(TS_BATCH_SIZE * sizeof *members);
-    struct kv_buf bytes = {0};
-    kv_status rc = members ? KV_OK : KV_NO_MEMORY;
-    for (size_t i = 0; rc == KV_OK && i < r->lists.n; i++)
-        rc = put_list(r, &r->lists.lists[i], members, &bytes, batch);
-    kv_buf_release(&bytes);
-    kv_free(members);
+    uint64_t *refs = kv_alloc(r->n_fresh * sizeof *refs);
+    if (!refs)
+        return KV_NO_MEMORY;
+    for (size_t i = 0; i < r->n_fresh; i++)
+        refs[i] = r->fresh[i].created ? r->fresh[i].ref : 0;
+    kv_status rc = ts_posting_lists_put(&r->lists, refs, r->n_fresh, batch);
+    kv_free(refs);
     return rc;
 }
 
@@ -608,8 +621,9 @@ kv_status ts_resolver_prepare(struct ts_resolver *r, uint64_t seq, struct kv_bat
         if (rc != KV_NOT_FOUND)
             continue;
         KV_TRY(create(r, f, seq));
-        KV_TRY(put_series(r, f, batch));
     }
+    if (r->created > 0)
+        KV_TRY(put_series(r, batch));
     for (size_t i = 0; i < r->n_fresh; i++) /* the batch folds repeats, but building them costs */
         if (r->fresh[i].created &&
             (i == 0 || r->fresh[i - 1].metric != r->fresh[i].metric || !r->fresh[i - 1].created))
@@ -677,6 +691,7 @@ void ts_resolver_clear(struct ts_resolver *r)
     kv_buf_clear_keep(&r->canonical, RESOLVER_BYTES_KEPT);
     shrink((void **)&r->fresh, &r->fresh_capacity, sizeof *r->fresh);
     shrink((void **)&r->identities, &r->identities_capacity, sizeof *r->identities);
+    shrink((void **)&r->order, &r->order_capacity, sizeof *r->order);
     ts_posting_lists_clear(&r->lists, RESOLVER_BYTES_KEPT);
     ts_hash_map_clear(&r->by_hash);
     ts_hash_map_clear(&r->by_identity);

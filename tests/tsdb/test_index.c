@@ -343,6 +343,68 @@ Test(index, merging_makes_one_list_of_several)
     registry_kit_close(&kit);
 }
 
+/* The tails of the lists of job="a", and how many lists there are. */
+static size_t tails_of(struct registry_kit *kit, struct ts_postings_key *tails, size_t max)
+{
+    struct kv_iter *it;
+    struct ts_key key, behind;
+    size_t n = 0;
+    ts_key_postings_value(&key, KV_STR("job"), KV_STR("a"));
+    behind = key;
+    (void)ts_key_successor(&behind);
+    cr_assert_eq(kv_iter_open(kit->db, NULL, TS_SPACE_INDEX, ts_key_slice(&key), ts_key_slice(&behind), &it),
+                 KV_OK);
+    for (kv_status rc = kv_iter_seek(it, KV_STR("")); rc == KV_OK && n < max; rc = kv_iter_next(it))
+        cr_assert_eq(ts_key_postings_tail_read(it->key, &tails[n++]), KV_OK);
+    kv_iter_close(it);
+    return n;
+}
+
+Test(index, merging_gives_much_of_one_metric_a_list_of_its_own)
+{
+    struct registry_kit kit = {0};
+    struct ts_postings_key tails[8];
+    registry_kit_open(&kit);
+    char text[32];
+    for (int i = 0; i < 100; i++) { /* 64 of m3, one each of m0 to m9 but 2 */
+        (void)snprintf(text, sizeof text, "m%d job=a i=%d", i < 10 ? i : 3, i);
+        if (i != 2 && i < 73)
+            (void)registry_kit_add(&kit, text);
+    }
+    cr_assert_eq(kv_merge_range(kit.db, TS_SPACE_INDEX, KV_STR(""), KV_STR(""), NULL), KV_OK);
+    cr_assert_eq(tails_of(&kit, tails, 8), 2);
+    cr_expect_eq(tails[0].metric, 3, "by order of creation");
+    cr_expect_eq(tails[0].first, 0);
+    cr_expect_eq(tails[1].metric, TS_POSTINGS_MIXED | 1);
+    for (int i = 100; i < 103; i++) { /* new ones beside merged ones, of metrics below, at and above it */
+        (void)snprintf(text, sizeof text, "m%d job=a i=%d", i == 100 ? 0 : i == 101 ? 3 : 9, i);
+        (void)registry_kit_add(&kit, text);
+    }
+    cr_assert_eq(tails_of(&kit, tails, 8), 5);
+    for (int merged = 0; merged < 2; merged++) {
+        struct ts_index_read read;
+        struct ts_key key;
+        cr_assert_eq(ts_index_read_open(kit.registry, NULL, NULL, NULL, &read), KV_OK);
+        ts_key_postings_value(&key, KV_STR("job"), KV_STR("a"));
+        for (uint32_t metric = 1; metric <= 9; metric++) {
+            const struct ts_index_scope scope = {metric, metric, NULL};
+            struct ts_refset set = {0};
+            cr_assert_eq(ts_index_lists_add(&read, &key, &scope, &set), KV_OK);
+            cr_expect_eq(ts_refset_count(&set),
+                         metric == 3                  ? 65
+                         : metric == 1 || metric == 9 ? 2
+                                                      : 1,
+                         "%u", metric);
+            ts_refset_release(&set);
+        }
+        ts_index_read_close(&read);
+        if (!merged)
+            cr_assert_eq(kv_merge_range(kit.db, TS_SPACE_INDEX, KV_STR(""), KV_STR(""), NULL), KV_OK);
+    }
+    cr_assert_eq(tails_of(&kit, tails, 8), 2);
+    registry_kit_close(&kit);
+}
+
 Test(index, a_head_ahead_of_the_snapshot_adds_nothing_unknown)
 {
     struct registry_kit kit = {0};

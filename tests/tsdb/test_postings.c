@@ -293,3 +293,103 @@ Test(postings, activity_without_memory_answers_all)
     ts_refset_release(&set);
     ts_activity_free(activity);
 }
+
+/* ---- mixed lists ---- */
+
+struct mixed_in {
+    uint32_t metric;
+    uint16_t batch;
+    size_t n;
+    uint16_t members[3000];
+};
+
+/* Random parts, rising; members of some are many. */
+static size_t random_parts(struct kv_prng *prng, struct mixed_in *parts, size_t max)
+{
+    uint64_t key = 1 << 16; /* metric << 16 | batch */
+    size_t n = 1 + (size_t)kv_prng_below(prng, max);
+    for (size_t i = 0; i < n; i++) {
+        key += 1 + (kv_prng_below(prng, 3) ? kv_prng_below(prng, 3) << 16 : kv_prng_below(prng, 9));
+        parts[i].metric = (uint32_t)(key >> 16);
+        parts[i].batch = (uint16_t)key;
+        size_t many = kv_prng_below(prng, 3)        ? 1
+                      : kv_prng_below(prng, 2) == 0 ? 3000
+                                                    : 1 + (size_t)kv_prng_below(prng, 20);
+        parts[i].n = random_members(prng, many == 1 ? 60000 : 40, 1, many, parts[i].members);
+        if (parts[i].n == 0)
+            parts[i].members[parts[i].n++] = 65535;
+    }
+    return n;
+}
+
+Test(postings, mixed_lists_come_back)
+{
+    static struct mixed_in parts[40];
+    static uint16_t members[TS_BATCH_SIZE];
+    struct ts_mixed_writer w = {0};
+    struct kv_prng prng;
+    kv_prng_init(&prng, 8);
+    for (int round = 0; round < 300; round++) {
+        size_t n_parts = random_parts(&prng, parts, 40), n, i = 0;
+        ts_mixed_begin(&w);
+        for (size_t k = 0; k < n_parts; k++)
+            cr_assert_eq(ts_mixed_add(&w, parts[k].metric, parts[k].batch, parts[k].members, parts[k].n),
+                         KV_OK);
+        cr_expect_eq(w.first,
+                     ts_ref_of(parts[0].metric, (uint32_t)parts[0].batch << 16 | parts[0].members[0]));
+        struct ts_mixed_reader r;
+        struct ts_mixed_part part = {0};
+        kv_status rc;
+        cr_assert_eq(ts_mixed_open(&r, kv_buf_slice(&w.bytes)), KV_OK);
+        while ((rc = ts_mixed_next(&r, &part)) == KV_OK) {
+            cr_assert_lt(i, n_parts);
+            cr_assert_eq(part.metric, parts[i].metric);
+            cr_assert_eq(part.batch, parts[i].batch);
+            cr_assert_eq(ts_postings_members(ts_mixed_list(&part), members, &n), KV_OK);
+            cr_assert_eq(n, parts[i].n);
+            cr_assert_eq(memcmp(members, parts[i].members, n * sizeof *members), 0);
+            i++;
+        }
+        cr_assert_eq(rc, KV_END);
+        cr_assert_eq(i, n_parts);
+    }
+    ts_mixed_release(&w);
+}
+
+Test(postings, a_mixed_list_of_lone_members_takes_two_bytes_each)
+{
+    struct ts_mixed_writer w = {0};
+    ts_mixed_begin(&w);
+    for (uint32_t metric = 1; metric <= 100; metric++)
+        cr_assert_eq(ts_mixed_add(&w, metric, 0, (const uint16_t[]){7}, 1), KV_OK);
+    cr_expect_eq(w.bytes.len, 201);
+    cr_expect_eq(memcmp(w.bytes.data, "\4\3\x0e\3\0", 5), 0);
+    ts_mixed_release(&w);
+}
+
+Test(postings, damaged_mixed_lists_are_refused)
+{
+    const kv_slice bad[] = {
+        KV_STR(""),
+        KV_STR("\4"),                       /* nothing in it */
+        KV_STR("\1\3\0"),                   /* another form */
+        KV_STR("\4\1\0"),                   /* metric 0 */
+        KV_STR("\4\3"),                     /* cut */
+        KV_STR("\4\3\1"),                   /* series -1 */
+        KV_STR("\4\3\x80\x80\x80\x80\x40"), /* series beyond 32 bits */
+        KV_STR("\4\x81\x80\x80\x80\x10\0"), /* metric beyond 31 bits */
+        KV_STR("\4\3\0\1\0"),               /* the same batch again */
+        KV_STR("\4\2\0\0"),                 /* an empty list */
+        KV_STR("\4\2\0\5\1\0"),             /* a list cut short */
+        KV_STR("\4\2\x80\x80\4\2\1\0"),     /* batch 65536 */
+        KV_STR("\4\2\2\2\1\0\0\1\2\1\0"),   /* batches fall */
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct ts_mixed_reader r;
+        struct ts_mixed_part part = {0};
+        kv_status rc = ts_mixed_open(&r, bad[i]);
+        while (rc == KV_OK)
+            rc = ts_mixed_next(&r, &part);
+        cr_expect_eq(rc, KV_CORRUPT, "%zu", i);
+    }
+}
