@@ -55,7 +55,7 @@ SERVER := $(if $(wildcard tools/server_main.c),$(B)/tidemark)
 LIBS   := $(B)/libkvcore.a $(B)/libkvcore.so $(B)/libtidemark.a $(B)/libtidemark.so
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps run test test-unit check-long check-model check-model-samples check-seeded check-e2e check-asan check-tsan lint fuzz cov cov-kvcore bench-server bench-scrapes bench-churn bench-recovery bench-kill9 bench-kv bench-codec bench-parts install clean FORCE
+.PHONY: all help deps run test test-unit check-long check-model check-model-samples check-seeded check-neon check-e2e check-asan check-tsan lint fuzz cov cov-kvcore bench-server bench-scrapes bench-churn bench-recovery bench-kill9 bench-kv bench-codec bench-parts install clean FORCE
 
 all: $(SERVER) $(KVTOOL) $(LIBS) ## build the server, the tools and the libraries (MODE=release: also linked as build/NAME)
 	$(Q)mkdir -p build
@@ -184,6 +184,8 @@ SAMPLES_MODEL_OPS ?= 20000000
 check-model-samples: $(SAMPLES_MODEL) ## random operations beside a naive store of samples (SAMPLES_MODEL_OPS=20000000, MODEL_SEED=1)
 	$(Q)sh tests/model/samples/long.sh $(B) $(SAMPLES_MODEL_OPS) $(MODEL_SEED)
 
+check-neon: ## the suites of chunks built for AArch64 and run by qemu (gcc-aarch64-linux-gnu, qemu-user): NEON's kernels give the same bits
+	$(Q)sh tests/cross/run.sh $(B)
 check-seeded: ## bugs that stores of this design once had, planted one by one: the suite catches each
 	$(Q)sh tests/seeded/run.sh
 

@@ -1,6 +1,7 @@
 /*
- * kernel.h - the inner loops of reading a chunk, each in plain C and, where the processor has AVX2, in its instructions; which, is
- * decided once when the program runs. Both give the same bits: everything is integers below 2^53 in doubles.
+ * kernel.h - the inner loops of reading a chunk, each in plain C and in the instructions of processors that have better ones: AVX2 with FMA
+ * (kernel_avx2.c), NEON (kernel_neon.c). Which, is decided once when the program runs. All give the same bits: everything is integers up to 2^53 in
+ * doubles, and one correctly rounded division.
  *
  * Threads    pure functions over the caller's memory; any thread.
  */
@@ -30,7 +31,7 @@ static inline uint32_t ts_unfolded(uint32_t v)
 }
 
 struct ts_kernels {
-    const char *name; /* for people: "plain", "avx2" */
+    const char *name; /* for people: "plain", "avx2", "neon" */
     /* n numbers of `width` bits (1 to TS_KERNEL_WIDTH_MAX) out of bits that fill bytes from the low end. numbers has room for
      * TS_KERNEL_SLACK more, which may be overwritten. bits holds all of them. */
     void (*unpack)(kv_slice bits, unsigned width, uint32_t *numbers, size_t n);
