@@ -32,6 +32,15 @@ int cli_failed(const struct kv_err *err, kv_status rc)
     return 1;
 }
 
+void cli_cut_advice(char *text)
+{
+    char *advice = strstr(text, "; raise ts_options.");
+    if (!advice)
+        advice = strstr(text, ", or raise ts_options.");
+    if (advice)
+        *advice = 0;
+}
+
 const char *cli_time_text(int64_t ms, char out[40])
 {
     time_t seconds = (time_t)(ms >= 0 ? ms / 1000 : (ms - 999) / 1000);

@@ -26,6 +26,8 @@ bool cli_time(const char *text, int64_t now_ms, int64_t *out);
 KV_MUST kv_status cli_series_text(const struct ts_label *labels, size_t n, struct kv_buf *out);
 /* Says what failed; answers 1. */
 int cli_failed(const struct kv_err *err, kv_status rc);
+/* Cuts "; raise ts_options.FIELD" off what a store said: that is for programs. */
+void cli_cut_advice(char *text);
 
 /* key=value lines on stderr. */
 void cli_logger(struct kv_logger *log, enum kv_log_level level);

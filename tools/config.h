@@ -48,7 +48,8 @@
     X(queries_max, COUNT, "queries-max", "20", "N", "queries at once; others wait up to 10 s")               \
     X(query_timeout_ms, TIME, "query-timeout", "2m", "TIME", "longest query; timeout= can only lower it")    \
     X(query_samples_max, COUNT, "query-samples-max", "50000000", "N", "samples one query may read")          \
-    X(query_memory_max, BYTES, "query-memory-max", "512MiB", "BYTES", "memory one query may use")            \
+    X(query_memory_max, BYTES, "query-memory-max", "512MiB", "BYTES",                                        \
+      "memory one query, listing or export may use")                                                         \
     X(lookback_ms, TIME, "lookback", "5m", "TIME", "how far back an instant selector looks")                 \
     X(series_max, COUNT, "series-max", "20000000", "N", "live series; further ones are rejected")            \
     X(metric_series_max, COUNT, "metric-series-max", "off", "N|off", "series of one metric name")            \

@@ -89,18 +89,14 @@ static kv_status sink_metadata(struct http_decode_sink *sink, kv_slice family, k
     return rc == KV_LIMIT || rc == KV_INVALID ? KV_OK : rc; /* metadata never costs samples */
 }
 
-/* What a decoder refuses begins with its place, what the store refuses does not. Its advice is for programs. */
+/* What a decoder refuses begins with its place, what the store refuses does not. */
 static void complain_of(struct import *in, const struct ts_reject *reject)
 {
     char text[320];
     snprintf(text, sizeof text, "line %u: ", reject->position);
     size_t n = strncmp(reject->text, "line ", 5) == 0 ? 0 : strlen(text);
     snprintf(text + n, sizeof text - n, "%s", reject->text);
-    char *advice = strstr(text, "; raise ts_options.");
-    if (!advice)
-        advice = strstr(text, ", or raise ts_options.");
-    if (advice)
-        *advice = 0;
+    cli_cut_advice(text);
     complain(in, text);
 }
 

@@ -165,7 +165,7 @@ static bool ask_directory(const struct asked *asked, struct answer *a)
     if (kv_env_open(&env_options, &env, &err) < 0 || ts_open(env, asked->data, &options, &db, &err) < 0)
         snprintf(a->error, sizeof a->error, "%s", err.text);
     else if (ts_query(db, kv_slice_str(asked->expr), &query, &result, &query_err) < 0)
-        snprintf(a->error, sizeof a->error, "%s", query_err.text);
+        snprintf(a->error, sizeof a->error, "%s", query_err.text), cli_cut_advice(a->error);
     else if (!(done = take_result(a, result)))
         snprintf(a->error, sizeof a->error, "out of memory");
     ts_result_free(result);

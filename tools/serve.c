@@ -90,6 +90,7 @@ static kv_status open_store(struct serving *s, struct kv_err *err)
         .label_name_len_max = (uint32_t)c->label_name_len_max.number,
         .label_value_len_max = (uint32_t)c->label_value_len_max.number,
         .head_bytes_max = (uint64_t)c->head_bytes_max.number,
+        .query_memory_max = (uint64_t)c->query_memory_max.number,
         .replay_in_background = true,
     };
     kv_status rc = kv_env_open(&env, &s->env, err);
@@ -119,7 +120,6 @@ static kv_status start_http(struct serving *s, struct kv_err *err)
         .option_name = config_flag_of,
         .query_timeout_ms = c->query_timeout_ms.number,
         .query_samples_max = (uint64_t)c->query_samples_max.number,
-        .query_memory_max = (uint64_t)c->query_memory_max.number,
         .lookback_ms = c->lookback_ms.number,
         .features = (uint32_t)c->promql_features.number,
     };

@@ -7,12 +7,13 @@
 #include "kvcore/base/mem.h"
 #include "tsdb/db.h"
 
-#define TS_RETENTION_MS_DEFAULT (INT64_C(30) * 86400000)
-#define TS_FUTURE_MS_DEFAULT    INT64_C(3600000)
-#define TS_GENERATION_AGE_NS    (UINT64_C(7200) * 1000000000)
-#define TS_CARE_PERIOD_NS       (UINT64_C(1000) * 1000000)
-#define TS_WINDOWS_PERIOD_NS    (UINT64_C(30) * 1000000000)
-#define TS_ROOM_WAIT_NS         (UINT64_C(10) * 1000000000)
+#define TS_RETENTION_MS_DEFAULT     (INT64_C(30) * 86400000)
+#define TS_FUTURE_MS_DEFAULT        INT64_C(3600000)
+#define TS_GENERATION_AGE_NS        (UINT64_C(7200) * 1000000000)
+#define TS_CARE_PERIOD_NS           (UINT64_C(1000) * 1000000)
+#define TS_WINDOWS_PERIOD_NS        (UINT64_C(30) * 1000000000)
+#define TS_QUERY_MEMORY_MAX_DEFAULT (UINT64_C(512) << 20)
+#define TS_ROOM_WAIT_NS             (UINT64_C(10) * 1000000000)
 enum { TS_ROOM_STEP_NS = 50000000, TS_REPLAY_FROZEN_MAX = 4 };
 
 static void options_resolve(const struct ts_options *asked, struct ts_options *out)
@@ -24,6 +25,8 @@ static void options_resolve(const struct ts_options *asked, struct ts_options *o
         out->future_ms = TS_FUTURE_MS_DEFAULT;
     if (out->request_samples_max == 0)
         out->request_samples_max = UINT64_MAX;
+    if (out->query_memory_max == 0)
+        out->query_memory_max = TS_QUERY_MEMORY_MAX_DEFAULT;
     if (out->exemplars_max == 0)
         out->exemplars_max = TS_EXEMPLARS_MAX_DEFAULT;
 }

@@ -75,6 +75,9 @@ struct ts_options {
         head_log_bytes_max; /* a head generation is flushed past this much log. 0: 256 MiB, or 112 bytes for each
                                     of its series */
     uint64_t series_cache_bytes; /* 0: 512 MiB, which is 13 million series */
+    /* Memory of one query, listing (ts_series, ts_label_names, ...), export or ts_chunks while it finds its series: past it
+     * KV_LIMIT. A query's own memory_max goes before it. 0: 512 MiB */
+    uint64_t query_memory_max;
     bool read_only;
     bool must_exist;
     bool
@@ -242,7 +245,7 @@ struct ts_query_options {
     int64_t lookback_ms;       /* 0: 5 min */
     int64_t timeout_ms;        /* 0: 2 min */
     uint64_t samples_max;      /* 0: 50 million */
-    uint64_t memory_max;       /* bytes. 0: 512 MiB */
+    uint64_t memory_max;       /* bytes. 0: ts_options.query_memory_max */
     uint32_t points_max;       /* steps of a range query. 0: 11000 */
     uint32_t subquery_step_ms; /* default step of [range:]. 0: 60000 */
     uint32_t features;
@@ -323,7 +326,7 @@ struct ts_cardinality_options {
     bool growth;  /* also the new series of each of those days (at most TS_GROWTH_DAYS_MAX); needs ranged */
     uint32_t top; /* entries of each list, at most TS_CARDINALITY_TOP_MAX. 0: 10 */
     int64_t timeout_ms;          /* 0: 2 min */
-    uint64_t memory_max;         /* bytes. 0: 512 MiB */
+    uint64_t memory_max;         /* bytes. 0: ts_options.query_memory_max */
     bool (*canceled)(void *ctx); /* asked now and then; true stops. NULL: never */
     void *canceled_ctx;
 };

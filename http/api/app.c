@@ -114,23 +114,26 @@ void http_api_bad_param(struct http_reply *reply, const struct kv_err *err)
     http_reply_failed(reply, err->code, err->text);
 }
 
-void http_api_query_failed(struct http_reply *reply, const char *param, const struct ts_query_err *err)
+void http_api_query_failed(const struct http_app *app, struct http_reply *reply, const char *param,
+                           const struct ts_query_err *err)
 {
+    char text[sizeof err->text + 64];
+    http_api_option_names(app, err->text, text, sizeof text);
     switch (err->type) {
     case TS_QUERY_BAD_DATA:
-        http_reply_error(reply, 400, "bad_data", "invalid parameter \"%s\": %s", param, err->text);
+        http_reply_error(reply, 400, "bad_data", "invalid parameter \"%s\": %s", param, text);
         break;
     case TS_QUERY_EXECUTION:
-        http_reply_error(reply, 422, "execution", "%s", err->text);
+        http_reply_error(reply, 422, "execution", "%s", text);
         break;
     case TS_QUERY_TIMEOUT:
-        http_reply_error(reply, 503, "timeout", "%s", err->text);
+        http_reply_error(reply, 503, "timeout", "%s", text);
         break;
     case TS_QUERY_CANCELED:
-        http_reply_error(reply, 499, "canceled", "%s", err->text);
+        http_reply_error(reply, 499, "canceled", "%s", text);
         break;
     default:
-        http_reply_error(reply, 503, "internal", "%s", err->text);
+        http_reply_error(reply, 503, "internal", "%s", text);
         if (err->code == KV_BUSY || err->code == KV_NO_MEMORY)
             http_reply_retry_after(reply, HTTP_RETRY_SECONDS);
     }

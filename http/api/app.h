@@ -56,8 +56,7 @@ struct http_app {
     const char *flags_json;     /* {"name":"value",...} for status/flags. NULL: {} */
     size_t inflated_bytes_max;  /* 0: HTTP_INFLATED_MAX_DEFAULT */
     int64_t query_timeout_ms;   /* 0: 2 min; timeout= can only lower it */
-    uint64_t query_samples_max; /* 0: ts_query's default; likewise below */
-    uint64_t query_memory_max;
+    uint64_t query_samples_max; /* 0: ts_query's default; likewise lookback_ms */
     int64_t lookback_ms;
     uint32_t features;
     _Atomic bool stopping; /* set at shutdown: queries under way are canceled */
@@ -116,7 +115,8 @@ void http_api_begin(struct http_json *json, struct http_reply *reply);
 void http_api_end(struct http_json *json, struct http_reply *reply, const char *warning);
 /* The reply for a parameter that does not do, or for a failed query call. */
 void http_api_bad_param(struct http_reply *reply, const struct kv_err *err);
-void http_api_query_failed(struct http_reply *reply, const char *param, const struct ts_query_err *err);
+void http_api_query_failed(const struct http_app *app, struct http_reply *reply, const char *param,
+                           const struct ts_query_err *err);
 /* A text of the store's with each ts_options.FIELD replaced by what the option is called here; NUL behind, cut to fit. */
 void http_api_option_names(const struct http_app *app, const char *text, char *out, size_t size);
 /* {"name":"value",...} */

@@ -139,7 +139,6 @@ static kv_status params(struct http_app *app, struct http_request *request, stru
     o->selectors = matches;
     o->top = (uint32_t)limit;
     o->timeout_ms = app->query_timeout_ms;
-    o->memory_max = app->query_memory_max;
     o->canceled = request->canceled;
     o->canceled_ctx = request->canceled_ctx;
 out:
@@ -159,7 +158,7 @@ void http_api_tsdb(struct http_app *app, struct http_request *request, struct ht
     }
     if (ts_cardinality(app->db, &options, &c, &query_err) < 0) {
         http_count(&app->metrics->queries_canceled, query_err.type == TS_QUERY_CANCELED);
-        http_api_query_failed(reply, "match[]", &query_err);
+        http_api_query_failed(app, reply, "match[]", &query_err);
         return;
     }
     http_api_begin(&json, reply);

@@ -58,7 +58,7 @@ out:
     HTTP_JSON_RAW(&answer.json, "[");
     rc = ts_query_exemplars(app->db, query, from_ms, to_ms, each_series, &answer, &query_err);
     if (rc < 0 && answer.json.failed >= 0) {
-        http_api_query_failed(reply, "query", &query_err);
+        http_api_query_failed(app, reply, "query", &query_err);
         return;
     }
     HTTP_JSON_RAW(&answer.json, "]");

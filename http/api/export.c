@@ -95,7 +95,7 @@ void http_api_export(struct http_app *app, struct http_request *request, struct 
     s->format = format;
     if (ts_export_open(app->db, &options, &s->walk, &query_err) < 0) {
         kv_free(s);
-        http_api_query_failed(reply, "match[]", &query_err);
+        http_api_query_failed(app, reply, "match[]", &query_err);
         return;
     }
     reply->status = 200;

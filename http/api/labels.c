@@ -34,6 +34,7 @@ out:
 
 /* A list being written. */
 struct list {
+    const struct http_app *app;
     struct http_json json;
     struct ts_query_err err;
     bool any, truncated;
@@ -62,8 +63,9 @@ static kv_status each_series(void *ctx, const struct ts_label *labels, size_t n)
     return list->json.failed;
 }
 
-static void list_begin(struct list *list, struct http_reply *reply)
+static void list_begin(struct list *list, const struct http_app *app, struct http_reply *reply)
 {
+    list->app = app;
     list->err = (struct ts_query_err){0};
     list->any = list->truncated = false;
     reply->body.max = ANSWER_BYTES_MAX;
@@ -74,7 +76,7 @@ static void list_begin(struct list *list, struct http_reply *reply)
 static void list_end(struct list *list, struct http_reply *reply, kv_status rc)
 {
     if (rc < 0 && list->json.failed >= 0) {
-        http_api_query_failed(reply, "match[]", &list->err);
+        http_api_query_failed(list->app, reply, "match[]", &list->err);
         return;
     }
     HTTP_JSON_RAW(&list->json, "]");
@@ -91,7 +93,7 @@ void http_api_series(struct http_app *app, struct http_request *request, struct 
         http_reply_error(reply, 400, "bad_data", "no match[] parameter provided");
         return;
     }
-    list_begin(&list, reply);
+    list_begin(&list, app, reply);
     kv_status rc = ts_series(app->db, asked.matches, asked.n, asked.from_ms, asked.to_ms, (size_t)asked.limit,
                              &list.truncated, each_series, &list, &list.err);
     list_end(&list, reply, rc);
@@ -103,7 +105,7 @@ void http_api_labels(struct http_app *app, struct http_request *request, struct 
     struct list list;
     if (!asked_read(request, &asked, reply))
         return;
-    list_begin(&list, reply);
+    list_begin(&list, app, reply);
     kv_status rc = ts_label_names(app->db, asked.matches, asked.n, asked.from_ms, asked.to_ms,
                                   (size_t)asked.limit, &list.truncated, each_string, &list, &list.err);
     list_end(&list, reply, rc);
@@ -195,7 +197,7 @@ void http_api_label_values(struct http_app *app, struct http_request *request, s
     }
     if (!asked_read(request, &asked, reply))
         return;
-    list_begin(&list, reply);
+    list_begin(&list, app, reply);
     kv_status rc = ts_label_values(app->db, name, asked.matches, asked.n, asked.from_ms, asked.to_ms,
                                    (size_t)asked.limit, &list.truncated, each_string, &list, &list.err);
     list_end(&list, reply, rc);
@@ -261,13 +263,12 @@ void http_api_format_query(struct http_app *app, struct http_request *request, s
     struct kv_buf text = {0};
     struct http_json json;
     kv_slice expr;
-    (void)app;
     if (http_request_param(request, "query", &expr, &err) < 0) {
         http_api_bad_param(reply, &err);
         return;
     }
     if (ts_format(expr, &text, &query_err) < 0) {
-        http_api_query_failed(reply, "query", &query_err);
+        http_api_query_failed(app, reply, "query", &query_err);
     } else {
         http_api_begin(&json, reply);
         http_json_string(&json, kv_buf_slice(&text));

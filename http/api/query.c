@@ -174,7 +174,6 @@ static kv_status common_params(struct http_app *app, struct http_request *reques
     struct ts_query_options *o = &asked->options;
     int64_t most = app->query_timeout_ms ? app->query_timeout_ms : 120000;
     o->samples_max = app->query_samples_max;
-    o->memory_max = app->query_memory_max;
     o->features = app->features;
     o->points_max = POINTS_MAX;
     o->canceled = query_canceled;
@@ -245,7 +244,7 @@ static void run(struct http_app *app, struct http_request *request, struct http_
     if (rc < 0) {
         kv_free(s);
         http_count(&app->metrics->queries_canceled, query_err.type == TS_QUERY_CANCELED);
-        http_api_query_failed(reply, "query", &query_err);
+        http_api_query_failed(app, reply, "query", &query_err);
         return;
     }
     struct ts_result_stats stats;

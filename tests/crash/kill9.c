@@ -6,10 +6,12 @@
  * Half of the writers speak remote_write, half line protocol. Each owns some series and at any time has one
  * request under way: new samples, samples written again with another value, or a delete of a range of one
  * series. It keeps, for each sample, what was answered and, for the request under way when the server died,
- * what may also be true. One more thread asks for flushes and merges. After each restart (one in three is
+ * what may also be true. One more thread asks for flushes, merges and backups. After each restart (one in three is
  * killed again while it recovers) every sample of every series is read back: each must be what was answered
  * or what the unanswered request would have made of it, and that request must have happened whole or not at
- * all. Exit 0: no sample lost, none invented, none back from the dead.
+ * all. The first two writers' series are kept for KEEP_MS only and written close to that age, so that they expire: what
+ * is older must never be seen again. At the end the repository of backups made under the kills is verified, one more is
+ * added, restored, and must answer the same. Exit 0: no sample lost, none invented, none back from the dead.
  */
 #include "kvcore/base/mem.h"
 #include "kvcore/base/prng.h"
@@ -28,6 +30,7 @@
 #include <unistd.h>
 
 enum { SERIES = 6, SAMPLES_MAX = 60000, BODY_SAMPLES = 60, STEP_MS = 250, WRITERS_MAX = 32 };
+enum { EXPIRING = 2, KEEP_MS = 4 * 3600 * 1000, EXPIRY_SLACK_MS = 2000, WRITE_MARGIN_MS = 12000 };
 enum action { NOTHING, APPEND, OVERWRITE, DELETE };
 
 #define ABSENT NAN
@@ -52,6 +55,7 @@ static struct {
     int64_t base_ms;
     unsigned writers;
     struct writer writer[WRITERS_MAX];
+    uint64_t expired; /* samples seen gone for their age */
     atomic_bool stop;
 } run;
 
@@ -78,6 +82,21 @@ static int64_t time_of(uint32_t n)
     return run.base_ms + (int64_t)n * STEP_MS;
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* The first sample that a writer may touch now. */
+static uint32_t lowest_of(const struct writer *w)
+{
+    if (w->id >= EXPIRING)
+        return 0;
+    return (uint32_t)((now_ms() - KEEP_MS + WRITE_MARGIN_MS - run.base_ms) / STEP_MS) + 1;
+}
+
 /* ---- one request */
 
 struct request {
@@ -92,16 +111,15 @@ static struct request choose(struct writer *w)
     struct request r = {.action = APPEND, .series = (unsigned)kv_prng_below(&w->prng, SERIES)};
     struct series *s = &w->series[r.series];
     uint64_t dice = kv_prng_below(&w->prng, 100);
-    if (s->n > 100 && dice < 10)
-        r.action = DELETE;
-    else if (s->n > 100 && dice < 30)
-        r.action = OVERWRITE;
+    uint32_t lowest = lowest_of(w), written = s->n > lowest ? s->n - lowest : 0;
+    if (written > 100 && dice < 30)
+        r.action = dice < 10 ? DELETE : OVERWRITE;
     r.n = 1 + (uint32_t)kv_prng_below(&w->prng, BODY_SAMPLES);
-    r.first = r.action == APPEND ? s->n : (uint32_t)kv_prng_below(&w->prng, s->n - BODY_SAMPLES);
-    if (r.action == APPEND && s->n + r.n > SAMPLES_MAX) {
+    if (r.action == APPEND && s->n + r.n > SAMPLES_MAX)
         r.action = OVERWRITE;
-        r.first = (uint32_t)kv_prng_below(&w->prng, s->n - BODY_SAMPLES);
-    }
+    r.first = s->n > lowest ? s->n : lowest;
+    if (r.action != APPEND)
+        r.first = lowest + (uint32_t)kv_prng_below(&w->prng, written - BODY_SAMPLES);
     for (uint32_t i = 0; i < r.n; i++) /* never NaN; sometimes with decimals */
         r.values[i] = (double)kv_prng_below(&w->prng, 1 << 24) / (dice % 2 ? 1 : 8);
     return r;
@@ -177,7 +195,7 @@ static void writer_run(void *ctx)
             }
         }
         if (r.action == APPEND)
-            s->n += r.n;
+            s->n = r.first + r.n;
         if (done) {
             w->answered++;
         } else {
@@ -199,8 +217,8 @@ static void flusher_run(void *ctx)
     struct kv_buf empty = {0};
     while (!atomic_load(&run.stop)) {
         usleep((useconds_t)(20000 + kv_prng_below(prng, 200000)));
-        snprintf(url, sizeof url, "%s/api/v1/admin/flush%s", run.url,
-                 kv_prng_below(prng, 3) ? "" : "?settle=1");
+        static const char *const asked[] = {"flush", "flush", "flush?settle=1", "backup"};
+        snprintf(url, sizeof url, "%s/api/v1/admin/%s", run.url, asked[kv_prng_below(prng, 4)]);
         if (wire_http(curl, url, NULL, &empty, NULL) == 0)
             break;
     }
@@ -241,10 +259,24 @@ static void read_series(CURL *curl, const struct writer *w, unsigned series, dou
     kv_buf_release(&reply);
 }
 
-static unsigned check_series(const struct writer *w, struct series *s, unsigned series, const double *got)
+/* floors: where the samples that are kept began before they were read, and behind that. */
+static unsigned check_series(const struct writer *w, struct series *s, unsigned series, const double *got,
+                             const int64_t *floors)
 {
     unsigned bad = 0, applied = 0, missed = 0;
     for (uint32_t i = 0; i < SAMPLES_MAX; i++) {
+        if (w->id < EXPIRING && time_of(i) < floors[1] + EXPIRY_SLACK_MS) {
+            bool gone = time_of(i) < floors[0] - EXPIRY_SLACK_MS;
+            if (gone && !isnan(got[i]) && bad++ < 5)
+                fprintf(stderr, "kill9: w%u s%u n%u: read %.17g, which has expired\n", w->id, series, i,
+                        got[i]);
+            run.expired += isnan(got[i]) && !isnan(s->value[i]);
+            if (gone || isnan(got[i])) {
+                s->value[i] = ABSENT;
+                s->open[i] = 0;
+                continue;
+            }
+        }
         bool kept = same(got[i], s->value[i]), changed = s->open[i] && same(got[i], s->maybe[i]);
         if (!kept && !changed && bad++ < 5)
             fprintf(stderr, "kill9: w%u s%u n%u: read %.17g, answered %.17g, maybe %s%.17g\n", w->id, series,
@@ -271,8 +303,10 @@ static unsigned check_all(void)
     unsigned bad = 0;
     for (unsigned i = 0; i < run.writers; i++)
         for (unsigned s = 0; s < SERIES; s++) {
+            int64_t floors[2] = {now_ms() - KEEP_MS, 0};
             read_series(curl, &run.writer[i], s, got);
-            bad += check_series(&run.writer[i], &run.writer[i].series[s], s, got);
+            floors[1] = now_ms() - KEEP_MS;
+            bad += check_series(&run.writer[i], &run.writer[i].series[s], s, got, floors);
         }
     kv_free(got);
     curl_easy_cleanup(curl);
@@ -283,15 +317,28 @@ static unsigned check_all(void)
 
 static pid_t start_server(const char *server, const char *data)
 {
-    char listen[32], log[512];
+    char listen[32], log[512], backups[512];
     unsigned port = wire_free_port();
     snprintf(run.url, sizeof run.url, "http://127.0.0.1:%u", port);
     snprintf(listen, sizeof listen, "127.0.0.1:%u", port);
     snprintf(log, sizeof log, "%s.log", data);
-    char *argv[] = {(char *)(uintptr_t)server, (char *)"serve",    (char *)"--data",
-                    (char *)(uintptr_t)data,   (char *)"--listen", listen,
-                    (char *)"--self-metrics",  (char *)"off",      NULL};
-    return wire_spawn(argv, log);
+    snprintf(backups, sizeof backups, "%s.backups", data);
+    const char *argv[] = {server,
+                          "serve",
+                          "--data",
+                          data,
+                          "--listen",
+                          listen,
+                          "--self-metrics",
+                          "off",
+                          "--retention-rule",
+                          "{__name__=~\"k9_w[01]_v\"}=4h",
+                          "--backup-dir",
+                          backups,
+                          "--backup-keep",
+                          "3",
+                          NULL};
+    return wire_spawn((char *const *)(uintptr_t)argv, log);
 }
 
 static void kill_server(pid_t child)
@@ -340,6 +387,39 @@ static void one_life(pid_t child, struct kv_prng *prng)
     for (unsigned i = 0; i < run.writers; i++)
         kv_thread_join(&run.writer[i].thread);
     kv_thread_join(&flusher);
+}
+
+/* Runs a command to its end. */
+static void must_run(const char *const *argv, const char *log)
+{
+    int status;
+    pid_t child = wire_spawn((char *const *)(uintptr_t)argv, log);
+    need(waitpid(child, &status, 0) == child, "waitpid");
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        fprintf(stderr, "kill9: %s %s failed; see %s\n", argv[0], argv[1], log);
+        exit(1);
+    }
+}
+
+/* The store is stopped: a backup more, all of them verified, restored, and asked. */
+static unsigned check_backup(const char *server, const char *data)
+{
+    char backups[512], copy[512], log[600];
+    struct kv_prng calm;
+    double slowest = 0;
+    snprintf(backups, sizeof backups, "%s.backups", data);
+    snprintf(copy, sizeof copy, "%s.copy", data);
+    snprintf(log, sizeof log, "%s.log", copy);
+    must_run((const char *const[]){server, "backup", "--data", data, backups, NULL}, log);
+    must_run((const char *const[]){server, "backup", "--verify", backups, NULL}, log);
+    must_run((const char *const[]){server, "restore", backups, "--data", copy, NULL}, log);
+    kv_prng_init(&calm, 1);
+    pid_t child = recover(server, copy, &calm, &slowest);
+    unsigned bad = check_all();
+    kill_server(child);
+    if (bad)
+        fprintf(stderr, "kill9: %u samples wrong in the restored backup\n", bad);
+    return bad;
 }
 
 static void writer_init(struct writer *w, unsigned id, uint64_t seed)
@@ -401,14 +481,15 @@ int main(int argc, char **argv)
             fprintf(stderr, "kill9: %u samples wrong after kill %u, seed %" PRIu64 "\n", bad, k + 1, seed);
     }
     kill_server(child);
+    bad += check_backup(server, data);
     for (unsigned i = 0; i < run.writers; i++) {
         answered += run.writer[i].answered;
         unanswered += run.writer[i].unanswered;
         refused += run.writer[i].refused;
     }
-    printf("%u kills: %" PRIu64 " requests answered, %" PRIu64 " cut off, %" PRIu64
-           " refused; slowest start %.2f s; %s\n",
-           kills, answered, unanswered, refused, slowest,
-           bad ? "FAILED" : "nothing lost, invented or resurrected");
+    printf("%u kills: %" PRIu64 " requests answered, %" PRIu64 " cut off, %" PRIu64 " refused, %" PRIu64
+           " samples expired; slowest start %.2f s; %s\n",
+           kills, answered, unanswered, refused, run.expired, slowest,
+           bad ? "FAILED" : "nothing lost, invented or resurrected, nor in the restored backup");
     return bad ? 1 : 0;
 }

@@ -86,14 +86,14 @@ class Sequence:
 
     def block(self, b, n, start):
         low = Low(b.data[b.at:])
-        out = [start] if self.mode else []
+        out = [start] if self.mode % 2 else []
         while len(out) < n:
             number = self.symbol(low)
             if number >= 16:
                 extra = (number - 16) // 2 + 3
                 number = ((2 | number & 1) << extra) + low.bits(extra)
-            x = ((number >> 1) ^ -(number & 1)) + self.base
-            out.append(signed(out[-1] + x if self.mode else x))
+            x = (number if self.mode >= 2 else (number >> 1) ^ -(number & 1)) + self.base
+            out.append(signed(out[-1] + x if self.mode % 2 else x))
         b.take((low.at + 7) // 8)
         return out
 
@@ -203,7 +203,10 @@ def main(path):
     const = b.fixed64() if vc == 0 else 0
     exceptions = {}
     if vc in (1, 4):
-        exponent, factor = b.u8(), b.varint()
+        how, exponent = divmod(b.u8(), 16)
+        factor = b.varint()
+        if how > 2:
+            sys.exit("too new")
         offset = b.varint() if factor > 1 else 0
         for _ in range(b.varint()):
             bits, at = b.fixed64(), 0
@@ -211,14 +214,14 @@ def main(path):
                 at += b.varint()
                 exceptions[at] = bits
     values_sequence = Sequence(b) if vc in (4, 5) else None
-    starts = [b.zigzag() if vc in (4, 5) and values_sequence.mode else 0]
+    starts = [b.zigzag() if vc in (4, 5) and values_sequence.mode % 2 else 0]
     samples = 512 if tc != 1 and vc in (0, 4, 5) else 128
     n_blocks, lens, firsts = (count + samples - 1) // samples, [], [first]
     has_blocks = not (tc in (0, 3) and vc == 0)
     for _ in range(n_blocks - 1 if has_blocks else 0):
         lens.append(b.varint())
         firsts.append(firsts[-1] + (b.varint() if tc == 1 else step * samples + (b.zigzag() if tc == 2 else 0)))
-        starts.append(starts[-1] + (b.zigzag() if vc in (4, 5) and values_sequence.mode else 0))
+        starts.append(starts[-1] + (b.zigzag() if vc in (4, 5) and values_sequence.mode % 2 else 0))
     if not has_blocks:
         firsts = [first + i * step * samples for i in range(n_blocks)]
     times, values = apart, []
@@ -244,7 +247,9 @@ def main(path):
             values += [x & M for x in values_sequence.block(part, n, starts[k])]
         else:
             q = ints(part, n) if vc == 1 else values_sequence.block(part, n, starts[k])
-            values += [struct.unpack("<Q", struct.pack("<d", float(signed(x * factor + offset)) / 10.0 ** exponent))[0] for x in q]
+            m = [float(signed(x * factor + offset)) for x in q]
+            scaled = [x / 10.0 ** exponent if how == 0 else x * float("1e-%d" % exponent) if how == 1 else x / 1000 / 1000 for x in m]
+            values += [struct.unpack("<Q", struct.pack("<d", x))[0] for x in scaled]
         if part.at != len(part.data):
             sys.exit("block %d is not used up" % k)
     for i, bits in exceptions.items():

@@ -72,6 +72,17 @@ if i + 1 != 600:
     sys.exit("decode_chunk.py, %s: %d samples" % (sys.argv[1], i + 1))
 ' $chunk || exit 1
 done
+python3 tests/golden/decode_chunk.py tests/golden/chunk-multiplied.bin | python3 -c '
+import struct, sys
+ms = 1833562
+for i, line in enumerate(sys.stdin):
+    bits = "7ff0000000000002" if i == 600 else "%016x" % struct.unpack("<Q", struct.pack("<d", ms * 0.001))
+    if line.split() != [str(1795224000000 + 15000 * i), bits]:
+        sys.exit("decode_chunk.py, multiplied, sample %d: %s" % (i, line.strip()))
+    ms += 5 + i * i % 23
+if i + 1 != 700:
+    sys.exit("decode_chunk.py, multiplied: %d samples" % (i + 1))
+' || exit 1
 # Every codec there is has a golden file: the first byte names those of times and values.
 kinds=$(for f in tests/golden/chunk-*.bin; do od -An -tx1 -N1 "$f"; done | tr -d ' ' | fold -w1 | paste - - | awk '{print "value", $1; print "time", $2}' | sort -u)
 [ "$(echo "$kinds" | grep -c value)" = "$(sed -n '/^enum ts_value_codec/,/^}/p' tsdb/chunk/chunk.h | grep -c TS_VALUE_)" ] || { echo "a codec of values has no golden chunk: $kinds"; exit 1; }

@@ -11,6 +11,7 @@ static const char *flag_of(kv_slice field)
 {
     return kv_slice_equal(field, KV_STR("metric_series_max"))     ? "--metric-series-max"
            : kv_slice_equal(field, KV_STR("request_samples_max")) ? "--request-samples-max"
+           : kv_slice_equal(field, KV_STR("query_memory_max"))    ? "--query-memory-max"
                                                                   : NULL;
 }
 
@@ -159,4 +160,26 @@ Test(rejected, the_ring_keeps_the_newest_and_cuts_text_between_characters)
     cr_assert_str_eq(cut, "a");
     http_rejected_text((kv_slice){0}, cut, sizeof cut);
     cr_assert_str_eq(cut, "");
+}
+
+Test(rejected, a_query_or_listing_past_its_memory_names_the_setting)
+{
+    static const char *const asks[] = {"GET /api/v1/query?query=%7Bi%3D~%22.%2B%22%7D&time=1700000000",
+                                       "GET /api/v1/series?match[]=%7Bi%3D~%22.%2B%22%7D",
+                                       "GET /api/v1/label/i/values", "GET /api/v1/labels",
+                                       "GET /api/v1/export?match[]=%7Bi%3D~%22.%2B%22%7D"};
+    open_with((struct ts_options){.query_memory_max = 2000, .retention_ms = INT64_MAX});
+    for (int i = 0; i < 400; i++) {
+        char line[100];
+        snprintf(line, sizeof line, "up%d,i=%d,name%d=x v=1 1700000000000000000\n", i, i, i);
+        cr_assert_eq(write_lines(line), 204, "%s", http_world_text(&world));
+    }
+    for (size_t i = 0; i < sizeof asks / sizeof *asks; i++) {
+        unsigned status = http_world_call(&world, asks[i], NULL, (kv_slice){0});
+        cr_assert_eq(status, 422, "%s: %u %s", asks[i], status, http_world_text(&world));
+        cr_assert(strstr(http_world_text(&world), "more than 2000 bytes of memory") &&
+                      strstr(http_world_text(&world), "raise --query-memory-max"),
+                  "%s: %s", asks[i], http_world_text(&world));
+    }
+    http_world_close(&world);
 }

@@ -34,7 +34,7 @@ static void open_store(struct query_kit *kit)
 {
     struct kv_err err = {0};
     struct kv_env_options env = {.vfs = kit->vfs, .clock = &kit->clock.base, .threads = KV_THREADS_NONE};
-    struct ts_options options = {.retention_ms = INT64_MAX};
+    struct ts_options options = {.retention_ms = INT64_MAX, .query_memory_max = kit->query_memory_max};
     cr_assert_eq(kv_env_open(&env, &kit->env, &err), KV_OK, "%s", err.text);
     cr_assert_eq(ts_open(kit->env, "store", &options, &kit->db, &err), KV_OK, "%s", err.text);
     cr_assert_eq(ts_appender_new(kit->db, &kit->appender), KV_OK);

@@ -16,6 +16,7 @@ struct query_kit {
     struct ts_db *db;
     struct ts_appender *appender;
     struct kit_clock clock;
+    uint64_t query_memory_max; /* of the next opening */
     struct kv_buf text;
     struct ts_query_err err;
     uint64_t samples; /* that the last answer took (ts_result_stats) */

@@ -111,3 +111,39 @@ Test(catalog, a_negative_answer_stops)
     cr_assert_eq(ts_label_names(kit.db, NULL, 0, 0, 200000, 0, NULL, stop_at_once, &calls, NULL), KV_CLOSED);
     cr_assert_eq(calls, 1);
 }
+
+/* A query's own bound does not reach listings and exports: the store's does. */
+Test(catalog, memory_is_bounded_by_the_store_and_the_error_names_the_option)
+{
+    struct query_kit small;
+    struct ts_query_err err;
+    struct ts_export *exp = NULL;
+    struct ts_result *result = NULL;
+    kit_open(&small);
+    for (int i = 0; i < 2000; i++) {
+        char series[64];
+        (void)snprintf(series, sizeof series, "up{i=\"%d\"}", i);
+        kit_add(&small, series, 0, 1);
+    }
+    kit_commit(&small);
+    small.query_memory_max = 10000;
+    kit_reopen(&small, false);
+    static const char expected[] =
+        "query processing would use more than 10000 bytes of memory in query execution; "
+        "raise ts_options.query_memory_max";
+    cr_assert_eq(ts_series(small.db, SELECT(KV_STR("up")), 0, 10, 0, NULL, each_series, NULL, &err),
+                 KV_LIMIT);
+    cr_assert_str_eq(err.text, expected);
+    cr_assert_eq(ts_label_values(small.db, KV_STR("i"), NULL, 0, 0, 10, 0, NULL, each_text, NULL, &err),
+                 KV_LIMIT);
+    cr_assert_str_eq(err.text, expected);
+    const struct ts_walk_options walk = {.from_ms = 0, .to_ms = 10};
+    cr_assert_eq(ts_export_open(small.db, &walk, &exp, &err), KV_LIMIT);
+    cr_assert_str_eq(err.text, expected);
+    cr_assert_eq(ts_query(small.db, KV_STR("up"), &(struct ts_query_options){0}, &result, &err), KV_LIMIT);
+    cr_assert_str_eq(err.text, expected);
+    const struct ts_query_options own = {.memory_max = 10 << 20};
+    cr_assert_eq(ts_query(small.db, KV_STR("up"), &own, &result, &err), KV_OK, "%s", err.text);
+    ts_result_free(result);
+    kit_close(&small);
+}

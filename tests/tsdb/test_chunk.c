@@ -384,6 +384,47 @@ Test(chunk, a_memo_of_times_changes_nothing)
         kv_buf_release(&chunks[s]);
 }
 
+/* Milliseconds of a counter as a program makes seconds of them. */
+Test(chunk, the_golden_one_of_multiplied_integers_is_still_written_and_read)
+{
+    int64_t ms = 1833562;
+    for (int64_t i = 0; i < 700; i++) {
+        times[i] = 1795224000000 + i * 15000;
+        values[i] = i == 600 ? bits_double(TS_STALE_NAN) : (double)ms * 0.001;
+        ms += 5 + i * i % 23;
+    }
+    assert_golden("tests/golden/chunk-multiplied.bin", 700, TS_CHUNK_SMALL, TS_TIME_STEP, TS_VALUE_HUFFMAN);
+}
+
+Test(chunk, integers_are_found_however_programs_scale_them)
+{
+    struct kv_prng prng;
+    kv_prng_init(&prng, 13);
+    for (unsigned round = 0; round < 400; round++) {
+        struct kv_buf out = {0};
+        struct ts_chunk_info info;
+        size_t taken, n = 60 + kv_prng_below(&prng, round % 2 ? 100 : 2000), got;
+        int64_t m = (int64_t)kv_prng_below(&prng, 1 << 30) - (1 << 29);
+        fill_times(&prng, 0, n);
+        for (size_t i = 0; i < n; i++, m += (int64_t)kv_prng_below(&prng, 2000) - (round % 3 ? 0 : 1000)) {
+            double ways[] = {(double)m * 0.001, (double)m / 1000 / 1000, (double)m * 1e-6, (double)m * 1e-9,
+                             (double)m / 1000};
+            values[i] = i % 50 == 49 ? bits_double(TS_STALE_NAN) : ways[round % 5];
+        }
+        cr_assert_eq(ts_chunk_encode(times, values, n, effort_of(round / 5), &out, &taken), KV_OK);
+        cr_assert_eq(taken, n);
+        cr_assert_eq(ts_chunk_info(kv_buf_slice(&out), &info), KV_OK);
+        cr_assert(info.value_codec == TS_VALUE_INT || info.value_codec == TS_VALUE_HUFFMAN, "round %u: %s",
+                  round, ts_value_codec_name(info.value_codec));
+        cr_assert_lt((double)out.len, 1.9 * (double)n + 60, "round %u: %zu bytes", round, out.len);
+        cr_assert_eq(
+            ts_chunk_decode(kv_buf_slice(&out), times[n / 3], INT64_MAX, got_times, got_values, &got), KV_OK);
+        cr_assert_eq(got, n - n / 3);
+        assert_same(n / 3, got);
+        kv_buf_release(&out);
+    }
+}
+
 Test(chunk, the_golden_one_of_bits_is_still_written_and_read)
 {
     double v = 0.5;

@@ -177,13 +177,14 @@ Test(eval, limits_stop_a_query_in_prometheus_words)
     cr_assert_str_eq(kit_ask(&kit, "m", &options),
                      "error timeout: query timed out in expression evaluation\n");
     options = (struct ts_query_options){.end_ms = 9000, .memory_max = 1 << 20};
-    cr_assert_str_eq(
-        kit_ask(&kit, "sum_over_time(m[10y:1ms])", &options),
-        "error execution: query processing would use more than 1048576 bytes of memory in query execution\n");
+    cr_assert_str_eq(kit_ask(&kit, "sum_over_time(m[10y:1ms])", &options),
+                     "error execution: query processing would use more than 1048576 bytes of memory in query "
+                     "execution; raise "
+                     "ts_options.query_memory_max\n");
     options = (struct ts_query_options){.end_ms = 9000, .memory_max = 4096}; /* not enough for the labels */
-    cr_assert_str_eq(
-        kit_ask(&kit, "m", &options),
-        "error execution: query processing would use more than 4096 bytes of memory in query execution\n");
+    cr_assert_str_eq(kit_ask(&kit, "m", &options), "error execution: query processing would use more than "
+                                                   "4096 bytes of memory in query execution; raise "
+                                                   "ts_options.query_memory_max\n");
 }
 
 /* ---- failing allocations */

@@ -130,3 +130,38 @@ Test(scan, sees_one_state_whatever_is_flushed_and_merged_beside_it)
     ts_scan_close(scan);
     store_kit_release(&kit);
 }
+
+Test(scan, of_chosen_labels_goes_by_the_rules_of_all_of_them)
+{
+    struct store_kit kit;
+    struct ts_scan *scan;
+    struct ts_scan_series series;
+    store_kit_init(&kit);
+    kit.rule = (struct ts_retention_rule){KV_STR("{parity=\"odd\"}"), KIT_DAY_MS};
+    kit.options.retention_rules = &kit.rule;
+    kit.options.n_retention_rules = 1;
+    cr_assert_eq(store_kit_open(&kit), KV_OK, "%s", kit.err.text);
+    for (int i = 0; i < 600; i++)
+        cr_assert_eq(store_kit_add(&kit, i, KIT_START_MS - KIT_DAY_MS / 2, i), KV_OK);
+    cr_assert_eq(store_kit_commit(&kit), KV_OK);
+    clock_manual_advance_ms(&kit.clock, KIT_DAY_MS); /* what is odd has expired */
+    struct ts_budget budget = budget_of(&kit);
+    const kv_slice names[] = {KV_STR("nothing"), KV_STR("parity")};
+    const struct ts_label_choice chosen = {names, 2};
+    const struct ts_scan_options options = {.from_ms = INT64_MIN, .to_ms = INT64_MAX, .labels = &chosen};
+    size_t n = 0, even = 0;
+    cr_assert_eq(ts_scan_open(kit.db, &options, &budget, &scan, &kit.err), KV_OK, "%s", kit.err.text);
+    while (ts_scan_next(scan, &series, &kit.err) == KV_OK) {
+        kv_slice parity = ts_labels_get(series.labels, series.n_labels, KV_STR("parity"));
+        cr_assert_eq(series.n_labels, 2);
+        cr_assert_eq(ts_labels_get(series.labels, series.n_labels, KV_STR("__name__")).len, 2);
+        cr_assert_eq(series.n, kv_slice_equal(parity, KV_STR("even")) ? 1 : 0);
+        even += series.n;
+        n++;
+    }
+    cr_assert_eq(n, 600);
+    cr_assert_eq(even, 300);
+    ts_scan_close(scan);
+    cr_assert_eq(budget.bytes, 0);
+    store_kit_release(&kit);
+}

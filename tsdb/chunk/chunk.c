@@ -164,7 +164,7 @@ static kv_status chunk_encode_decimals(const struct chunk_plan *plan, struct kv_
     uint64_t kinds[CHUNK_EXCEPTIONS_MAX];
     size_t n = chunk_exception_kinds(plan, kinds);
     kv_status rc;
-    KV_TRY(kv_buf_append_byte(out, plan->params.exponent));
+    KV_TRY(kv_buf_append_byte(out, (uint8_t)(plan->params.exponent | plan->params.how << 4)));
     KV_TRY(kv_buf_append_varint(out, plan->params.factor));
     if (plan->params.factor > 1)
         KV_TRY(kv_buf_append_varint(out, plan->params.offset));
@@ -431,7 +431,15 @@ static kv_status chunk_take_exceptions(kv_slice *in, uint64_t count, size_t begi
 static kv_status chunk_read_decimals(kv_slice *in, struct chunk_reader *r)
 {
     uint64_t n;
-    if (kv_take_byte(in, &r->params.exponent) < 0 || r->params.exponent > TS_INT_EXPONENT_MAX ||
+    uint8_t scale;
+    if (kv_take_byte(in, &scale) < 0)
+        return KV_CORRUPT;
+    if (scale >> 4 > TS_INT_DIVIDED_TWICE)
+        return KV_TOO_NEW;
+    r->params.how = (enum ts_int_how)(scale >> 4);
+    r->params.exponent = scale & 15;
+    if (r->params.exponent > TS_INT_EXPONENT_MAX ||
+        (r->params.how == TS_INT_DIVIDED_TWICE && r->params.exponent != 6) ||
         kv_take_varint(in, &r->params.factor) < 0 || r->params.factor == 0)
         return KV_CORRUPT;
     if (r->params.factor > 1 &&
@@ -792,6 +800,8 @@ kv_status ts_chunk_decode_next(kv_slice chunk, int64_t from_ms, int64_t to_ms, s
             offset += r.lens[b + lane];
         done += lanes * count;
     }
+    if (r.info.value_codec == TS_VALUE_INT || r.info.value_codec == TS_VALUE_HUFFMAN)
+        ts_int_finish(&r.params, values, done);
     chunk_patch_exceptions(&r, at, behind, values);
     *n = chunk_trim(from_ms, to_ms, times_ms, values, done);
     rc = KV_OK;

@@ -12,6 +12,9 @@
 static const double int_powers[TS_INT_EXPONENT_MAX + 1] = {1e0, 1e1, 1e2, 1e3,  1e4,  1e5, 1e6,
                                                            1e7, 1e8, 1e9, 1e10, 1e11, 1e12};
 
+static const double int_inverses[TS_INT_EXPONENT_MAX + 1] = {1e0,  1e-1, 1e-2, 1e-3,  1e-4,  1e-5, 1e-6,
+                                                             1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12};
+
 /* How a block's integers are turned into small unsigned numbers. */
 enum int_mode { INT_DELTA = 0, INT_DELTA_ZIGZAG = 1, INT_DELTA2 = 2, INT_DELTA2_ZIGZAG = 3, INT_MODES = 4 };
 
@@ -22,14 +25,21 @@ static uint64_t int_bits(double v)
     return bits;
 }
 
-/* Whether v is exactly m / 10^exponent for an integer m; -0 and NaN are not. */
-static bool int_exact(double v, unsigned exponent, int64_t *m)
+static double int_scaled(int64_t m, enum ts_int_how how, unsigned exponent)
+{
+    if (how == TS_INT_MULTIPLIED)
+        return (double)m * int_inverses[exponent];
+    return how == TS_INT_DIVIDED ? (double)m / int_powers[exponent] : (double)m / 1000 / 1000;
+}
+
+/* Whether v is exactly an integer m scaled so; -0 and NaN are not. */
+static bool int_exact(double v, enum ts_int_how how, unsigned exponent, int64_t *m)
 {
     double scaled = v * int_powers[exponent];
     if (!(fabs(scaled) <= INT_MAGNITUDE_MAX))
         return false;
     *m = (int64_t)nearbyint(scaled);
-    return int_bits((double)*m / int_powers[exponent]) == int_bits(v);
+    return int_bits(int_scaled(*m, how, exponent)) == int_bits(v);
 }
 
 /* The smallest exponent that suits v, not below `from`; past the maximum when none does. */
@@ -37,9 +47,47 @@ static unsigned int_exponent(double v, unsigned from)
 {
     int64_t m;
     unsigned e = from;
-    while (e <= TS_INT_EXPONENT_MAX && !int_exact(v, e, &m))
+    while (e <= TS_INT_EXPONENT_MAX && !int_exact(v, TS_INT_DIVIDED, e, &m))
         e++;
     return e;
+}
+
+/* The smallest exponent of divided integers that suits all but `allowed` values. False: there is none. */
+static bool int_divided(const double *values, size_t n, size_t allowed, struct ts_int_params *params)
+{
+    unsigned exponent = 0;
+    size_t misses = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned e = int_exponent(values[i], exponent);
+        if (e <= TS_INT_EXPONENT_MAX)
+            exponent = e;
+        else if (++misses > allowed)
+            return false;
+    }
+    *params = (struct ts_int_params){.exponent = (uint8_t)exponent};
+    return true;
+}
+
+/* Whether all but `allowed` values are integers scaled as programs scale milli-, micro- and nanoseconds, by an exponent below `below`. */
+static bool int_scaled_otherwise(const double *values, size_t n, size_t allowed, unsigned below,
+                                 struct ts_int_params *params)
+{
+    static const struct {
+        enum ts_int_how how;
+        uint8_t exponent;
+    } ways[] = {
+        {TS_INT_MULTIPLIED, 3}, {TS_INT_DIVIDED_TWICE, 6}, {TS_INT_MULTIPLIED, 6}, {TS_INT_MULTIPLIED, 9}};
+    for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+        size_t misses = ways[w].exponent < below ? 0 : n;
+        int64_t m;
+        for (size_t i = 0; i < n && misses <= allowed; i++)
+            misses += !int_exact(values[i], ways[w].how, ways[w].exponent, &m);
+        if (misses <= allowed) {
+            *params = (struct ts_int_params){.how = ways[w].how, .exponent = ways[w].exponent};
+            return true;
+        }
+    }
+    return false;
 }
 
 static uint64_t int_gcd(uint64_t a, uint64_t b)
@@ -68,19 +116,14 @@ bool ts_int_analyse(const double *values, size_t n, int64_t *q, uint16_t *except
                     struct ts_int_params *params)
 {
     size_t allowed = n / 16 + (n > 1);
-    unsigned exponent = 0;
-    size_t misses = 0;
-    for (size_t i = 0; i < n; i++) {
-        unsigned e = int_exponent(values[i], exponent);
-        if (e <= TS_INT_EXPONENT_MAX)
-            exponent = e;
-        else if (++misses > allowed)
-            return false;
-    }
-    *params = (struct ts_int_params){.exponent = (uint8_t)exponent};
+    /* So many digits that every double is near enough to a decimal count for nothing: fewer ones in another way do. */
+    bool divided = int_divided(values, n, allowed, params);
+    unsigned below = divided ? params->exponent : UINT8_MAX;
+    if (!int_scaled_otherwise(values, n, allowed, below, params) && !divided)
+        return false;
     int64_t previous = 0;
     for (size_t i = 0; i < n; i++) {
-        if (int_exact(values[i], exponent, &q[i])) {
+        if (int_exact(values[i], params->how, params->exponent, &q[i])) {
             previous = q[i];
         } else {
             if (params->n_exceptions == allowed)
@@ -177,16 +220,32 @@ static void int_sum(const uint64_t *numbers, size_t n, unsigned mode, uint64_t s
     }
 }
 
+/* By what integers are divided before ts_int_finish. */
+static double int_power(const struct ts_int_params *params)
+{
+    return params->how == TS_INT_DIVIDED ? int_powers[params->exponent] : 1;
+}
+
+void ts_int_finish(const struct ts_int_params *params, double *values, size_t n)
+{
+    if (params->how == TS_INT_MULTIPLIED)
+        for (size_t i = 0; i < n; i++)
+            values[i] *= int_inverses[params->exponent];
+    if (params->how == TS_INT_DIVIDED_TWICE)
+        for (size_t i = 0; i < n; i++)
+            values[i] = values[i] / 1000 / 1000;
+}
+
 void ts_int_values(const struct ts_int_params *params, int64_t *q, double *values, size_t n)
 {
     if (params->factor != 1)
         for (size_t i = 0; i < n; i++)
             q[i] = (int64_t)((uint64_t)q[i] * params->factor + params->offset);
-    if (params->exponent == 0) {
+    double power = int_power(params);
+    if (power == 1) {
         for (size_t i = 0; i < n; i++)
             values[i] = (double)q[i];
     } else {
-        double power = int_powers[params->exponent];
         for (size_t i = 0; i < n; i++)
             values[i] = (double)q[i] / power;
     }
@@ -199,8 +258,8 @@ bool ts_int_scale(const struct ts_int_params *params, int64_t start, struct ts_s
         __builtin_mul_overflow(far + INT_NEAR_MAX + 2, params->factor, &largest) ||
         largest > (uint64_t)INT_MAGNITUDE_MAX)
         return false;
-    *out = (struct ts_scale){(double)start, (double)params->factor, (double)params->offset,
-                             int_powers[params->exponent]};
+    *out =
+        (struct ts_scale){(double)start, (double)params->factor, (double)params->offset, int_power(params)};
     return true;
 }
 

@@ -39,14 +39,20 @@ static int64_t difference(int64_t a, int64_t b)
     return (int64_t)((uint64_t)a - (uint64_t)b);
 }
 
+static uint64_t number_of(const struct ts_sequence *s, int64_t x)
+{
+    int64_t distance = difference(x, s->base);
+    return s->above ? (uint64_t)distance : kv_zigzag(distance);
+}
+
 static void block_numbers(const struct ts_sequence *s, const int64_t *q, size_t n, uint64_t *numbers)
 {
     if (!s->differences)
         for (size_t i = 0; i < n; i++)
-            numbers[i] = kv_zigzag(difference(q[i], s->base));
+            numbers[i] = number_of(s, q[i]);
     else
         for (size_t i = 1; i < n; i++)
-            numbers[i - 1] = kv_zigzag(difference(difference(q[i], q[i - 1]), s->base));
+            numbers[i - 1] = number_of(s, difference(q[i], q[i - 1]));
 }
 
 static size_t block_count(bool differences, size_t n)
@@ -54,22 +60,26 @@ static size_t block_count(bool differences, size_t n)
     return n - differences;
 }
 
-static size_t plan_mode(const int64_t *q, size_t n, size_t block, bool differences, int64_t *all,
-                        struct ts_sequence *s)
+/* The integers or differences that a mode stores; how many. */
+static size_t plan_stored(const int64_t *q, size_t n, bool differences, int64_t *all)
+{
+    size_t kept = block_count(differences, n);
+    for (size_t i = 0; i < kept; i++)
+        all[i] = differences ? difference(q[i + 1], q[i]) : q[i];
+    return kept;
+}
+
+/* The code for s, whose mode and base are set; returns the bytes that it takes in all. */
+static size_t plan_code(const int64_t *q, size_t n, size_t block, struct ts_sequence *s)
 {
     uint64_t numbers[TS_HUFFMAN_NUMBERS_MAX];
     struct ts_huffman_counts counts = {.low_bits = 0};
-    size_t kept = block_count(differences, n), starts = 0;
-    for (size_t i = 0; i < kept; i++)
-        all[i] = differences ? difference(q[i + 1], q[i]) : q[i];
-    s->differences = differences;
-    KV_ASSERT(kept > 0);
-    s->base = select_kth(all, kept, kept / 2);
+    size_t starts = 0;
     for (size_t at = 0; at < n; at += block) {
         size_t count = n - at < block ? n - at : block;
         block_numbers(s, q + at, count, numbers);
-        ts_huffman_count(&counts, numbers, block_count(differences, count));
-        if (differences)
+        ts_huffman_count(&counts, numbers, block_count(s->differences, count));
+        if (s->differences)
             starts += kv_varint_len(kv_zigzag(difference(q[at], at ? q[at - block] : 0)));
     }
     return 1 + kv_varint_len(kv_zigzag(s->base)) + starts + ts_huffman_make(&counts, &s->code);
@@ -78,20 +88,26 @@ static size_t plan_mode(const int64_t *q, size_t n, size_t block, bool differenc
 size_t ts_sequence_plan(const int64_t *q, size_t n, size_t block, int64_t *scratch,
                         struct ts_sequence *sequence)
 {
-    struct ts_sequence other;
-    size_t bytes = plan_mode(q, n, block, false, scratch, sequence);
-    if (n < 2)
-        return bytes;
-    size_t bytes_of_other = plan_mode(q, n, block, true, scratch, &other);
-    if (bytes_of_other < bytes)
-        *sequence = other;
-    return bytes_of_other < bytes ? bytes_of_other : bytes;
+    size_t best = SIZE_MAX;
+    for (int mode = 0; mode < 4; mode++) {
+        struct ts_sequence s = {.differences = mode & 1, .above = mode & 2};
+        size_t kept = plan_stored(q, n, s.differences, scratch);
+        if (kept == 0)
+            continue;
+        s.base = select_kth(scratch, kept, s.above ? 0 : kept / 2);
+        size_t bytes = plan_code(q, n, block, &s);
+        if (bytes < best) {
+            best = bytes;
+            *sequence = s;
+        }
+    }
+    return best;
 }
 
 kv_status ts_sequence_put(const struct ts_sequence *sequence, struct kv_buf *out)
 {
     kv_status rc;
-    KV_TRY(kv_buf_append_byte(out, sequence->differences));
+    KV_TRY(kv_buf_append_byte(out, (uint8_t)(sequence->differences + 2 * sequence->above)));
     KV_TRY(kv_buf_append_varint(out, kv_zigzag(sequence->base)));
     rc = ts_huffman_put_code(&sequence->code, out);
 out:
@@ -110,9 +126,10 @@ kv_status ts_sequence_take(kv_slice *in, bool long_read, struct ts_sequence_read
 {
     uint8_t mode;
     uint64_t base;
-    if (kv_take_byte(in, &mode) < 0 || mode > 1 || kv_take_varint(in, &base) < 0)
+    if (kv_take_byte(in, &mode) < 0 || mode > 3 || kv_take_varint(in, &base) < 0)
         return KV_CORRUPT;
-    reader->differences = mode;
+    reader->differences = mode & 1;
+    reader->above = mode & 2;
     reader->base = kv_unzigzag(base);
     return ts_huffman_take_code(in, long_read, &reader->table);
 }
@@ -122,7 +139,7 @@ static bool sums_are_near(const struct ts_sequence_reader *reader)
 {
     uint64_t most = reader->table.most, base = (uint64_t)reader->base;
     if (!reader->differences)
-        return most <= UINT32_MAX;
+        return most <= (reader->above ? INT32_MAX : UINT32_MAX);
     base = reader->base < 0 ? 0 - base : base;
     return most <= NEAR_MOST && base <= NEAR_MOST;
 }
@@ -139,10 +156,11 @@ kv_status ts_sequence_take_values(kv_slice *in, size_t lanes, const struct ts_se
     for (size_t lane = 0; lane < lanes && rc == KV_OK; lane++, values += n) {
         const struct ts_scale *scale = &scales[lane];
         if (reader->differences) {
-            const struct ts_step_of of = {.zigzag = true, .base = (int32_t)reader->base};
+            const struct ts_step_of of = {.zigzag = !reader->above, .base = (int32_t)reader->base};
             kernels->sum_values(to[lane], n, &of, scale, values);
         } else {
-            kernels->unfold(to[lane], count);
+            if (!reader->above)
+                kernels->unfold(to[lane], count);
             kernels->values(to[lane], count, scale, values);
         }
     }
@@ -152,7 +170,7 @@ kv_status ts_sequence_take_values(kv_slice *in, size_t lanes, const struct ts_se
 kv_status ts_sequence_take_near(kv_slice *in, size_t lanes, const struct ts_sequence_reader *reader,
                                 uint32_t *const *numbers, size_t n)
 {
-    const struct ts_step_of of = {.zigzag = true, .base = (int32_t)reader->base};
+    const struct ts_step_of of = {.zigzag = !reader->above, .base = (int32_t)reader->base};
     if (!sums_are_near(reader))
         return KV_END;
     kv_status rc =
@@ -160,7 +178,7 @@ kv_status ts_sequence_take_near(kv_slice *in, size_t lanes, const struct ts_sequ
     for (size_t lane = 0; lane < lanes && rc == KV_OK; lane++) {
         if (reader->differences)
             ts_kernels()->sum(numbers[lane], n, &of);
-        else
+        else if (!reader->above)
             ts_kernels()->unfold(numbers[lane], n);
     }
     return rc;
@@ -170,17 +188,20 @@ kv_status ts_sequence_take_block(kv_slice *in, const struct ts_sequence_reader *
                                  int64_t *q, size_t n)
 {
     uint64_t numbers[TS_HUFFMAN_NUMBERS_MAX], base = (uint64_t)reader->base, at = (uint64_t)start;
-    kv_status rc = ts_huffman_take(in, &reader->table, numbers, block_count(reader->differences, n));
+    size_t count = block_count(reader->differences, n);
+    kv_status rc = ts_huffman_take(in, &reader->table, numbers, count);
     if (rc < 0)
         return rc;
+    for (size_t i = 0; i < count && !reader->above; i++)
+        numbers[i] = (uint64_t)kv_unzigzag(numbers[i]);
     if (!reader->differences) {
         for (size_t i = 0; i < n; i++)
-            q[i] = (int64_t)((uint64_t)kv_unzigzag(numbers[i]) + base);
+            q[i] = (int64_t)(numbers[i] + base);
         return KV_OK;
     }
     q[0] = start;
     for (size_t i = 1; i < n; i++) {
-        at += (uint64_t)kv_unzigzag(numbers[i - 1]) + base;
+        at += numbers[i - 1] + base;
         q[i] = (int64_t)at;
     }
     return KV_OK;

@@ -44,7 +44,10 @@ void ts_summary_const(double value, size_t n, struct ts_chunk_summary *out)
 
 bool ts_summary_equal(const struct ts_chunk_summary *told, const struct ts_chunk_summary *made)
 {
-    return memcmp(&told->first, &made->first, 4 * sizeof(double)) == 0 && told->rises == made->rises &&
+    uint64_t a[4], b[4];
+    memcpy(a, &told->first, sizeof a);
+    memcpy(b, &made->first, sizeof b);
+    return memcmp(a, b, sizeof a) == 0 && told->rises == made->rises &&
            (!told->whole || (made->whole && told->sum == made->sum));
 }
 

@@ -49,7 +49,7 @@ static void run_init(struct ts_run *run, struct ts_db *db, const struct ts_query
     };
     run->budget = (struct ts_budget){
         .samples_max = options->samples_max ? options->samples_max : 50000000,
-        .bytes_max = options->memory_max ? options->memory_max : UINT64_C(512) << 20,
+        .bytes_max = options->memory_max ? options->memory_max : db->options.query_memory_max,
         .clock = clock,
         .deadline_mono_ns = kv_clock_mono_ns(clock) + (uint64_t)timeout_ms * 1000000,
         .canceled = options->canceled,

@@ -5,6 +5,7 @@
 #include "tsdb/promql/func_table.h"
 #include "tsdb/query/func.h"
 #include "tsdb/query/range_kernel.h"
+#include "tsdb/query/scan.h"
 
 enum { INVARIANT_KNOWN = 1, INVARIANT = 2, REPEATABLE = 4 };
 enum { ARGS_MAX = 64 }; /* operators a call may have; label_join's strings are not operators */
@@ -12,6 +13,9 @@ enum { ARGS_MAX = 64 }; /* operators a call may have; label_join's strings are n
 struct planner {
     struct ts_run *run;
     uint8_t *flags; /* by expression id */
+    const struct ts_expr
+        *grouped; /* the selector that the aggregation being planned groups, by these alone: */
+    struct ts_label_choice by;
 };
 
 static kv_status plan_expr(struct planner *p, struct ts_expr *expr, struct ts_grid grid,
@@ -96,6 +100,61 @@ static uint8_t invariance(struct planner *p, struct ts_expr *expr)
     return *flags & (INVARIANT | REPEATABLE);
 }
 
+/* ---- what of the labels anybody looks at */
+
+/* The selector whose series reach an aggregation one by one, with nothing in between that looks at their labels (as joins do, and
+ * what drops names that could differ). NULL: there is none. */
+static const struct ts_expr *plain_selector(struct ts_expr *expr, bool renamed)
+{
+    const struct ts_binary *binary = &expr->binary;
+    const struct ts_call *call = &expr->call;
+    switch (expr->kind) {
+    case TS_EXPR_VECTOR:
+        return !renamed || ts_selector_one_name(expr) ? expr : NULL;
+    case TS_EXPR_PAREN:
+        return plain_selector(expr->paren, renamed);
+    case TS_EXPR_UNARY:
+        return plain_selector(expr->unary.expr, true);
+    case TS_EXPR_BINARY:
+        renamed = renamed || !ts_op_is_comparison(binary->op) || binary->returns_bool;
+        if (binary->right->type == TS_TYPE_SCALAR)
+            return plain_selector(binary->left, renamed);
+        return binary->left->type == TS_TYPE_SCALAR ? plain_selector(binary->right, renamed) : NULL;
+    case TS_EXPR_CALL:
+        for (size_t i = 0; i < call->n_args; i++)
+            if (ts_expr_unparen(call->args[i])->kind == TS_EXPR_MATRIX)
+                return call->func->id == TS_FUNC_ABSENT_OVER_TIME
+                           ? NULL
+                           : plain_selector(ts_expr_unparen(call->args[i])->matrix.vector, true);
+        return ts_func_math_maker(call->func->id) ? plain_selector(call->args[0], true) : NULL;
+    default:
+        return NULL;
+    }
+}
+
+static bool folds_by(const struct ts_aggregate *how)
+{
+    switch (how->op) {
+    case TS_AGG_SUM:
+    case TS_AGG_AVG:
+    case TS_AGG_MIN:
+    case TS_AGG_MAX:
+    case TS_AGG_COUNT:
+    case TS_AGG_GROUP:
+    case TS_AGG_STDDEV:
+    case TS_AGG_STDVAR:
+    case TS_AGG_QUANTILE:
+        return !how->without;
+    default:
+        return false;
+    }
+}
+
+static const struct ts_label_choice *choice_of(const struct planner *p, const struct ts_expr *selector)
+{
+    return selector == p->grouped ? &p->by : NULL;
+}
+
 /* ---- selectors and subqueries */
 
 struct ts_select_at ts_plan_shift(const struct ts_run *run, const struct ts_time_shift *shift)
@@ -160,6 +219,8 @@ static kv_status plan_range_call(struct planner *p, const struct ts_expr *expr, 
         return call_not_built(p, call);
     if (subquery)
         KV_TRY(plan_subquery(p, range, grid, &input));
+    else
+        how.labels = choice_of(p, range->matrix.vector);
     for (size_t i = 0; i < call->n_args; i++) {
         if (ts_expr_unparen(call->args[i]) == range || n_scalars == 2)
             continue;
@@ -189,7 +250,7 @@ static kv_status plan_timestamp(struct planner *p, const struct ts_expr *expr, s
     kv_status rc;
     if (argument->kind == TS_EXPR_VECTOR) {
         struct ts_select_at at = ts_plan_shift(p->run, &argument->vector.shift);
-        KV_TRY(ts_op_select(p->run, grid, argument, &at, true, &input));
+        KV_TRY(ts_op_select(p->run, grid, argument, &at, true, NULL, &input));
         KV_TRY(ts_op_drop_name(p->run, expr, input, out));
         return KV_OK;
     }
@@ -313,7 +374,12 @@ static kv_status plan_aggregate(struct planner *p, const struct ts_expr *expr, s
     const struct ts_aggregate *how = &expr->aggregate;
     struct ts_operator *input = NULL, *param = NULL;
     kv_status rc;
-    KV_TRY(plan_expr(p, how->expr, grid, &input));
+    const struct planner around = *p;
+    p->grouped = folds_by(how) ? plain_selector(how->expr, false) : NULL;
+    p->by = (struct ts_label_choice){how->grouping, how->n_grouping};
+    rc = plan_expr(p, how->expr, grid, &input);
+    *p = around;
+    KV_TRY(rc);
     if (how->op == TS_AGG_COUNT_VALUES) {
         KV_TRY(ts_op_count_values(p->run, expr, input, out));
         return KV_OK;
@@ -372,7 +438,7 @@ static kv_status plan_kind(struct planner *p, struct ts_expr *expr, struct ts_gr
         return ts_op_constant(p->run, grid, expr, expr->number.value, out);
     case TS_EXPR_VECTOR:
         at = ts_plan_shift(p->run, &expr->vector.shift);
-        return ts_op_select(p->run, grid, expr, &at, false, out);
+        return ts_op_select(p->run, grid, expr, &at, false, choice_of(p, expr), out);
     case TS_EXPR_CALL:
         return plan_call(p, expr, grid, out);
     case TS_EXPR_AGGREGATE:
@@ -408,7 +474,7 @@ static kv_status plan_expr(struct planner *p, struct ts_expr *expr, struct ts_gr
 
 static kv_status planner_start(struct planner *p, struct ts_run *run, const struct ts_tree *tree)
 {
-    *p = (struct planner){run, kv_zalloc(tree->n_exprs + 1, 1)};
+    *p = (struct planner){.run = run, .flags = kv_zalloc(tree->n_exprs + 1, 1)};
     return p->flags ? KV_OK : ts_run_status(run, KV_NO_MEMORY, NULL);
 }
 

@@ -25,7 +25,6 @@ enum {
     CARDINALITY_DIRECT_SHARE = 32,
     CARDINALITY_DIRECT_COUNTS = 1 << 19, /* and so many counts of a label's values may be held meanwhile */
     CARDINALITY_TIMEOUT_MS = 120000,
-    CARDINALITY_BYTES_MAX_MIB = 512,
 };
 
 /* A label pair of the series whose labels are read; its counts stand in counts. */
@@ -365,7 +364,7 @@ static void cardinality_init(struct cardinality *c, struct ts_db *db,
     uint64_t timeout_ms = options->timeout_ms > 0 ? (uint64_t)options->timeout_ms : CARDINALITY_TIMEOUT_MS;
     *budget = (struct ts_budget){
         .samples_max = UINT64_MAX,
-        .bytes_max = options->memory_max ? options->memory_max : (uint64_t)CARDINALITY_BYTES_MAX_MIB << 20,
+        .bytes_max = options->memory_max ? options->memory_max : db->options.query_memory_max,
         .clock = db->clock,
         .deadline_mono_ns = kv_clock_mono_ns(db->clock) + timeout_ms * 1000000,
         .canceled = options->canceled,

@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-enum { CATALOG_BYTES_MAX_MIB = 512, CATALOG_TIMEOUT_S = 120 };
+enum { CATALOG_TIMEOUT_S = 120 };
 
 struct catalog {
     struct ts_run run;
@@ -37,7 +37,7 @@ static void catalog_init(struct catalog *catalog, struct ts_db *db, struct ts_qu
     *catalog = (struct catalog){.run = {.db = db, .err = err}};
     catalog->run.budget = (struct ts_budget){
         .samples_max = UINT64_MAX,
-        .bytes_max = (uint64_t)CATALOG_BYTES_MAX_MIB << 20,
+        .bytes_max = db->options.query_memory_max,
         .clock = clock,
         .deadline_mono_ns = kv_clock_mono_ns(clock) + (uint64_t)CATALOG_TIMEOUT_S * 1000000000,
     };

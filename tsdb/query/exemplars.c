@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-enum { EXEMPLARS_TIMEOUT_S = 120, EXEMPLARS_BYTES_MAX_MIB = 512 };
+enum { EXEMPLARS_TIMEOUT_S = 120 };
 
 struct series {
     uint64_t ref;
@@ -118,7 +118,7 @@ kv_status ts_query_exemplars(struct ts_db *db, kv_slice expr, int64_t from_ms, i
     *a.run.err = (struct ts_query_err){0};
     a.run.budget = (struct ts_budget){
         .samples_max = UINT64_MAX,
-        .bytes_max = (uint64_t)EXEMPLARS_BYTES_MAX_MIB << 20,
+        .bytes_max = db->options.query_memory_max,
         .clock = db->clock,
         .deadline_mono_ns = kv_clock_mono_ns(db->clock) + (uint64_t)EXEMPLARS_TIMEOUT_S * 1000000000,
     };

@@ -160,7 +160,7 @@ static kv_status select_info(struct info_op *self)
     self->selector = (struct ts_expr){.kind = TS_EXPR_VECTOR, .type = TS_TYPE_VECTOR};
     self->selector.vector.matchers = all;
     self->selector.vector.n_matchers = self->n_matchers + (asked ? asked->n_matchers : 0);
-    KV_TRY(ts_op_select(self->op.run, self->op.grid, &self->selector, &self->at, true, &self->select));
+    KV_TRY(ts_op_select(self->op.run, self->op.grid, &self->selector, &self->at, true, NULL, &self->select));
     rc = ts_rows_collect(&self->info, self->select);
 out:
     return rc;

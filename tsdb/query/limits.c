@@ -1,6 +1,9 @@
 /* limits.c - one query's budget. The first limit hit stays: whoever asks again gets the same answer. */
 #include "tsdb/query/limits.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 enum { CHECK_EVERY = 4096 };
 
 static kv_status budget_fail(struct ts_budget *budget, kv_status code)
@@ -54,4 +57,16 @@ kv_status ts_budget_bytes(struct ts_budget *budget, int64_t delta)
     if (budget->bytes > budget->bytes_peak)
         budget->bytes_peak = budget->bytes;
     return KV_OK;
+}
+
+void ts_budget_limit_text(const struct ts_budget *budget, char *out, size_t size)
+{
+    if (budget->samples >= budget->samples_max)
+        (void)snprintf(out, size,
+                       "query processing would load too many samples into memory in query execution");
+    else
+        (void)snprintf(out, size,
+                       "query processing would use more than %" PRIu64
+                       " bytes of memory in query execution; raise ts_options.query_memory_max",
+                       budget->bytes_max);
 }

@@ -28,5 +28,7 @@ KV_MUST kv_status ts_budget_samples(struct ts_budget *budget, uint64_t n);
 KV_MUST kv_status ts_budget_bytes(struct ts_budget *budget, int64_t delta);
 /* Asks the clock and the client now. */
 KV_MUST kv_status ts_budget_check(struct ts_budget *budget);
+/* Which limit a KV_LIMIT was, in Prometheus's words, and what raises it. */
+void ts_budget_limit_text(const struct ts_budget *budget, char *out, size_t size);
 
 #endif

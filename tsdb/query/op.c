@@ -6,7 +6,6 @@
 #include "kvcore/base/mem.h"
 #include "tsdb/promql/parse.h"
 
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -47,13 +46,9 @@ kv_status ts_run_fail(struct ts_run *run, enum ts_query_errtype type, kv_status 
 
 static kv_status run_fail_limit(struct ts_run *run)
 {
-    const struct ts_budget *budget = &run->budget;
-    if (budget->samples >= budget->samples_max)
-        return ts_run_fail(run, TS_QUERY_EXECUTION, KV_LIMIT,
-                           "query processing would load too many samples into memory in query execution");
-    return ts_run_fail(run, TS_QUERY_EXECUTION, KV_LIMIT,
-                       "query processing would use more than %" PRIu64 " bytes of memory in query execution",
-                       budget->bytes_max);
+    char text[160];
+    ts_budget_limit_text(&run->budget, text, sizeof text);
+    return ts_run_fail(run, TS_QUERY_EXECUTION, KV_LIMIT, "%s", text);
 }
 
 kv_status ts_run_status(struct ts_run *run, kv_status status, const struct kv_err *err)

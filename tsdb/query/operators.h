@@ -7,6 +7,8 @@
 
 #include "tsdb/query/op.h"
 
+struct ts_label_choice;
+
 /* A scalar that is the same at every step. */
 KV_MUST kv_status ts_op_constant(struct ts_run *run, struct ts_grid grid, const struct ts_expr *expr,
                                  double value, struct ts_operator **out);
@@ -43,8 +45,10 @@ struct ts_select_at {
     bool fixed;
     int64_t at_ms, offset_ms;
 };
+/* labels: all that anybody will look at (scan.h), their names borrowed; NULL: all there are. */
 KV_MUST kv_status ts_op_select(struct ts_run *run, struct ts_grid grid, const struct ts_expr *selector,
-                               const struct ts_select_at *at, bool sample_times, struct ts_operator **out);
+                               const struct ts_select_at *at, bool sample_times,
+                               const struct ts_label_choice *labels, struct ts_operator **out);
 
 /* Whether a selector names its metric with =. */
 bool ts_selector_one_name(const struct ts_expr *selector);
@@ -56,6 +60,7 @@ struct ts_range_call {
     const struct ts_expr *range; /* the matrix selector or subquery */
     int64_t range_ms;
     struct ts_select_at at;
+    const struct ts_label_choice *labels; /* of a selector, as for ts_op_select; not used after it */
 };
 KV_MUST kv_status ts_op_range_fn(struct ts_run *run, struct ts_grid grid, const struct ts_range_call *how,
                                  struct ts_operator *input, struct ts_operator **scalars, size_t n_scalars,

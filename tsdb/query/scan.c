@@ -8,6 +8,8 @@
 #include "tsdb/query/prove.h"
 #include "tsdb/query/window_cursor.h"
 
+enum { LABELS_STEP = 256 }; /* series whose labels are read at once, when few of them are kept */
+
 struct ts_scan {
     struct ts_db *db;
     struct ts_budget *budget;
@@ -23,6 +25,7 @@ struct ts_scan {
     size_t n_refs, next;
     struct kv_arena arena; /* labels */
     struct ts_labels *labels;
+    uint8_t *classes;                    /* of retention rules, by ref: when not all labels are kept */
     uint32_t *slots[TS_GENERATIONS_MAX]; /* of refs, by generation */
     struct ts_window_cursor *windows;
     size_t n_windows;
@@ -41,7 +44,8 @@ struct ts_scan {
 static kv_status scan_count_bytes(struct ts_scan *scan)
 {
     uint64_t bytes = scan->arena.used + scan->n_refs * (sizeof *scan->refs + sizeof *scan->labels) +
-                     scan->pin.n * scan->n_refs * sizeof(uint32_t) + scan->gaps_room * sizeof *scan->gaps +
+                     (scan->classes ? scan->n_refs : 0) + scan->pin.n * scan->n_refs * sizeof(uint32_t) +
+                     scan->gaps_room * sizeof *scan->gaps +
                      (scan->set.samples.capacity + scan->set.merged.capacity + scan->set.next.capacity +
                       scan->set.source.capacity) *
                          (sizeof(int64_t) + sizeof(double));
@@ -74,13 +78,75 @@ static kv_status scan_select(struct ts_scan *scan, const struct ts_scan_options 
     return rc;
 }
 
-static kv_status scan_labels(struct ts_scan *scan, struct kv_err *err)
+static bool choice_has(const struct ts_label_choice *choice, kv_slice name)
+{
+    for (size_t i = 0; i < choice->n; i++)
+        if (kv_slice_equal(choice->names[i], name))
+            return true;
+    return kv_slice_equal(name, TS_METRIC_NAME);
+}
+
+/* Copies the chosen labels of `all` into the arena; those of the series before, where they are the same. */
+static kv_status keep_chosen(struct ts_scan *scan, const struct ts_label_choice *choice,
+                             const struct ts_labels *all, size_t i)
+{
+    struct ts_labels *kept = &scan->labels[i];
+    size_t n = 0;
+    for (size_t k = 0; k < all->n; k++)
+        if (choice_has(choice, all->labels[k].name))
+            all->labels[n++] = all->labels[k];
+    if (i > 0 && scan->labels[i - 1].labels &&
+        ts_labels_compare(all->labels, n, scan->labels[i - 1].labels, scan->labels[i - 1].n) == 0) {
+        *kept = scan->labels[i - 1];
+        return KV_OK;
+    }
+    kept->labels = kv_arena_alloc(&scan->arena, (n + 1) * sizeof *kept->labels);
+    for (kept->n = 0; kept->labels && kept->n < n; kept->n++) {
+        struct ts_label *label = &kept->labels[kept->n];
+        label->name = kv_arena_copy(&scan->arena, all->labels[kept->n].name);
+        label->value = kv_arena_copy(&scan->arena, all->labels[kept->n].value);
+        if (!label->name.data || !label->value.data)
+            return KV_NO_MEMORY;
+    }
+    return kept->labels ? KV_OK : KV_NO_MEMORY;
+}
+
+/* The chosen ones of every series: all are read, some hundred series at a time, for the rules. */
+static kv_status scan_chosen_labels(struct ts_scan *scan, const struct ts_label_choice *choice,
+                                    struct kv_err *err)
+{
+    struct kv_arena arena = {0};
+    struct ts_labels *all = kv_alloc(LABELS_STEP * sizeof *all);
+    kv_status rc = all ? KV_OK : KV_NO_MEMORY;
+    if (scan->by_rule && rc == KV_OK && !(scan->classes = kv_alloc(scan->n_refs)))
+        rc = KV_NO_MEMORY;
+    for (size_t at = 0, n; rc == KV_OK && at < scan->n_refs; at += n) {
+        n = scan->n_refs - at < LABELS_STEP ? scan->n_refs - at : LABELS_STEP;
+        rc =
+            ts_registry_labels_many(scan->db->registry, scan->snapshot, scan->refs + at, n, &arena, all, err);
+        for (size_t i = 0; rc == KV_OK && i < n; i++) {
+            if (!all[i].labels)
+                continue;
+            if (scan->classes)
+                scan->classes[at + i] = (uint8_t)ts_rules_class_of(scan->db->rules, all[i].labels, all[i].n);
+            rc = keep_chosen(scan, choice, &all[i], at + i);
+        }
+        kv_arena_release(&arena);
+        if (rc == KV_OK)
+            rc = ts_budget_check(scan->budget);
+    }
+    kv_free(all);
+    return rc;
+}
+
+static kv_status scan_labels(struct ts_scan *scan, const struct ts_label_choice *choice, struct kv_err *err)
 {
     scan->labels = kv_zalloc(scan->n_refs, sizeof *scan->labels);
     if (!scan->labels)
         return KV_NO_MEMORY;
-    kv_status rc = ts_registry_labels_many(scan->db->registry, scan->snapshot, scan->refs, scan->n_refs,
-                                           &scan->arena, scan->labels, err);
+    kv_status rc = choice ? scan_chosen_labels(scan, choice, err)
+                          : ts_registry_labels_many(scan->db->registry, scan->snapshot, scan->refs,
+                                                    scan->n_refs, &scan->arena, scan->labels, err);
     /* So close to its bound it was the bound, not the heap: then the query's limit says so. */
     bool bounded = scan->arena.max - scan->arena.used < (size_t)1 << 20;
     return rc == KV_NO_MEMORY && bounded ? ts_budget_bytes(scan->budget, INT64_MAX) : rc;
@@ -138,7 +204,7 @@ kv_status ts_scan_open(struct ts_db *db, const struct ts_scan_options *options, 
         KV_TRY(ts_moment_open(db, &scan->pin, &scan->own, err));
         scan->snapshot = scan->own;
         KV_TRY(scan_select(scan, options, err));
-        KV_TRY(scan_labels(scan, err));
+        KV_TRY(scan_labels(scan, options->labels, err));
         if (!scan->labels_only) {
             KV_TRY(scan_slots(scan));
             KV_TRY(scan_windows(scan));
@@ -175,6 +241,7 @@ void ts_scan_close(struct ts_scan *scan)
         return;
     scan_release(scan);
     kv_free(scan->labels);
+    kv_free(scan->classes);
     kv_free(scan->own_refs);
     kv_arena_release(&scan->arena);
     ts_moment_close(&scan->pin, &scan->own);
@@ -275,7 +342,9 @@ static int64_t scan_series_from(const struct ts_scan *scan, size_t i)
 {
     if (!scan->by_rule)
         return scan->from_ms;
-    size_t class = ts_rules_class_of(scan->db->rules, scan->labels[i].labels, scan->labels[i].n);
+    size_t class = scan->classes
+                       ? scan->classes[i]
+                       : ts_rules_class_of(scan->db->rules, scan->labels[i].labels, scan->labels[i].n);
     int64_t floor_ms = ts_rules_floor_ms(scan->db->rules, class, scan->clock_ms);
     return floor_ms > scan->from_ms ? floor_ms : scan->from_ms;
 }

@@ -23,13 +23,20 @@ struct ts_refset;
 struct ts_scan;
 struct ts_select;
 
+/* Labels by name, in any order. */
+struct ts_label_choice {
+    const kv_slice *names;
+    size_t n;
+};
 struct ts_scan_options {
     const struct ts_matcher *matchers; /* compiled; borrowed until close */
     size_t n_matchers;
     int64_t from_ms, to_ms; /* both inclusive */
     bool labels_only;       /* series with data on the range's days, of which retention and deletes leave some
                          (prove.h); samples are not lent */
-    struct ts_condense condense; /* the only windows that matter, and what of them */
+    const struct ts_label_choice *labels; /* borrowed for ts_scan_open. Only these and "__name__" are kept
+                         and lent: for a reader that groups by them. NULL: all */
+    struct ts_condense condense;          /* the only windows that matter, and what of them */
 };
 /* Samples that are not lent: so many before the one at at_ms (condense.h). */
 struct ts_scan_gap {

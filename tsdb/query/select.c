@@ -10,6 +10,8 @@ struct select_op {
     struct ts_operator op;
     struct ts_select_at at;
     bool sample_times, smoothed;
+    bool choose; /* these labels: */
+    struct ts_label_choice labels;
     struct ts_scan *scan;
     struct ts_pool pool;
     double *values;
@@ -31,6 +33,7 @@ static kv_status select_open(struct select_op *self)
         .n_matchers = selector->n_matchers,
         .from_ms = select_time(self, 0) - run->lookback_ms + 1,
         .to_ms = select_time(self, self->op.grid.n - 1) + (self->smoothed ? run->lookback_ms : 0),
+        .labels = self->choose ? &self->labels : NULL,
     };
     self->values = ts_pool_column(&self->pool, self->op.grid.n);
     if (!self->values)
@@ -125,7 +128,8 @@ bool ts_selector_one_name(const struct ts_expr *selector)
 }
 
 kv_status ts_op_select(struct ts_run *run, struct ts_grid grid, const struct ts_expr *selector,
-                       const struct ts_select_at *at, bool sample_times, struct ts_operator **out)
+                       const struct ts_select_at *at, bool sample_times, const struct ts_label_choice *labels,
+                       struct ts_operator **out)
 {
     struct select_op *self = kv_zalloc(1, sizeof(*self));
     if (!self)
@@ -133,6 +137,8 @@ kv_status ts_op_select(struct ts_run *run, struct ts_grid grid, const struct ts_
     self->op = (struct ts_operator){&select_ops, run, grid, selector, ts_selector_one_name(selector)};
     self->at = *at;
     self->sample_times = sample_times;
+    self->choose = labels != NULL;
+    self->labels = labels ? *labels : (struct ts_label_choice){0};
     self->smoothed = selector->vector.mode == TS_RANGE_SMOOTHED;
     ts_pool_init(&self->pool, run);
     *out = &self->op;

@@ -15,8 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { WALK_LABELS = 1024 };               /* series whose labels are read at once */
-#define WALK_BYTES_MAX (UINT64_C(2) << 30) /* of the refs of one selector's series */
+enum { WALK_LABELS = 1024 }; /* series whose labels are read at once */
 
 struct walk_selector {
     struct kv_arena arena;
@@ -137,6 +136,7 @@ static void walk_leave_selector(struct ts_export *walk)
     }
     kv_free(walk->refs);
     walk->refs = NULL;
+    (void)!ts_budget_bytes(&walk->budget, -(int64_t)walk->budget.bytes); /* giving back cannot fail */
     walk->n_refs = walk->next = walk->labels_from = walk->labels_n = walk->tombs_hint = 0;
 }
 
@@ -155,6 +155,14 @@ static kv_status walk_enter_selector(struct ts_export *walk, struct kv_err *err)
                                      .n_heads = walk->pin.n,
                                      .budget = &walk->budget};
     kv_status rc = ts_index_select(walk->db->registry, &select, &walk->refs, &walk->n_refs, err);
+    if (rc == KV_OK)
+        rc = ts_budget_bytes(&walk->budget, (int64_t)(walk->n_refs * (sizeof *walk->refs +
+                                                                      walk->pin.n * sizeof *walk->slots[0])));
+    if (rc == KV_LIMIT) {
+        char text[160];
+        ts_budget_limit_text(&walk->budget, text, sizeof text);
+        return kv_fail(err, rc, 0, "%s", text);
+    }
     for (size_t g = 0; rc == KV_OK && g < walk->pin.n && walk->n_refs; g++) {
         walk->slots[g] = kv_alloc(walk->n_refs * sizeof *walk->slots[g]);
         if (!walk->slots[g])
@@ -186,7 +194,9 @@ out:
 static kv_status walk_failed(struct ts_query_err *err, kv_status rc, const struct kv_err *why)
 {
     if (err->code == KV_OK) {
-        err->type = rc == KV_CANCELED ? TS_QUERY_CANCELED : TS_QUERY_INTERNAL;
+        err->type = rc == KV_CANCELED ? TS_QUERY_CANCELED
+                    : rc == KV_LIMIT  ? TS_QUERY_EXECUTION
+                                      : TS_QUERY_INTERNAL;
         err->code = rc;
         snprintf(err->text, sizeof err->text, "%s", why->text[0] ? why->text : kv_status_text(rc));
     }
@@ -209,7 +219,7 @@ kv_status ts_export_open(struct ts_db *db, const struct ts_walk_options *options
     walk->from_ms = options->from_ms;
     walk->to_ms = options->to_ms;
     walk->budget = (struct ts_budget){.samples_max = UINT64_MAX,
-                                      .bytes_max = WALK_BYTES_MAX,
+                                      .bytes_max = db->options.query_memory_max,
                                       .clock = db->clock,
                                       .deadline_mono_ns = UINT64_MAX,
                                       .canceled = options->canceled,
