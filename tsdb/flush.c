@@ -69,6 +69,14 @@ static kv_status flush_add(void *ctx, kv_slice key, kv_slice value)
     return kv_bulk_add(f->bulk, key, value, f->err);
 }
 
+static void flush_note_times(struct ts_window_add *add, int64_t first_ms, int64_t last_ms)
+{
+    if (add->chunks == 0 || first_ms < add->first_ms)
+        add->first_ms = first_ms;
+    if (add->chunks == 0 || last_ms > add->last_ms)
+        add->last_ms = last_ms;
+}
+
 static kv_status flush_window(struct flush *f, struct ts_window_add *add)
 {
     int64_t start = ts_window_start_ms(add->window);
@@ -80,6 +88,8 @@ static kv_status flush_window(struct flush *f, struct ts_window_add *add)
         kv_status rc =
             ts_generation_walk(f->generation, slot->slot, start, start + TS_WINDOW_MS - 1,
                                f->cursors ? &f->cursors[slot->slot] : &whole, &f->scratch, &f->samples);
+        if (rc == KV_OK && f->samples.n > 0)
+            flush_note_times(add, f->samples.times_ms[0], f->samples.times_ms[f->samples.n - 1]);
         if (rc == KV_OK)
             rc = ts_window_encode(&f->samples, add->window, slot->ref, f->seq, add->finished, &f->encoded,
                                   flush_add, f);

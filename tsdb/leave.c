@@ -75,7 +75,7 @@ out:
 /* Removes what is still unused; *gone: all that was tried, left or not. */
 static kv_status leave_remove(struct ts_db *db, struct ts_refset *gone, uint64_t *n_gone, struct kv_err *err)
 {
-    struct ts_refset unused = {0};
+    struct ts_refset unused = {0}, left = {0};
     uint64_t *refs = NULL;
     size_t n = 0;
     kv_status rc;
@@ -84,7 +84,6 @@ static kv_status leave_remove(struct ts_db *db, struct ts_refset *gone, uint64_t
     KV_TRY(ts_refset_or(gone, &unused));
     KV_TRY(ts_refset_refs(&unused, &refs, &n));
     for (size_t at = 0, step; at < n; at += LEAVE_STEP) {
-        struct ts_refset left = {0};
         if (atomic_load(&db->closing))
             KV_TRY(KV_CANCELED);
         step = n - at < LEAVE_STEP ? n - at : LEAVE_STEP;
@@ -92,14 +91,15 @@ static kv_status leave_remove(struct ts_db *db, struct ts_refset *gone, uint64_t
         *n_gone += step;
         for (size_t i = 0; i < step && rc == KV_OK; i++)
             rc = ts_refset_add(&left, refs[at + i], NULL);
-        if (rc == KV_OK && step > 0)
-            rc = ts_left_add(db->left, &left);
-        ts_refset_release(&left);
-        if (rc < 0)
-            goto out;
+        KV_TRY(rc);
     }
 out:
+    if (ts_refset_count(&left) > 0) { /* once, for it copies all that have left */
+        kv_status added = ts_left_add(db->left, &left);
+        rc = rc < 0 ? rc : added;
+    }
     kv_free(refs);
+    ts_refset_release(&left);
     ts_refset_release(&unused);
     return rc;
 }

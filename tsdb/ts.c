@@ -239,11 +239,23 @@ static void db_caretaker(void *ctx)
     kv_mutex_unlock(&db->state_lock);
 }
 
+/* The same words every round are said once. */
+static void db_merger_failed(struct ts_db *db, kv_status rc, const struct kv_err *err, struct kv_err *said)
+{
+    if (said->code == rc && strcmp(said->text, err->text) == 0)
+        return;
+    kv_logf(db->log, KV_LOG_WARN, "windows_failed", "status=%s error=%s", kv_status_name(rc),
+            KV_LOGQ(err->text));
+    *said = *err;
+    said->code = rc;
+}
+
 /* A thread of its own, since a large window takes a while and the head must be flushed meanwhile. */
 static void db_merger(void *ctx)
 {
     struct ts_db *db = ctx;
     uint64_t due_ns = 0;
+    struct kv_err said = {0};
     kv_mutex_lock(&db->state_lock);
     while (!db->stop) {
         if (kv_clock_mono_ns(db->clock) < due_ns) {
@@ -254,8 +266,11 @@ static void db_merger(void *ctx)
         struct kv_err err = {0};
         kv_status rc = db_care_windows(db, false, &err);
         if (rc < 0 && rc != KV_CANCELED)
-            kv_logf(db->log, KV_LOG_WARN, "windows_failed", "status=%s error=%s", kv_status_name(rc),
-                    KV_LOGQ(err.text));
+            db_merger_failed(db, rc, &err, &said);
+        else if (rc == KV_OK && said.code < 0)
+            kv_logf(db->log, KV_LOG_INFO, "windows_resumed", "after=%s", KV_LOGQ(said.text));
+        if (rc == KV_OK)
+            said = (struct kv_err){0};
         due_ns = kv_clock_mono_ns(db->clock) + TS_WINDOWS_PERIOD_NS;
         kv_mutex_lock(&db->state_lock);
     }
@@ -584,15 +599,12 @@ void ts_stats(struct ts_db *db, struct ts_stats *out)
         out->samples_rejected[i] = atomic_load(&db->counters.rejected[i]);
     if (ts_windows_copy(db->windows, INT32_MIN, INT32_MAX, &windows, &n) < 0)
         return;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         out->chunks += windows[i].chunks;
-    if (n > 0) { /* to the day; the head's are exact */
-        int64_t first_ms = ts_window_start_ms(windows[0].window);
-        int64_t last_ms = ts_window_start_ms(windows[n - 1].window) + TS_WINDOW_MS - 1;
-        if (first_ms < out->time_min_ms)
-            out->time_min_ms = first_ms;
-        if (last_ms > out->time_max_ms)
-            out->time_max_ms = last_ms;
+        if (windows[i].first_ms < out->time_min_ms)
+            out->time_min_ms = windows[i].first_ms;
+        if (windows[i].last_ms > out->time_max_ms)
+            out->time_max_ms = windows[i].last_ms;
     }
     kv_free(windows);
 }

@@ -376,7 +376,8 @@ struct ts_stats {
     uint64_t series, series_created, head_samples, head_bytes, head_series, samples_appended,
         samples_rejected[TS_REJECT_REASONS];
     uint64_t chunks, disk_bytes, flushes, merges, queries, cache_bytes, cache_series;
-    int64_t time_min_ms, time_max_ms;                     /* of what is stored; min > max when nothing is */
+    /* Of the samples in the head and in the days stored, deleted ones included; min > max when there are none */
+    int64_t time_min_ms, time_max_ms;
     uint64_t windows_expired, windows_cut, bytes_dropped; /* days dropped whole: by age, by size; of both */
     uint64_t exemplars, exemplars_appended, exemplars_dropped; /* kept now; by this process */
     uint64_t series_left; /* the registry, since nothing refers to them */

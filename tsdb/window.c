@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { WINDOW_FACT_VERSION = 1, WINDOW_FACT_LEN_MAX = 6 * KV_VARINT_LEN_MAX };
+enum { WINDOW_FACT_VERSION = 1, WINDOW_FACT_LEN_MAX = 8 * KV_VARINT_LEN_MAX };
 #define WINDOW_FACT_PREFIX "window/"
 
 struct ts_windows {
@@ -49,6 +49,11 @@ static kv_status windows_reserve(struct ts_windows *w, size_t extra)
     return KV_OK;
 }
 
+static struct ts_window window_new(int32_t window)
+{
+    return (struct ts_window){.window = window, .first_ms = INT64_MAX, .last_ms = INT64_MIN};
+}
+
 /* Room must be there. */
 static struct ts_window *windows_insert(struct ts_windows *w, int32_t window)
 {
@@ -56,13 +61,13 @@ static struct ts_window *windows_insert(struct ts_windows *w, int32_t window)
     KV_ASSERT(w->n < w->capacity);
     memmove(w->items + i + 1, w->items + i, (w->n - i) * sizeof *w->items);
     w->n++;
-    w->items[i] = (struct ts_window){.window = window};
+    w->items[i] = window_new(window);
     return &w->items[i];
 }
 
 static struct ts_window window_plus(const struct ts_window *now, const struct ts_window_add *add)
 {
-    struct ts_window next = now ? *now : (struct ts_window){.window = add->window};
+    struct ts_window next = now ? *now : window_new(add->window);
     if (next.runs == 0 && add->finished)
         next.merged = true;
     else if (next.merged)
@@ -70,6 +75,10 @@ static struct ts_window window_plus(const struct ts_window *now, const struct ts
     next.runs++;
     next.bytes += add->bytes;
     next.chunks += add->chunks;
+    if (add->chunks > 0) {
+        next.first_ms = add->first_ms < next.first_ms ? add->first_ms : next.first_ms;
+        next.last_ms = add->last_ms > next.last_ms ? add->last_ms : next.last_ms;
+    }
     return next;
 }
 
@@ -91,13 +100,20 @@ static kv_status window_fact_put(const struct ts_window *window, struct kv_batch
     p += kv_put_varint(p, window->bytes);
     p += kv_put_varint(p, window->side_bytes);
     p += kv_put_varint(p, window->chunks);
+    if (window->first_ms <= window->last_ms) {
+        p += kv_put_varint(p, (uint64_t)(window->first_ms - ts_window_start_ms(window->window)));
+        p += kv_put_varint(p, (uint64_t)(window->last_ms - window->first_ms));
+    }
     return kv_batch_put(batch, TS_SPACE_SERIES, ts_key_slice(&key), kv_slice_of(value, (size_t)(p - value)));
 }
 
-/* A hint: what cannot be read counts as a window never merged. */
+/* A hint: what cannot be read counts as a window never merged, and full. */
 static void window_fact_read(kv_slice value, struct ts_window *out)
 {
-    uint64_t version, runs, merged, bytes, side, chunks;
+    uint64_t version, runs, merged, bytes, side, chunks, first, span;
+    int64_t start = ts_window_start_ms(out->window);
+    out->first_ms = start;
+    out->last_ms = start + TS_WINDOW_MS - 1;
     if (kv_take_varint(&value, &version) < 0 || version != WINDOW_FACT_VERSION ||
         kv_take_varint(&value, &runs) < 0 || kv_take_varint(&value, &merged) < 0 ||
         kv_take_varint(&value, &bytes) < 0 || kv_take_varint(&value, &side) < 0 ||
@@ -108,34 +124,93 @@ static void window_fact_read(kv_slice value, struct ts_window *out)
     out->bytes = bytes;
     out->side_bytes = side;
     out->chunks = chunks;
+    if (kv_take_varint(&value, &first) == KV_OK && kv_take_varint(&value, &span) == KV_OK &&
+        first < (uint64_t)TS_WINDOW_MS && span < (uint64_t)TS_WINDOW_MS - first) {
+        out->first_ms = start + (int64_t)first;
+        out->last_ms = out->first_ms + (int64_t)span;
+    }
 }
 
-static kv_status windows_load(struct ts_windows *w, struct kv_err *err)
+/* The window with a chunk at or behind `from`, by its chunk. KV_END: none; KV_CORRUPT: the table that has it is damaged. */
+static kv_status load_next(struct ts_windows *w, int32_t from, int32_t *window)
 {
     struct kv_iter *it = NULL;
-    struct ts_key key = {0};
+    struct ts_chunk_key chunk;
+    struct ts_key key;
+    ts_key_chunk_window(&key, from);
     kv_status rc = kv_iter_open(w->db->kv, NULL, TS_SPACE_CHUNKS, (kv_slice){0}, (kv_slice){0}, &it);
-    if (rc < 0)
-        return kv_fail(err, rc, 0, "cannot walk the chunks");
-    while ((rc = kv_iter_seek(it, ts_key_slice(&key))) == KV_OK) {
-        struct ts_chunk_key chunk;
-        if ((rc = ts_key_chunk_read(it->key, &chunk)) < 0 || (rc = windows_reserve(w, 1)) < 0)
-            break;
-        struct ts_window *window = windows_insert(w, chunk.window);
-        window->runs = 1;
-        struct kv_pinned fact;
-        window_fact_key(&key, chunk.window);
-        rc = kv_get(w->db->kv, NULL, TS_SPACE_SERIES, ts_key_slice(&key), &fact, err);
-        if (rc < 0)
-            break;
-        if (rc == KV_OK)
-            window_fact_read(fact.value, window);
-        kv_pinned_release(&fact);
-        ts_key_chunk_window(&key, chunk.window);
-        if (!ts_key_successor(&key))
-            break;
-    }
+    if (rc == KV_OK)
+        rc = kv_iter_seek(it, ts_key_slice(&key));
+    if (rc == KV_OK && (rc = ts_key_chunk_read(it->key, &chunk)) == KV_OK)
+        *window = chunk.window;
     kv_iter_close(it);
+    return rc;
+}
+
+static bool fact_window(kv_slice key, int32_t *window)
+{
+    struct ts_key again;
+    char text[16];
+    size_t prefix = 1 + sizeof WINDOW_FACT_PREFIX - 1, n = key.len > prefix ? key.len - prefix : 0;
+    snprintf(text, sizeof text, "%.*s", (int)(n < sizeof text ? n : sizeof text - 1),
+             n ? (const char *)key.data + prefix : "");
+    *window = (int32_t)strtol(text, NULL, 10);
+    window_fact_key(&again, *window);
+    return kv_slice_equal(ts_key_slice(&again), key);
+}
+
+/* The same by the facts, which do not stand in the order of windows. */
+static kv_status load_next_fact(struct ts_windows *w, int32_t from, int32_t *window)
+{
+    struct kv_iter *it = NULL;
+    struct ts_key lower, upper;
+    bool found = false;
+    ts_key_fact(&lower, KV_STR(WINDOW_FACT_PREFIX));
+    upper = lower;
+    upper.bytes[sizeof WINDOW_FACT_PREFIX - 1]++; /* the slash */
+    kv_status rc =
+        kv_iter_open(w->db->kv, NULL, TS_SPACE_SERIES, ts_key_slice(&lower), ts_key_slice(&upper), &it);
+    if (rc == KV_OK)
+        rc = kv_iter_seek(it, ts_key_slice(&lower));
+    for (int32_t at; rc == KV_OK; rc = kv_iter_next(it))
+        if (fact_window(it->key, &at) && at >= from && (!found || at < *window)) {
+            *window = at;
+            found = true;
+        }
+    kv_iter_close(it);
+    return rc == KV_END && found ? KV_OK : rc;
+}
+
+static kv_status load_window(struct ts_windows *w, int32_t number, struct kv_err *err)
+{
+    struct kv_pinned fact = {0};
+    struct ts_key key;
+    kv_status rc;
+    KV_TRY(windows_reserve(w, 1));
+    struct ts_window *window = windows_insert(w, number);
+    window->runs = 1;
+    window_fact_key(&key, number);
+    KV_TRY(kv_get(w->db->kv, NULL, TS_SPACE_SERIES, ts_key_slice(&key), &fact, err));
+    window_fact_read(rc == KV_OK ? fact.value : (kv_slice){0}, window);
+out:
+    kv_pinned_release(&fact);
+    return rc < 0 ? rc : KV_OK;
+}
+
+/* Those with a chunk. Where a damaged table is in the way, its window is taken from the facts: it is there, and whoever reads it
+ * is told. */
+static kv_status windows_load(struct ts_windows *w, struct kv_err *err)
+{
+    kv_status rc = KV_OK;
+    for (int64_t from = INT32_MIN; from <= INT32_MAX && rc == KV_OK;) {
+        int32_t window = INT32_MAX;
+        rc = load_next(w, (int32_t)from, &window);
+        if (rc == KV_CORRUPT)
+            rc = load_next_fact(w, (int32_t)from, &window);
+        if (rc == KV_OK)
+            rc = load_window(w, window, err);
+        from = (int64_t)window + 1;
+    }
     return rc < 0 ? kv_fail(err, rc, 0, "cannot read the chunk space") : KV_OK;
 }
 

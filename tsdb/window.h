@@ -30,6 +30,9 @@ struct ts_window {
     uint32_t runs;                      /* flushes since the last merge, the merged run included */
     bool merged;                        /* was merged once; side_* is what came later */
     uint64_t bytes, side_bytes, chunks; /* of chunks. As of the last flush or merge; a hint after a crash */
+    int64_t first_ms,
+        last_ms; /* of the samples that were flushed to it, those that are deleted since too; first > last: none. Of a
+                                  window whose facts are lost, the whole day */
     uint64_t passed; /* classes that had passed all of it when it was last looked at (thin.h); not stored */
 };
 
@@ -43,6 +46,7 @@ struct ts_window_add {
     int32_t window;
     bool finished; /* its chunks need no joining later */
     uint64_t bytes, chunks;
+    int64_t first_ms, last_ms; /* of its samples, when chunks > 0 */
 };
 /* Puts into batch what the windows will be once n adds are installed, and makes room, so that
  * ts_windows_added cannot fail. */

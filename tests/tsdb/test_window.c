@@ -1,5 +1,7 @@
 /* Merging the chunks of a day. */
 #include "kvcore/base/mem.h"
+#include "kvcore/db/db.h"
+#include "tests/support/file_kit.h"
 #include "tests/support/store_kit.h"
 #include "tsdb/chunk/chunk.h"
 #include "tsdb/db.h"
@@ -230,4 +232,76 @@ Test(window, a_damaged_one_keeps_no_other_from_being_merged_and_no_series_from_l
     cr_assert_eq(stats.series, 3);
     cr_assert_eq(count(&kit, 1), 40);
     store_kit_release(&kit);
+}
+
+Test(window, times_of_what_is_stored_are_known_to_the_millisecond)
+{
+    struct store_kit kit;
+    struct ts_stats stats;
+    store_kit_init(&kit);
+    cr_assert_eq(store_kit_open(&kit), KV_OK);
+    ts_stats(kit.db, &stats);
+    cr_assert_gt(stats.time_min_ms, stats.time_max_ms);
+    store_kit_put(&kit, 1, KIT_START_MS - 3 * KIT_DAY_MS + 7, 1);
+    store_kit_put(&kit, 2, KIT_START_MS - 9, 1);
+    store_kit_put(&kit, 1, KIT_START_MS - 5, 1);
+    for (int i = 0; i < 4; i++) {
+        ts_stats(kit.db, &stats);
+        cr_assert_eq(stats.time_min_ms, KIT_START_MS - 3 * KIT_DAY_MS + 7, "%d", i);
+        cr_assert_eq(stats.time_max_ms, KIT_START_MS - (i < 3 ? 5 : 2), "%d", i);
+        if (i == 1) {
+            cr_assert_eq(store_kit_close(&kit, false), KV_OK);
+            cr_assert_eq(store_kit_open(&kit), KV_OK);
+        } else {
+            if (i == 2)
+                store_kit_put(&kit, 2, KIT_START_MS - 2, 1);
+            cr_assert_eq(ts_flush(kit.db, i == 2, &kit.err), KV_OK);
+        }
+    }
+    store_kit_release(&kit);
+}
+
+/* The name of the table that holds chunks of the window at time_ms. */
+static void chunk_table(struct store_kit *kit, int64_t time_ms, char name[32])
+{
+    const struct kv_tree *tree = &ts_kv(kit->db)->view->version->trees[TS_SPACE_CHUNKS];
+    struct ts_key key;
+    ts_key_chunk_window(&key, ts_window_of(time_ms));
+    for (size_t i = 0; i < tree->n_items; i++)
+        if (kv_slice_has_prefix(tree->items[i].properties->smallest, ts_key_slice(&key)))
+            kv_file_name(name, tree->items[i].number, KV_NAME_TABLE);
+}
+
+Test(window, damaged_tables_keep_the_store_open_and_their_windows_known)
+{
+    enum { DAYS = 5 };
+    for (unsigned damaged = 1; damaged < 1U << DAYS; damaged++) {
+        struct store_kit kit;
+        char names[DAYS][32] = {{0}};
+        struct ts_columns out = {0};
+        store_kit_init(&kit);
+        cr_assert_eq(store_kit_open(&kit), KV_OK);
+        for (int day = 0; day < DAYS; day++)
+            store_kit_put(&kit, 1, KIT_START_MS - day * KIT_DAY_MS, day);
+        cr_assert_eq(ts_flush(kit.db, true, &kit.err), KV_OK, "%s", kit.err.text);
+        for (int day = 0; day < DAYS; day++)
+            chunk_table(&kit, KIT_START_MS - day * KIT_DAY_MS, names[day]);
+        cr_assert_eq(store_kit_close(&kit, false), KV_OK);
+        for (int day = 0; day < DAYS; day++)
+            if (damaged >> day & 1)
+                file_kit_flip(kit.vfs, "db", names[day], KV_FILE_HEADER_AT_UID);
+        cr_assert_eq(store_kit_open(&kit), KV_OK, "%s", kit.err.text);
+        for (int day = 0; day < DAYS; day++) {
+            int64_t at = KIT_START_MS - day * KIT_DAY_MS;
+            cr_assert_eq(the_window(&kit, at).chunks, 1, "%x: day %d", damaged, day);
+            kv_status rc = store_kit_read(&kit, 1, at, at, &out);
+            cr_assert_eq(rc, damaged >> day & 1 ? KV_CORRUPT : KV_OK, "%x: day %d: %s", damaged, day,
+                         kv_status_name(rc));
+            cr_assert(rc < 0 || out.n == 1);
+        }
+        store_kit_put(&kit, 1, KIT_START_MS + 1, 7); /* it goes on */
+        cr_assert_eq(ts_flush(kit.db, false, &kit.err), KV_OK, "%s", kit.err.text);
+        ts_columns_release(&out);
+        store_kit_release(&kit);
+    }
 }
