@@ -559,7 +559,7 @@ Test(huffman, every_number_comes_back_and_as_many_bytes_as_were_said)
         cr_assert_eq(out.len, said);
         kv_slice in = kv_buf_slice(&out);
         cr_assert_eq(ts_huffman_take_code(&in, round % 5, &table), KV_OK);
-        cr_assert_eq(ts_huffman_take(&in, &table, back, n), KV_OK);
+        cr_assert_eq(ts_huffman_take(&in, 1, &table, (uint64_t *[]){back}, n), KV_OK);
         cr_assert_eq(in.len, 0);
         cr_assert(memcmp(numbers, back, n * sizeof numbers[0]) == 0, "round %u", round);
         kv_buf_release(&out);

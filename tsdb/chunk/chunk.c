@@ -573,7 +573,8 @@ static kv_status chunk_decode_late_times(const struct chunk_reader *r, size_t bl
     int64_t start_ms = r->first_ms[block];
     uint64_t step = (uint64_t)r->step_ms, room = chunk_room(r, block), before = 0;
     uint64_t grid = (uint64_t)r->info.first_ms + block * r->block * step;
-    kv_status rc = ts_sequence_take_block(in, r->times, (int64_t)((uint64_t)start_ms - grid), times_ms, n);
+    int64_t start = (int64_t)((uint64_t)start_ms - grid);
+    kv_status rc = ts_sequence_take_blocks(in, 1, r->times, &start, times_ms, n);
     for (size_t i = 0; rc == KV_OK && i < n; i++) {
         uint64_t since = grid + i * step + (uint64_t)times_ms[i] - (uint64_t)start_ms;
         if (i ? since <= before || since > room : since != 0)
@@ -612,13 +613,14 @@ static kv_status chunk_decode_times(const struct chunk_reader *r, size_t block, 
     return block + 1 == r->n_blocks && sum != room ? KV_CORRUPT : KV_OK;
 }
 
-static kv_status chunk_decode_huffman(const struct chunk_reader *r, size_t block, kv_slice *in,
-                                      double *values, size_t n)
+/* Blocks of scaled integers or of bits: their integers are where their values go to. */
+static kv_status chunk_decode_sequence(const struct chunk_reader *r, size_t block, size_t lanes, kv_slice *in,
+                                       double *values, size_t n)
 {
-    int64_t q[CHUNK_BLOCK_LONG];
-    kv_status rc = ts_sequence_take_block(in, r->values, r->starts[block], q, n);
-    if (rc == KV_OK)
-        ts_int_values(&r->params, q, values, n);
+    int64_t *q = (int64_t *)(void *)values; /* as wide, and the project is compiled without strict aliasing */
+    kv_status rc = ts_sequence_take_blocks(in, lanes, r->values, r->starts + block, q, n);
+    if (rc == KV_OK && r->info.value_codec == TS_VALUE_HUFFMAN)
+        ts_int_values(&r->params, q, values, lanes * n);
     return rc;
 }
 
@@ -626,7 +628,7 @@ static kv_status chunk_decode_huffman(const struct chunk_reader *r, size_t block
 static kv_status chunk_decode_near(const struct chunk_reader *r, size_t block, size_t lanes, kv_slice *in,
                                    double *values, size_t n)
 {
-    struct ts_scale scales[2];
+    struct ts_scale scales[TS_HUFFMAN_LANES];
     if (r->info.value_codec != TS_VALUE_HUFFMAN)
         return KV_END;
     for (size_t lane = 0; lane < lanes; lane++)
@@ -658,15 +660,9 @@ static kv_status chunk_decode_values(const struct chunk_reader *r, size_t block,
         }
         return KV_OK;
     }
-    case TS_VALUE_BITS: {
-        int64_t bits[CHUNK_BLOCK_LONG];
-        kv_status rc = ts_sequence_take_block(in, r->values, r->starts[block], bits, n);
-        if (rc == KV_OK)
-            memcpy(values, bits, n * sizeof values[0]);
-        return rc;
-    }
+    case TS_VALUE_BITS:
     case TS_VALUE_HUFFMAN:
-        return chunk_decode_huffman(r, block, in, values, n);
+        return chunk_decode_sequence(r, block, 1, in, values, n);
     }
     return KV_TOO_NEW;
 }
@@ -675,7 +671,7 @@ static kv_status chunk_decode_values(const struct chunk_reader *r, size_t block,
 static kv_status chunk_decode_blocks(const struct chunk_reader *r, size_t block, size_t lanes, size_t offset,
                                      int64_t *times_ms, double *values, size_t n)
 {
-    kv_slice in[2];
+    kv_slice in[TS_HUFFMAN_LANES];
     kv_status rc;
     for (size_t lane = 0; lane < lanes; lane++) {
         in[lane] = kv_slice_of(r->blocks.data + offset, r->lens[block + lane]);
@@ -683,12 +679,15 @@ static kv_status chunk_decode_blocks(const struct chunk_reader *r, size_t block,
         KV_TRY(chunk_decode_times(r, block + lane, &in[lane], times_ms + lane * n, n));
     }
     rc = chunk_decode_near(r, block, lanes, in, values, n);
-    if (rc == KV_END)
+    if (rc == KV_END && chunk_is_sequence(r->info.value_codec))
+        rc = chunk_decode_sequence(r, block, lanes, in, values, n);
+    else if (rc == KV_END)
         for (size_t lane = 0; lane < lanes; lane++)
             KV_TRY(chunk_decode_values(r, block + lane, &in[lane], values + lane * n, n));
     KV_TRY(rc);
-    if (in[0].len || (lanes == 2 && in[1].len))
-        rc = KV_CORRUPT;
+    for (size_t lane = 0; lane < lanes; lane++)
+        if (in[lane].len)
+            rc = KV_CORRUPT;
 out:
     return rc;
 }
@@ -794,7 +793,7 @@ kv_status ts_chunk_decode_next(kv_slice chunk, int64_t from_ms, int64_t to_ms, s
     KV_TRY(chunk_decode_times_apart(&r, begin, end, memo, times_ms, behind - at));
     for (size_t b = begin, lanes; b < end; b += lanes) {
         size_t left = behind - at - done, count = left < r.block ? left : r.block;
-        lanes = left >= 2 * r.block ? 2 : 1;
+        lanes = ts_huffman_lanes(left / r.block);
         KV_TRY(chunk_decode_blocks(&r, b, lanes, offset, times_ms + done, values + done, count));
         for (size_t lane = 0; lane < lanes; lane++)
             offset += r.lens[b + lane];

@@ -29,7 +29,7 @@ bool ts_int_analyse(const double *values, size_t n, int64_t *q, uint16_t *except
 KV_MUST kv_status ts_int_encode_block(const int64_t *q, size_t n, struct kv_buf *out);
 KV_MUST kv_status ts_int_decode_block(kv_slice *in, const struct ts_int_params *params, double *values,
                                       size_t n);
-/* The values of q[n], which is overwritten; n is at most TS_CHUNK_SAMPLES_MAX. This, decode_block and scale leave out how it is scaled where that is not
+/* The values of q[n], which may lie where they go to and is overwritten; n is at most TS_CHUNK_SAMPLES_MAX. This, decode_block and scale leave out how it is scaled where that is not
  * TS_INT_DIVIDED: ts_int_finish, once, over what all of them gave. */
 void ts_int_finish(const struct ts_int_params *params, double *values, size_t n);
 void ts_int_values(const struct ts_int_params *params, int64_t *q, double *values, size_t n);

@@ -227,11 +227,20 @@ static void several_of(const uint8_t *symbols, const uint8_t *lens, unsigned bit
     }
 }
 
-static struct ts_huffman_entry entry_of_one(const uint8_t *lens, unsigned symbol)
+/* A symbol's entry, everywhere from `at` on in steps of `each`. */
+static void fill_ones(struct ts_huffman_table *table, unsigned symbol, unsigned at, unsigned each)
 {
-    unsigned low = symbol < DIRECT ? 0 : symbol_low_bits(symbol);
+    unsigned low = symbol < DIRECT ? 0 : symbol_low_bits(symbol), len = table->lens[symbol];
     uint64_t base = symbol < DIRECT ? symbol : symbol_base(symbol);
-    return (struct ts_huffman_entry){base, lens[symbol], (uint8_t)low, (uint8_t)(lens[symbol] + low)};
+    const struct ts_huffman_entry one = {base, (uint8_t)len, (uint8_t)low, (uint8_t)(len + low)};
+    const struct ts_huffman_small small = {(uint32_t)base, (uint32_t)(((uint64_t)1 << low) - 1), len,
+                                           len + low};
+    if (table->most <= UINT32_MAX)
+        for (; at < 1u << table->bits; at += each)
+            table->of.small[at] = small;
+    else
+        for (; at < 1u << table->bits; at += each)
+            table->of.one[at] = one;
 }
 
 static kv_status take_lens(kv_slice *in, unsigned first, unsigned n, struct ts_huffman_table *table)
@@ -269,34 +278,42 @@ kv_status ts_huffman_take_code(kv_slice *in, bool long_read, struct ts_huffman_t
     if (n > 1 && long_read && !table->low_bits && table->bits < LONG_LOOK)
         table->bits = LONG_LOOK;
     first_codes(table->lens, next);
-    symbols[0] = first; /* of a lone symbol */
     for (unsigned s = first; s <= last && n > 1; s++) {
         unsigned len = table->lens[s];
         if (!len)
             continue;
-        for (unsigned at = reversed(next[len]++, len); at < 1u << table->bits; at += 1u << len)
-            symbols[at] = (uint8_t)s;
+        unsigned begin = reversed(next[len]++, len);
+        if (table->low_bits)
+            fill_ones(table, s, begin, 1u << len);
+        else
+            for (unsigned at = begin; at < 1u << table->bits; at += 1u << len)
+                symbols[at] = (uint8_t)s;
     }
-    if (n == 1) /* no bits: as often as wanted */
+    if (n == 1 && table->low_bits) /* no bits: as often as wanted */
+        fill_ones(table, first, 0, 1);
+    else if (n == 1)
         table->of.several[0] = entry_with(table->lens, first, 0);
     else if (!table->low_bits)
         several_of(symbols, table->lens, table->bits, long_read, table->of.several);
-    if (table->low_bits)
-        for (unsigned i = 0; i < 1u << table->bits; i++)
-            table->of.one[i] = entry_of_one(table->lens, symbols[i]);
     return KV_OK;
 }
 
-/* 64 bits from bit `at` on, WORD_BITS or more of them valid; zeros past the end. */
-static uint64_t bits_at(kv_slice in, size_t at)
+/* The same as bits_at, where the bytes end. */
+static __attribute__((noinline)) uint64_t bits_at_end(kv_slice in, size_t at)
 {
     uint8_t last[8] = {0};
     size_t byte = at / 8;
-    if (KV_LIKELY(byte + 8 <= in.len))
-        return kv_get_fixed64(in.data + byte) >> (at % 8);
     if (byte < in.len)
-        memcpy(last, in.data + byte, in.len - byte);
+        memcpy(last, in.data + byte, in.len - byte < 8 ? in.len - byte : 8);
     return kv_get_fixed64(last) >> (at % 8);
+}
+
+/* 64 bits from bit `at` on, WORD_BITS or more of them valid; zeros past the end. */
+static inline __attribute__((always_inline)) uint64_t bits_at(kv_slice in, size_t at)
+{
+    if (KV_LIKELY(at / 8 + 8 <= in.len))
+        return kv_get_fixed64(in.data + at / 8) >> (at % 8);
+    return bits_at_end(in, at);
 }
 
 /* The symbols of an entry that are still wanted, and in *used the bits of these. */
@@ -359,115 +376,145 @@ static void take_bytes(struct lane lane, const struct ts_huffman_table *table, u
     *bits = lane.at;
 }
 
-static void take_bytes_of_two(const kv_slice *in, const struct ts_huffman_table *table, uint64_t mask,
-                              uint8_t *bytes0, uint8_t *bytes1, size_t n, size_t *bits)
+/* The loops over lanes below are inlined for each number of them and unrolled, so that all stay in registers. */
+#define LANES_INLINE static inline __attribute__((always_inline))
+#define FOR_LANES    _Pragma("GCC unroll 4") for (size_t l = 0; l < lanes; l++)
+
+LANES_INLINE bool lanes_far_from(const struct lane *a, size_t lanes, size_t n)
 {
-    struct lane a = {.in = in[0]}, b = {.in = in[1]};
-    while (n - a.i >= LOOKS_MOST && n - b.i >= LOOKS_MOST) {
-        a.word = bits_at(a.in, a.at);
-        b.word = bits_at(b.in, b.at);
-        for (unsigned look = 0; look < LOOKS; look++) {
-            look_several(&a, table, mask, bytes0);
-            look_several(&b, table, mask, bytes1);
-        }
+    bool far = true;
+    FOR_LANES
+    far &= n - a[l].i >= LOOKS_MOST;
+    return far;
+}
+
+LANES_INLINE void take_bytes_of(const kv_slice *in, size_t lanes, const struct ts_huffman_table *table,
+                                uint8_t (*bytes)[TS_HUFFMAN_NUMBERS_MAX + 8], size_t n, size_t *bits)
+{
+    uint64_t mask = ((uint64_t)1 << table->bits) - 1;
+    struct lane a[TS_HUFFMAN_LANES];
+    FOR_LANES
+    a[l] = (struct lane){.in = in[l]};
+    while (lanes_far_from(a, lanes, n)) {
+        FOR_LANES
+        a[l].word = bits_at(a[l].in, a[l].at);
+        for (unsigned look = 0; look < LOOKS; look++)
+            FOR_LANES
+        look_several(&a[l], table, mask, bytes[l]);
     }
-    take_bytes(a, table, mask, bytes0, n, &bits[0]);
-    take_bytes(b, table, mask, bytes1, n, &bits[1]);
+    for (size_t l = 0; l < lanes; l++)
+        take_bytes(a[l], table, mask, bytes[l], n, &bits[l]);
 }
 
-static inline uint64_t entry_number(const struct ts_huffman_entry *entry, uint64_t low)
+LANES_INLINE uint32_t look_one(struct lane *lane, const struct ts_huffman_table *table, uint64_t mask)
 {
-    return entry->base + (low & (((uint64_t)1 << entry->low) - 1));
-}
-
-/* The next number, however long. */
-static uint64_t take_long(kv_slice in, const struct ts_huffman_table *table, size_t *at)
-{
-    const struct ts_huffman_entry *entry =
-        &table->of.one[bits_at(in, *at) & (((uint64_t)1 << table->bits) - 1)];
-    uint64_t low = bits_at(in, *at + entry->len);
-    if (entry->low > 32)
-        low = (low & UINT32_MAX) | bits_at(in, *at + entry->len + 32) << 32;
-    *at += entry->whole;
-    return entry_number(entry, low);
-}
-
-static inline uint32_t look_one(struct lane *lane, const struct ts_huffman_table *table, uint64_t mask)
-{
-    const struct ts_huffman_entry *entry = &table->of.one[lane->word & mask];
-    uint32_t number = (uint32_t)entry_number(entry, lane->word >> entry->len);
+    const struct ts_huffman_small *entry = &table->of.small[lane->word & mask];
+    uint32_t number = entry->base + ((uint32_t)(lane->word >> entry->len) & entry->mask);
     lane->word >>= entry->whole;
     lane->at += entry->whole;
     return number;
 }
 
-static void take_ones(kv_slice in, const struct ts_huffman_table *table, uint64_t mask, unsigned sure,
-                      uint32_t *numbers, size_t n, size_t *bits)
+LANES_INLINE void take_ones_of(const kv_slice *in, size_t lanes, const struct ts_huffman_table *table,
+                               uint32_t *const *numbers, size_t n, size_t *bits)
 {
-    struct lane a = {.in = in};
-    while (a.i < n) {
-        size_t end = n - a.i < sure ? n : a.i + sure;
-        a.word = bits_at(a.in, a.at);
-        for (; a.i < end; a.i++)
-            numbers[a.i] = look_one(&a, table, mask);
-    }
-    *bits = a.at;
-}
-
-static void take_ones_of_two(const kv_slice *in, const struct ts_huffman_table *table, uint64_t mask,
-                             unsigned sure, uint32_t *numbers0, uint32_t *numbers1, size_t n, size_t *bits)
-{
-    struct lane a = {.in = in[0]}, b = {.in = in[1]};
+    uint64_t mask = ((uint64_t)1 << table->bits) - 1;
+    size_t sure = WORD_BITS / (table->bits + table->low_bits); /* so many are in any word */
+    struct lane a[TS_HUFFMAN_LANES];
+    FOR_LANES
+    a[l] = (struct lane){.in = in[l]};
     for (size_t i = 0; i < n;) {
         size_t end = n - i < sure ? n : i + sure;
-        a.word = bits_at(a.in, a.at);
-        b.word = bits_at(b.in, b.at);
-        for (; i < end; i++) {
-            numbers0[i] = look_one(&a, table, mask);
-            numbers1[i] = look_one(&b, table, mask);
-        }
+        FOR_LANES
+        a[l].word = bits_at(a[l].in, a[l].at);
+        for (; i < end; i++)
+            FOR_LANES
+        numbers[l][i] = look_one(&a[l], table, mask);
     }
-    bits[0] = a.at;
-    bits[1] = b.at;
+    FOR_LANES
+    bits[l] = a[l].at;
+}
+
+/* The next number, however long. */
+LANES_INLINE uint64_t look_long(struct lane *lane, const struct ts_huffman_table *table, uint64_t mask)
+{
+    const struct ts_huffman_entry *entry = &table->of.one[bits_at(lane->in, lane->at) & mask];
+    uint64_t low = bits_at(lane->in, lane->at + entry->len);
+    if (entry->low > 32)
+        low = (low & UINT32_MAX) | bits_at(lane->in, lane->at + entry->len + 32) << 32;
+    lane->at += entry->whole;
+    return entry->base + (low & (((uint64_t)1 << entry->low) - 1));
+}
+
+LANES_INLINE void take_long_of(const kv_slice *in, size_t lanes, const struct ts_huffman_table *table,
+                               uint64_t *const *numbers, size_t n, size_t *bits)
+{
+    uint64_t mask = ((uint64_t)1 << table->bits) - 1;
+    struct lane a[TS_HUFFMAN_LANES];
+    FOR_LANES
+    a[l] = (struct lane){.in = in[l]};
+    for (size_t i = 0; i < n; i++)
+        FOR_LANES
+    numbers[l][i] = look_long(&a[l], table, mask);
+    FOR_LANES
+    bits[l] = a[l].at;
+}
+
+static kv_status take_bits_of(kv_slice *in, size_t lanes, const size_t *bits)
+{
+    kv_status rc = KV_OK;
+    for (size_t l = 0; l < lanes && rc == KV_OK; l++)
+        rc = take_bits(&in[l], bits[l]);
+    return rc;
 }
 
 kv_status ts_huffman_take_small(kv_slice *in, size_t lanes, const struct ts_huffman_table *table,
                                 uint32_t *const *numbers, size_t n)
 {
-    KV_ASSERT(n <= TS_HUFFMAN_NUMBERS_MAX && table->most <= UINT32_MAX && (lanes == 1 || lanes == 2));
-    uint64_t mask = ((uint64_t)1 << table->bits) - 1;
-    size_t bits[2];
+    KV_ASSERT(n <= TS_HUFFMAN_NUMBERS_MAX && table->most <= UINT32_MAX &&
+              (lanes == 1 || lanes == 2 || lanes == TS_HUFFMAN_LANES));
+    size_t bits[TS_HUFFMAN_LANES];
     if (!table->low_bits) {
-        uint8_t bytes[2][TS_HUFFMAN_NUMBERS_MAX + 8];
-        if (lanes == 2)
-            take_bytes_of_two(in, table, mask, bytes[0], bytes[1], n, bits);
+        uint8_t bytes[TS_HUFFMAN_LANES][TS_HUFFMAN_NUMBERS_MAX + 8];
+        if (lanes == TS_HUFFMAN_LANES)
+            take_bytes_of(in, TS_HUFFMAN_LANES, table, bytes, n, bits);
+        else if (lanes == 2)
+            take_bytes_of(in, 2, table, bytes, n, bits);
         else
-            take_bytes((struct lane){.in = in[0]}, table, mask, bytes[0], n, bits);
-        for (size_t lane = 0; lane < lanes; lane++)
-            ts_kernels()->widen(bytes[lane], numbers[lane], n);
+            take_bytes_of(in, 1, table, bytes, n, bits);
+        for (size_t l = 0; l < lanes; l++)
+            ts_kernels()->widen(bytes[l], numbers[l], n);
+    } else if (lanes == TS_HUFFMAN_LANES) {
+        take_ones_of(in, TS_HUFFMAN_LANES, table, numbers, n, bits);
+    } else if (lanes == 2) {
+        take_ones_of(in, 2, table, numbers, n, bits);
     } else {
-        unsigned sure = WORD_BITS / (table->bits + table->low_bits); /* so many are in any word */
-        if (lanes == 2)
-            take_ones_of_two(in, table, mask, sure, numbers[0], numbers[1], n, bits);
-        else
-            take_ones(in[0], table, mask, sure, numbers[0], n, bits);
+        take_ones_of(in, 1, table, numbers, n, bits);
     }
-    kv_status rc = take_bits(&in[0], bits[0]);
-    return rc == KV_OK && lanes == 2 ? take_bits(&in[1], bits[1]) : rc;
+    return take_bits_of(in, lanes, bits);
 }
 
-kv_status ts_huffman_take(kv_slice *in, const struct ts_huffman_table *table, uint64_t *numbers, size_t n)
+kv_status ts_huffman_take(kv_slice *in, size_t lanes, const struct ts_huffman_table *table,
+                          uint64_t *const *numbers, size_t n)
 {
-    KV_ASSERT(n <= TS_HUFFMAN_NUMBERS_MAX);
+    KV_ASSERT(n <= TS_HUFFMAN_NUMBERS_MAX && (lanes == 1 || lanes == 2 || lanes == TS_HUFFMAN_LANES));
+    size_t bits[TS_HUFFMAN_LANES];
     if (table->most <= UINT32_MAX) {
-        uint32_t small[TS_HUFFMAN_NUMBERS_MAX + TS_KERNEL_SLACK], *to = small;
-        kv_status rc = ts_huffman_take_small(in, 1, table, &to, n);
-        for (size_t i = 0; rc == KV_OK && i < n; i++)
-            numbers[i] = small[i];
-        return rc;
+        for (size_t l = 0; l < lanes; l++) {
+            uint32_t small[TS_HUFFMAN_NUMBERS_MAX + TS_KERNEL_SLACK], *to = small;
+            kv_status rc = ts_huffman_take_small(&in[l], 1, table, &to, n);
+            if (rc < 0)
+                return rc;
+            for (size_t i = 0; i < n; i++)
+                numbers[l][i] = small[i];
+        }
+        return KV_OK;
     }
-    size_t at = 0;
-    for (size_t i = 0; i < n; i++)
-        numbers[i] = take_long(*in, table, &at);
-    return take_bits(in, at);
+    if (lanes == TS_HUFFMAN_LANES)
+        take_long_of(in, TS_HUFFMAN_LANES, table, numbers, n, bits);
+    else if (lanes == 2)
+        take_long_of(in, 2, table, numbers, n, bits);
+    else
+        take_long_of(in, 1, table, numbers, n, bits);
+    return take_bits_of(in, lanes, bits);
 }

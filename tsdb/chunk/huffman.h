@@ -25,8 +25,15 @@
 enum {
     TS_HUFFMAN_BITS = 9,
     TS_HUFFMAN_SYMBOLS = 136, /* 16, and two for each length from 5 to 64 bits */
-    TS_HUFFMAN_NUMBERS_MAX = 512
+    TS_HUFFMAN_NUMBERS_MAX = 512,
+    TS_HUFFMAN_LANES =
+        4 /* blocks that are read at once: each number waits for the one before it, so four take little longer than two, or one */
 };
+/* How many of `blocks` blocks of one size are best read at once: 1, 2 or 4. */
+static inline size_t ts_huffman_lanes(size_t blocks)
+{
+    return blocks >= TS_HUFFMAN_LANES ? TS_HUFFMAN_LANES : blocks >= 2 ? 2 : 1;
+}
 
 /* How often each symbol occurs. {0} is a valid empty count. */
 struct ts_huffman_counts {
@@ -51,6 +58,10 @@ struct ts_huffman_entry {
     uint64_t base;           /* the symbol's smallest number */
     uint8_t len, low, whole; /* bits of the code, behind it, and of both */
 };
+struct ts_huffman_small { /* the same where all numbers are below 2^32 */
+    uint32_t base, mask;  /* mask: of the low bits */
+    uint32_t len, whole;
+};
 struct ts_huffman_table {
     unsigned bits;     /* that a look takes: not fewer than the longest code's */
     unsigned low_bits; /* the most that follow a code; 0: every symbol is a number */
@@ -58,16 +69,17 @@ struct ts_huffman_table {
     uint8_t lens[TS_HUFFMAN_SYMBOLS];
     union {                                     /* by the next bits of input */
         uint64_t several[1 << TS_HUFFMAN_BITS]; /* low_bits 0: as many numbers as these bits make */
-        struct ts_huffman_entry one[1 << TS_HUFFMAN_BITS]; /* else */
+        struct ts_huffman_small small[1 << TS_HUFFMAN_BITS]; /* else, most below 2^32 */
+        struct ts_huffman_entry one[1 << TS_HUFFMAN_BITS];   /* else */
     } of;
 };
-/* Take a code or n numbers off the front of *in. KV_CORRUPT unless it is well formed; the table is garbage then. long_read: more than a
- * block or so will be read, so it pays to make a table that gives several numbers at once. */
+/* Takes a code off the front of *in. KV_CORRUPT unless it is well formed; the table is garbage then. long_read: more than a block or so will be
+ * read, so it pays to make a table that gives several numbers at once. */
 KV_MUST kv_status ts_huffman_take_code(kv_slice *in, bool long_read, struct ts_huffman_table *table);
-KV_MUST kv_status ts_huffman_take(kv_slice *in, const struct ts_huffman_table *table, uint64_t *numbers,
-                                  size_t n);
-/* The same where table->most is below 2^32; each numbers[lane] has room for TS_KERNEL_SLACK more, which may be overwritten. lanes: 1, or 2 for
- * two blocks at once, n numbers of each: each number waits for the one before it, so two take little longer than one. */
+/* Takes n numbers off the front of each in[lane], lanes 1, 2 or 4. KV_CORRUPT unless they are well formed. */
+KV_MUST kv_status ts_huffman_take(kv_slice *in, size_t lanes, const struct ts_huffman_table *table,
+                                  uint64_t *const *numbers, size_t n);
+/* The same where table->most is below 2^32; each numbers[lane] has room for TS_KERNEL_SLACK more, which may be overwritten. */
 KV_MUST kv_status ts_huffman_take_small(kv_slice *in, size_t lanes, const struct ts_huffman_table *table,
                                         uint32_t *const *numbers, size_t n);
 

@@ -92,7 +92,8 @@ static uint64_t jitter_grid(const struct ts_jitter *jitter, size_t unit)
 static kv_status jitter_read_units(const struct ts_jitter *jitter, const struct ts_sequence_reader *reader,
                                    size_t unit, size_t lanes, kv_slice *in, int64_t *times_ms, size_t n)
 {
-    uint32_t numbers[2][TS_JITTER_UNIT + TS_KERNEL_SLACK], *to[2] = {numbers[0], numbers[1]};
+    _Alignas(32) uint32_t numbers[TS_HUFFMAN_LANES][TS_JITTER_UNIT + TS_KERNEL_SLACK];
+    uint32_t *to[TS_HUFFMAN_LANES] = {numbers[0], numbers[1], numbers[2], numbers[3]};
     kv_status rc = ts_sequence_take_near(in, lanes, reader, to, n);
     for (size_t lane = 0; lane < lanes && rc == KV_OK; lane++) {
         uint64_t start = reader->differences ? (uint64_t)jitter->first_ms[unit + lane]
@@ -101,14 +102,14 @@ static kv_status jitter_read_units(const struct ts_jitter *jitter, const struct 
     }
     if (rc != KV_END)
         return rc;
-    for (size_t lane = 0; lane < lanes; lane++, times_ms += n) {
-        uint64_t grid = jitter_grid(jitter, unit + lane);
-        int64_t start = (int64_t)((uint64_t)jitter->first_ms[unit + lane] - grid);
-        if ((rc = ts_sequence_take_block(&in[lane], reader, start, times_ms, n)) < 0)
-            return rc;
-        for (size_t i = 0; i < n; i++)
-            times_ms[i] = (int64_t)(grid + i * (uint64_t)jitter->step_ms + (uint64_t)times_ms[i]);
-    }
+    int64_t starts[TS_HUFFMAN_LANES];
+    for (size_t lane = 0; lane < lanes; lane++)
+        starts[lane] = (int64_t)((uint64_t)jitter->first_ms[unit + lane] - jitter_grid(jitter, unit + lane));
+    if ((rc = ts_sequence_take_blocks(in, lanes, reader, starts, times_ms, n)) < 0)
+        return rc;
+    for (size_t i = 0; i < lanes * n; i++)
+        times_ms[i] =
+            (int64_t)(jitter_grid(jitter, unit) + i * (uint64_t)jitter->step_ms + (uint64_t)times_ms[i]);
     return KV_OK;
 }
 
@@ -133,8 +134,8 @@ static kv_status jitter_decode(const struct ts_jitter *jitter, size_t begin, siz
     kv_status rc = ts_sequence_take(&at, end - begin > 1, &reader);
     for (size_t u = begin, lanes; u < end && rc == KV_OK; u += lanes) {
         size_t n = jitter_count(jitter, u);
-        kv_slice in[2];
-        lanes = u + 1 < end && jitter_count(jitter, u + 1) == n ? 2 : 1;
+        kv_slice in[TS_HUFFMAN_LANES];
+        lanes = ts_huffman_lanes(end - u - (jitter_count(jitter, end - 1) != n));
         for (size_t lane = 0; lane < lanes; lane++) {
             size_t from = u + lane ? jitter->ends[u + lane - 1] : 0,
                    to = u + lane + 1 < jitter->n_units ? jitter->ends[u + lane] : at.len;
@@ -143,8 +144,8 @@ static kv_status jitter_decode(const struct ts_jitter *jitter, size_t begin, siz
             in[lane] = kv_slice_of(at.data + from, to - from);
         }
         rc = jitter_read_units(jitter, &reader, u, lanes, in, times_ms + done, n);
-        if (rc == KV_OK && (in[0].len || (lanes == 2 && in[1].len)))
-            rc = KV_CORRUPT;
+        for (size_t lane = 0; lane < lanes && rc == KV_OK; lane++)
+            rc = in[lane].len ? KV_CORRUPT : KV_OK;
         done += lanes * n;
     }
     return rc < 0 || jitter_is_sound(jitter, begin, end, times_ms, done) ? rc : KV_CORRUPT;

@@ -147,7 +147,8 @@ static bool sums_are_near(const struct ts_sequence_reader *reader)
 kv_status ts_sequence_take_values(kv_slice *in, size_t lanes, const struct ts_sequence_reader *reader,
                                   const struct ts_scale *scales, double *values, size_t n)
 {
-    uint32_t numbers[2][TS_HUFFMAN_NUMBERS_MAX + TS_KERNEL_SLACK], *to[2] = {numbers[0], numbers[1]};
+    _Alignas(32) uint32_t numbers[TS_HUFFMAN_LANES][TS_HUFFMAN_NUMBERS_MAX + TS_KERNEL_SLACK];
+    uint32_t *to[TS_HUFFMAN_LANES] = {numbers[0], numbers[1], numbers[2], numbers[3]};
     const struct ts_kernels *kernels = ts_kernels();
     if (!sums_are_near(reader))
         return KV_END;
@@ -184,25 +185,37 @@ kv_status ts_sequence_take_near(kv_slice *in, size_t lanes, const struct ts_sequ
     return rc;
 }
 
-kv_status ts_sequence_take_block(kv_slice *in, const struct ts_sequence_reader *reader, int64_t start,
-                                 int64_t *q, size_t n)
+/* A block's integers from its numbers, which are where they go to. */
+static void sum_block(const struct ts_sequence_reader *reader, int64_t start, int64_t *q, size_t n)
 {
-    uint64_t numbers[TS_HUFFMAN_NUMBERS_MAX], base = (uint64_t)reader->base, at = (uint64_t)start;
-    size_t count = block_count(reader->differences, n);
-    kv_status rc = ts_huffman_take(in, &reader->table, numbers, count);
-    if (rc < 0)
-        return rc;
-    for (size_t i = 0; i < count && !reader->above; i++)
-        numbers[i] = (uint64_t)kv_unzigzag(numbers[i]);
+    uint64_t base = (uint64_t)reader->base, at = (uint64_t)start;
+    if (!reader->differences && reader->above) {
+        for (size_t i = 0; i < n; i++)
+            q[i] = (int64_t)((uint64_t)q[i] + base);
+        return;
+    }
     if (!reader->differences) {
         for (size_t i = 0; i < n; i++)
-            q[i] = (int64_t)(numbers[i] + base);
-        return KV_OK;
+            q[i] = (int64_t)((uint64_t)kv_unzigzag((uint64_t)q[i]) + base);
+        return;
     }
-    q[0] = start;
-    for (size_t i = 1; i < n; i++) {
-        at += numbers[i - 1] + base;
+    for (size_t i = 0; i < n; i++) { /* the last number is none and counts for nothing */
+        uint64_t number = (uint64_t)q[i];
         q[i] = (int64_t)at;
+        at += (reader->above ? number : (uint64_t)kv_unzigzag(number)) + base;
     }
-    return KV_OK;
+}
+
+kv_status ts_sequence_take_blocks(kv_slice *in, size_t lanes, const struct ts_sequence_reader *reader,
+                                  const int64_t *starts, int64_t *q, size_t n)
+{
+    uint64_t *to[TS_HUFFMAN_LANES] = {0};
+    for (size_t lane = 0; lane < lanes; lane++) {
+        to[lane] = (uint64_t *)q + lane * n;
+        to[lane][n - 1] = 0;
+    }
+    kv_status rc = ts_huffman_take(in, lanes, &reader->table, to, block_count(reader->differences, n));
+    for (size_t lane = 0; lane < lanes && rc == KV_OK; lane++)
+        sum_block(reader, starts[lane], q + lane * n, n);
+    return rc;
 }

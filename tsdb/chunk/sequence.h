@@ -34,15 +34,15 @@ struct ts_sequence_reader {
 };
 /* long_read: see ts_huffman_take_code. */
 KV_MUST kv_status ts_sequence_take(kv_slice *in, bool long_read, struct ts_sequence_reader *reader);
-/* start: the block's first integer, used in modes 1 and 3. */
-KV_MUST kv_status ts_sequence_take_block(kv_slice *in, const struct ts_sequence_reader *reader, int64_t start,
-                                         int64_t *q, size_t n);
+/* Blocks of n integers, `lanes` (see ts_huffman_lanes) at once; q: one block's behind the other's. starts: their first integers, used in modes 1 and 3. */
+KV_MUST kv_status ts_sequence_take_blocks(kv_slice *in, size_t lanes, const struct ts_sequence_reader *reader,
+                                          const int64_t *starts, int64_t *q, size_t n);
 
-/* The same of one block or of two at once (lanes 2), as distances: in modes 1 and 3 from the block's first integer, in the others from the base; signed.
+/* The same as distances: in modes 1 and 3 from the block's first integer, in the others from the base; signed.
  * numbers[lane] has room for n and TS_KERNEL_SLACK more. KV_END and nothing taken where a number may not fit 32 bits: take the block then. */
 KV_MUST kv_status ts_sequence_take_near(kv_slice *in, size_t lanes, const struct ts_sequence_reader *reader,
                                         uint32_t *const *numbers, size_t n);
-/* The same, scaled to values (kernel.h), of one block or of two at once (lanes 2: the second's values follow the first's); scales[lane].start is
+/* The same, scaled to values (kernel.h); scales[lane].start is
  * the block's first integer, in modes 0 and 2 the base. KV_END and nothing taken where a number may not fit 32 bits: take the block then. */
 KV_MUST kv_status ts_sequence_take_values(kv_slice *in, size_t lanes, const struct ts_sequence_reader *reader,
                                           const struct ts_scale *scales, double *values, size_t n);
