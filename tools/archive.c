@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -102,4 +104,40 @@ void archive_print_info(void *ctx, const struct kv_backup_info *info)
     printf("backup=%" PRIu64 " time=%s version=%" PRIu64 " files=%" PRIu64 " bytes=%" PRIu64
            " added_files=%" PRIu64 " added_bytes=%" PRIu64 "\n",
            info->number, when, info->version, info->files, info->bytes, info->added_files, info->added_bytes);
+}
+
+/* The path without links and dots; what does not exist yet stays as it is written. */
+static bool resolve(const char *path, char out[PATH_MAX])
+{
+    char head[PATH_MAX], tail[PATH_MAX] = "";
+    if ((size_t)snprintf(head, sizeof head, "%s%s", *path == '/' ? "" : "./", path) >= sizeof head)
+        return false;
+    while (!realpath(head, out)) {
+        char *slash = strrchr(head, '/'), longer[PATH_MAX];
+        if (errno != ENOENT || !slash || slash == head)
+            return false;
+        if ((size_t)snprintf(longer, sizeof longer, "%s%s", slash, tail) >= sizeof longer)
+            return false;
+        memcpy(tail, longer, sizeof tail);
+        *slash = 0;
+    }
+    size_t n = strlen(out), more = strlen(tail);
+    if (n + more >= PATH_MAX)
+        return false;
+    memcpy(out + n, tail, more + 1);
+    return true;
+}
+
+kv_status archive_outside(const char *repository, const char *database, struct kv_err *err)
+{
+    char in[PATH_MAX], of[PATH_MAX];
+    if (!resolve(repository, in) || !resolve(database, of))
+        return KV_OK; /* whoever opens them says why not */
+    size_t n = strlen(of);
+    if (strncmp(in, of, n) != 0 || (in[n] && in[n] != '/' && n > 1))
+        return KV_OK;
+    return kv_fail(
+        err, KV_INVALID, 0,
+        "%.90s lies in the data directory %.90s: backups belong outside of what they are backups of",
+        repository, database);
 }

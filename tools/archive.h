@@ -28,6 +28,9 @@ KV_MUST kv_status archive_from_open(struct archive_from *from, int n, char **pat
                                     struct kv_restore_options *options, struct kv_err *err);
 void archive_from_close(struct archive_from *from);
 
+/* KV_INVALID when the repository would be the database's directory or lie in it: what takes that away takes its backups along. */
+KV_MUST kv_status archive_outside(const char *repository, const char *database, struct kv_err *err);
+
 /* A line on stdout. ctx is not used. */
 void archive_print_info(void *ctx, const struct kv_backup_info *info);
 

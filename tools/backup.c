@@ -91,6 +91,7 @@ static int backup_directory(const struct asked *a, const char *to)
         options.archive = &sink;
     } else {
         options.repository = &repository;
+        KV_TRY(archive_outside(to, a->data ? a->data : "./data", &err));
     }
     rc = ts_backup_closed(env, a->data ? a->data : "./data", &options, &info, &err);
     rc = archive_done(file, a->archive, rc, &err);

@@ -1,4 +1,5 @@
 #include "tools/config.h"
+#include "tools/archive.h"
 #include "http/json.h"
 #include "http/params.h"
 #include "http/text.h"
@@ -509,6 +510,8 @@ kv_status config_load(int argc, char **argv, char *(*getenv_fn)(const char *name
     KV_TRY(read_file(out, err));
     for (size_t i = 0; i < N_SETTINGS; i++)
         KV_TRY(set(out, &settings[i], "default", settings[i].otherwise, err));
+    if (out->backup_dir.text[0])
+        KV_TRY(archive_outside(out->backup_dir.text, out->data.text, err));
     return KV_OK;
 out:
     config_release(out);
@@ -561,5 +564,29 @@ kv_status config_json(const struct config *config, struct kv_buf *out)
         http_json_str(&json, text ? text : "");
     }
     HTTP_JSON_RAW(&json, "}");
+    return json.failed;
+}
+
+kv_status config_yaml(const struct config *config, struct kv_buf *out)
+{
+    struct http_json json;
+    http_json_init(&json, out);
+    for (size_t i = 0; i < N_SETTINGS; i++) {
+        const char *text = value_of((struct config *)(uintptr_t)config, &settings[i])->text;
+        char key[64];
+        if (!text || !*text || strcmp(settings[i].flag, "config") == 0)
+            continue;
+        respell(settings[i].flag, '-', '_', key);
+        http_json_raw(&json, kv_slice_str(key));
+        http_json_raw(&json, kv_slice_str(settings[i].kind == CONFIG_RULES ? ":\n" : ": "));
+        for (kv_slice rest = kv_slice_str(text); rest.len > 0;) { /* a string of JSON is one of YAML */
+            size_t len = settings[i].kind == CONFIG_RULES ? strcspn((const char *)rest.data, "\n") : rest.len;
+            if (settings[i].kind == CONFIG_RULES)
+                HTTP_JSON_RAW(&json, "  - ");
+            http_json_string(&json, kv_slice_of(rest.data, len));
+            HTTP_JSON_RAW(&json, "\n");
+            rest = kv_slice_from(rest, len + (len < rest.len));
+        }
+    }
     return json.failed;
 }

@@ -106,6 +106,8 @@ size_t config_rules(const struct config *config, struct ts_retention_rule *out);
 KV_MUST kv_status config_help(struct kv_buf *out);
 /* "--series-max" for series_max, the name of a field above (and, where it is one, of ts_options); NULL: there is none. */
 const char *config_flag_of(kv_slice field);
+/* All of them as such a file, which says the same again: for status/config. */
+KV_MUST kv_status config_yaml(const struct config *config, struct kv_buf *out);
 /* {"listen":"127.0.0.1:9430",...} for status/flags. */
 KV_MUST kv_status config_json(const struct config *config, struct kv_buf *out);
 

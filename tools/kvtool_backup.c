@@ -75,6 +75,7 @@ int kvtool_backup(int argc, char **argv)
         options.archive = &sink;
     } else {
         options.repository = &repository;
+        KV_TRY(archive_outside(argv[1], argv[0], &err));
     }
     progress_begin(&bar, "backup");
     rc = kv_backup(r.db, &options, &info, &err);

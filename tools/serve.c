@@ -27,7 +27,7 @@ struct serving {
     struct http_app app;
     bool app_ready;
     struct http_server *server;
-    struct kv_buf flags;
+    struct kv_buf flags, yaml;
 };
 
 static kv_status read_credentials(struct serving *s, struct kv_err *err)
@@ -126,6 +126,9 @@ static kv_status start_http(struct serving *s, struct kv_err *err)
     KV_TRY(config_json(c, &s->flags));
     KV_TRY(kv_buf_append_byte(&s->flags, 0));
     s->app.flags_json = (const char *)s->flags.data;
+    KV_TRY(config_yaml(c, &s->yaml));
+    KV_TRY(kv_buf_append_byte(&s->yaml, 0));
+    s->app.config_yaml = (const char *)s->yaml.data;
     if (http_app_init(&s->app) < 0)
         return kv_fail(err, KV_NO_MEMORY, 0, "out of memory starting the server");
     s->app_ready = true;
@@ -248,6 +251,7 @@ static kv_status tear_down(struct serving *s, struct kv_err *err)
     http_auth_free(s->auth);
     kv_free(s->metrics);
     kv_buf_release(&s->flags);
+    kv_buf_release(&s->yaml);
     config_release(&s->config);
     return rc;
 }

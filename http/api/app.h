@@ -54,6 +54,7 @@ struct http_app {
                                                    series_max; NULL from it: not set anywhere. NULL: fields keep their
                                                    names */
     const char *flags_json;     /* {"name":"value",...} for status/flags. NULL: {} */
+    const char *config_yaml;    /* for status/config. NULL: empty */
     size_t inflated_bytes_max;  /* 0: HTTP_INFLATED_MAX_DEFAULT */
     int64_t query_timeout_ms;   /* 0: 2 min; timeout= can only lower it */
     uint64_t query_samples_max; /* 0: ts_query's default; likewise lookback_ms */

@@ -63,9 +63,13 @@ void http_api_flags(struct http_app *app, struct http_request *request, struct h
 
 void http_api_config(struct http_app *app, struct http_request *request, struct http_reply *reply)
 {
-    (void)app;
+    struct http_json json;
     (void)request;
-    plain(reply, "{\"yaml\":\"\"}");
+    http_api_begin(&json, reply);
+    HTTP_JSON_RAW(&json, "{\"yaml\":");
+    http_json_str(&json, app->config_yaml ? app->config_yaml : "");
+    HTTP_JSON_RAW(&json, "}");
+    http_api_end(&json, reply, NULL);
 }
 
 void http_api_rules(struct http_app *app, struct http_request *request, struct http_reply *reply)

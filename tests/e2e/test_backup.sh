@@ -71,6 +71,9 @@ expect 2 "usage" "$tidemark" backup
 expect 2 "usage" "$tidemark" backup --data x --url y z
 expect 2 "usage" "$tidemark" backup --list --keep 2 "$work/repo"
 expect 2 "usage" "$tidemark" restore
+expect 1 "lies in the data directory" "$tidemark" backup --data "$work/data" "$work/data/backups"
+expect 2 "lies in the data directory" "$build/kvtool" backup "$work/data" "$work/data/backups"
+[ ! -e "$work/data/backups" ] || fail "a refused backup made a directory"
 expect 2 "nearest: --archive" "$tidemark" backup --archve x
 expect 0 "usage" "$tidemark" backup --help
 expect 0 "usage" "$tidemark" restore --help

@@ -296,3 +296,49 @@ Test(config, retention_rules_are_a_repeated_flag_or_a_list_in_the_file)
                      bad_files[i]);
     }
 }
+
+Test(config, as_yaml_it_is_the_same_configuration)
+{
+    struct kv_buf once = {0}, twice = {0};
+    struct config again = {0};
+    cr_assert_eq(
+        load("--data /var/lib/a\"b --retention-rule {job=\"a\\\\b\"}=7d --retention-rule up=inf --cache 1GiB "
+             "--durability interval=2s --insecure-listen --promql-features all"),
+        KV_OK, "%s", err.text);
+    cr_assert_eq(config_yaml(&config, &once), KV_OK);
+    cr_assert_eq(config_read_yaml(&again, "answer", kv_buf_slice(&once), &err), KV_OK, "%s", err.text);
+    cr_assert_str_eq(again.data.text, "/var/lib/a\"b");
+    cr_assert_str_eq(again.retention_rules.text, config.retention_rules.text);
+    cr_assert_eq(again.cache_bytes.number, 1 << 30);
+    cr_assert_eq(again.insecure_listen.number, 1);
+    cr_assert_eq(config_yaml(&again, &twice), KV_OK);
+    cr_assert(kv_slice_equal(kv_buf_slice(&once), kv_buf_slice(&twice)), "%.*s",
+              KV_ARG(kv_buf_slice(&twice)));
+    kv_buf_release(&once);
+    kv_buf_release(&twice);
+    config_release(&again);
+}
+
+Test(config, backups_may_not_lie_in_the_data_directory)
+{
+    char dir[] = "/tmp/tidemark-config-XXXXXX", link[64], command[300];
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(link, sizeof link, "%s-link", dir);
+    cr_assert_eq(symlink(dir, link), 0);
+    static const char *const inside[] = {"--data %s/a --backup-dir %s/a", "--data %s/a --backup-dir %s/a/b/c",
+                                         "--data %s --backup-dir %s-link/b",
+                                         "--data %s-link/ --backup-dir %s/./b"};
+    static const char *const outside[] = {"--data %s/a --backup-dir %s/ab", "--data %s/a/b --backup-dir %s/a",
+                                          "--data %s/a --backup-dir %s-link/b"};
+    for (size_t i = 0; i < sizeof inside / sizeof *inside; i++) {
+        snprintf(command, sizeof command, inside[i], dir, dir);
+        cr_assert_eq(load(command), KV_INVALID, "%s", command);
+        cr_assert(strstr(err.text, "lies in the data directory"), "%s: %s", command, err.text);
+    }
+    for (size_t i = 0; i < sizeof outside / sizeof *outside; i++) {
+        snprintf(command, sizeof command, outside[i], dir, dir);
+        cr_assert_eq(load(command), KV_OK, "%s: %s", command, err.text);
+    }
+    unlink(link);
+    rmdir(dir);
+}
