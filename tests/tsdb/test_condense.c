@@ -218,6 +218,81 @@ Test(condense, a_window_of_days_reads_headers)
     release();
 }
 
+/* A sum that strays past 2^53 inside a chunk is rounded there, and the average shows it: all its parts are added, not what they come to. */
+Test(condense, a_sum_that_strays_inside_a_chunk_is_added_in_order)
+{
+    struct kv_err err = {0};
+    kit_open(&head);
+    kit_open(&settled);
+    add(0, BEGIN_MS - 1, 0x1p53 - 0x1p50);
+    for (int i = 0; i < TS_CHUNK_SAMPLES_MAX; i++)
+        add(0, BEGIN_MS + (int64_t)i * 15000,
+            i < TS_CHUNK_SAMPLES_MAX / 2 ? 0x1p40 - 1 - 2 * (i % 2) : 1 - 0x1p40);
+    add(0, BEGIN_MS + DAY_MS, -451);
+    commit();
+    cr_assert_eq(ts_flush(settled.db, true, &err), KV_OK, "%s", err.text);
+    struct ts_query_options options = {.end_ms = BEGIN_MS + DAY_MS};
+    assert_alike("avg_over_time(m0_total[5d])", &options);
+    cr_assert_str_eq(kit_ask(&settled, "avg_over_time(m0_total[5d])", &options),
+                     "{kind=\"0\"} 1923206283039.4998\n");
+    assert_alike("sum_over_time(m0_total[5d])", &options);
+    release();
+}
+
+/* A series that is read twice, since samples overlap or do not add up exactly, counts once. */
+Test(condense, what_is_read_again_is_counted_once)
+{
+    struct kv_prng prng;
+    kv_prng_init(&prng, 20261133);
+    fill(&prng);
+    add(1, BEGIN_MS + DAY_MS + STEP_MS / 2, 1);
+    commit();
+    static const char *const queries[] = {"increase(m1_total{kind=\"1\"}[5d])",
+                                          "sum_over_time(m1_total{kind=\"7\"}[5d])"};
+    for (size_t i = 0; i < sizeof queries / sizeof queries[0]; i++) {
+        struct ts_query_options options = {.end_ms = BEGIN_MS + DAYS * DAY_MS + 3600000};
+        assert_alike(queries[i], &options);
+        cr_assert_gt(head.samples, DAYS * DAY_SAMPLES);
+        cr_assert_eq(settled.samples, head.samples);
+        options.samples_max = head.samples;
+        assert_alike(queries[i], &options);
+        cr_assert_eq(settled.samples, head.samples);
+    }
+    release();
+}
+
+static bool count_call(void *ctx)
+{
+    ++*(int *)ctx;
+    return false;
+}
+
+/* Chunks in no window are passed by without a sample, and still clock and client are asked. */
+Test(condense, a_query_that_passes_chunks_by_can_be_canceled)
+{
+    enum { SERIES = 3 * 4096 };
+    kit_open(&settled);
+    for (int i = 0; i < SERIES; i++) {
+        char series[64];
+        snprintf(series, sizeof series, "m{i=\"%d\"}", i);
+        kit_add(&settled, series, BEGIN_MS + DAY_MS / 2, 1);
+    }
+    kit_commit(&settled);
+    settle();
+    int few = 0, many = 0;
+    struct ts_query_options options = {.range = true,
+                                       .start_ms = BEGIN_MS,
+                                       .end_ms = BEGIN_MS + DAY_MS,
+                                       .step_ms = DAY_MS,
+                                       .canceled = count_call,
+                                       .canceled_ctx = &few};
+    cr_assert_str_eq(kit_ask(&settled, "rate(m{i=\"1\"}[1m])", &options), "");
+    options.canceled_ctx = &many;
+    cr_assert_str_eq(kit_ask(&settled, "rate(m[1m])", &options), "");
+    cr_assert_geq(many, few + SERIES / 4096, "%d and %d", many, few);
+    kit_close(&settled);
+}
+
 /* Every window of every grid by itself: which samples it has. */
 Test(condense, windows_and_chunks_meet_as_their_samples_do)
 {

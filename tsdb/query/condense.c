@@ -10,7 +10,7 @@ static bool condense_cuts(const struct ts_condense *how, int64_t base, int64_t f
 {
     if (base >= first || how->step_ms == 0)
         return base >= first && base < last;
-    uint64_t k = ((uint64_t)first - (uint64_t)base + (uint64_t)how->step_ms - 1) / (uint64_t)how->step_ms;
+    uint64_t k = ((uint64_t)first - (uint64_t)base - 1) / (uint64_t)how->step_ms + 1;
     return k < how->steps && base + (int64_t)k * how->step_ms < last;
 }
 
@@ -19,7 +19,7 @@ static bool condense_inside(const struct ts_condense *how, int64_t first, int64_
 {
     uint64_t k = 0; /* the first window that does not end before it */
     if (how->end_ms < last && how->step_ms > 0)
-        k = ((uint64_t)last - (uint64_t)how->end_ms + (uint64_t)how->step_ms - 1) / (uint64_t)how->step_ms;
+        k = ((uint64_t)last - (uint64_t)how->end_ms - 1) / (uint64_t)how->step_ms + 1;
     if (k >= how->steps)
         return false;
     int64_t end = how->end_ms + (int64_t)k * how->step_ms;
@@ -93,5 +93,5 @@ bool ts_condense_exact(const double *values, size_t n)
         whole &= floor(values[i]) == values[i]; /* false for NaN */
         sum += fabs(values[i]);
     }
-    return whole && sum < 0x1p53;
+    return whole && sum < 0x1p52;
 }

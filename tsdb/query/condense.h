@@ -40,7 +40,8 @@ struct ts_condensed {
 };
 /* KV_OK, KV_END (decode it) or negative: the chunk's header is damaged. */
 KV_MUST kv_status ts_condense(const struct ts_condense *how, kv_slice chunk, struct ts_condensed *out);
-/* Whether samples some of which are TS_CONDENSE_SUM's give the same sum, to the bit, as those they stand for: whole numbers, less than 2^53 together. */
+/* Whether samples some of which are TS_CONDENSE_SUM's give the same sum, to the bit, as those they stand for: whole numbers, less than 2^52
+ * together. Inside a chunk the sum may stray by 2^52 more and come back, so it is below 2^53 all the way: no addition rounds. */
 bool ts_condense_exact(const double *values, size_t n);
 
 #endif

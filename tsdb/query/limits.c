@@ -26,6 +26,21 @@ kv_status ts_budget_check(struct ts_budget *budget)
     return KV_OK;
 }
 
+/* As many units of work nearer to the next check. */
+static kv_status budget_work(struct ts_budget *budget, uint64_t n)
+{
+    if (n < budget->until_check) {
+        budget->until_check -= n;
+        return KV_OK;
+    }
+    return ts_budget_check(budget);
+}
+
+kv_status ts_budget_step(struct ts_budget *budget)
+{
+    return budget->failed != KV_OK ? budget->failed : budget_work(budget, 1);
+}
+
 kv_status ts_budget_samples(struct ts_budget *budget, uint64_t n)
 {
     if (budget->failed != KV_OK)
@@ -35,11 +50,7 @@ kv_status ts_budget_samples(struct ts_budget *budget, uint64_t n)
         return budget_fail(budget, KV_LIMIT);
     }
     budget->samples += n;
-    if (n < budget->until_check) {
-        budget->until_check -= n;
-        return KV_OK;
-    }
-    return ts_budget_check(budget);
+    return budget_work(budget, n);
 }
 
 kv_status ts_budget_bytes(struct ts_budget *budget, int64_t delta)

@@ -26,6 +26,13 @@ struct ts_budget {
 KV_MUST kv_status ts_budget_samples(struct ts_budget *budget, uint64_t n);
 /* Counts bytes taken (+) or given back (-). KV_LIMIT past bytes_max. */
 KV_MUST kv_status ts_budget_bytes(struct ts_budget *budget, int64_t delta);
+/* Counts work that yields no sample (a chunk passed by, a series without samples): asks as ts_budget_samples does. */
+KV_MUST kv_status ts_budget_step(struct ts_budget *budget);
+/* Takes back n samples counted before: their work is done again. */
+static inline void ts_budget_uncount(struct ts_budget *budget, uint64_t n)
+{
+    budget->samples -= n;
+}
 /* Asks the clock and the client now. */
 KV_MUST kv_status ts_budget_check(struct ts_budget *budget);
 /* Which limit a KV_LIMIT was, in Prometheus's words, and what raises it. */

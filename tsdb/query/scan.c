@@ -35,8 +35,9 @@ struct ts_scan {
     struct ts_condense condense;
     struct ts_scan_gap *gaps; /* of the series */
     size_t n_gaps, gaps_room;
-    bool overlapped;        /* pieces of the series */
-    uint64_t bytes_counted; /* in the budget, given back at close */
+    bool overlapped;          /* pieces of the series */
+    uint64_t samples_counted; /* of the series, in the budget */
+    uint64_t bytes_counted;   /* in the budget, given back at close */
 };
 
 /* ---- open, close ------------------------------------------------------------------------------------- */
@@ -260,8 +261,10 @@ static kv_status scan_condense(struct ts_scan *scan, const struct ts_window_curs
 {
     struct ts_condensed made;
     kv_status rc = w->key.first_ms < from_ms ? KV_END : ts_condense(&scan->condense, w->it->value, &made);
-    if (rc != KV_OK || made.n == 0)
+    if (rc != KV_OK)
         return rc;
+    if (made.n == 0)
+        return ts_budget_step(scan->budget);
     int64_t last_ms = made.times_ms[made.n - 1];
     struct ts_columns *samples = &scan->set.samples;
     if (last_ms > scan->to_ms)
@@ -356,6 +359,7 @@ static kv_status scan_pieces(struct ts_scan *scan, size_t i, int64_t from_ms, bo
     uint64_t ref = scan->refs[i];
     size_t first = 0, n_tombs = ts_tombstones_find(scan->pin.tombstones, ref, &scan->tombs_hint, &first);
     const struct ts_tombstone *tombs = n_tombs ? scan->pin.tombstones->items + first : NULL;
+    uint64_t counted = scan->budget->samples;
     kv_status rc = KV_OK;
     ts_merge_set_clear(&scan->set);
     scan->n_gaps = 0;
@@ -366,12 +370,14 @@ static kv_status scan_pieces(struct ts_scan *scan, size_t i, int64_t from_ms, bo
             rc = scan_window_series(scan, &scan->windows[w], ref, from_ms, condense, tombs, n_tombs, err);
     if (rc == KV_OK && !(any && scan->set.samples.n > 0))
         rc = scan_head_series(scan, i, from_ms, tombs, n_tombs);
+    scan->samples_counted = scan->budget->samples - counted;
     return rc;
 }
 
-/* refs[i] once more, every sample. */
+/* refs[i] once more, every sample; counted are those alone. */
 static kv_status scan_plainly(struct ts_scan *scan, size_t i, int64_t from_ms, struct kv_err *err)
 {
+    ts_budget_uncount(scan->budget, scan->samples_counted);
     for (size_t w = 0; w < scan->n_windows; w++)
         ts_window_cursor_rewind(&scan->windows[w]);
     return scan_pieces(scan, i, from_ms, false, false, err);
@@ -433,11 +439,12 @@ kv_status ts_scan_next(struct ts_scan *scan, struct ts_scan_series *out, struct 
     *out =
         (struct ts_scan_series){.labels = scan->labels[i].labels, .n_labels = scan->labels[i].n, .ref = ref};
     if (scan->labels_only)
-        return ts_budget_samples(scan->budget, 0);
+        return ts_budget_step(scan->budget);
     if (err)
         *err = (struct kv_err){0};
     kv_status rc;
     KV_TRY(scan_series(scan, i, scan_series_from(scan, i), err));
+    KV_TRY(ts_budget_step(scan->budget)); /* it may have no sample */
     rc = scan_lend(scan, out);
 out:
     if (rc < 0 && err && err->code == KV_OK)
