@@ -398,29 +398,46 @@ static KV_MUST kv_status labels_advance(struct kv_iter *it, bool *placed, uint64
     return c == 0 ? KV_OK : KV_NOT_FOUND;
 }
 
+kv_status ts_labels_reader_open(struct ts_registry *registry, const struct kv_snapshot *snapshot,
+                                uint64_t first, uint64_t last, struct ts_labels_reader *reader)
+{
+    struct ts_key lower, upper;
+    *reader = (struct ts_labels_reader){.it = NULL};
+    ts_key_labels(&lower, first);
+    ts_key_labels(&upper, last);
+    (void)ts_key_successor(&upper);
+    return kv_iter_open(registry->db, snapshot, TS_SPACE_SERIES, ts_key_slice(&lower), ts_key_slice(&upper),
+                        &reader->it);
+}
+
+kv_status ts_labels_reader_read(struct ts_labels_reader *reader, uint64_t ref, struct kv_arena *arena,
+                                struct ts_labels *out, struct kv_err *err)
+{
+    *out = (struct ts_labels){0};
+    kv_status rc = reader->ended ? KV_END : labels_advance(reader->it, &reader->placed, ref);
+    reader->ended = rc == KV_END;
+    if (rc != KV_OK)
+        return rc < 0 ? rc : KV_OK;
+    return labels_copy(reader->it->value, ref, arena, &out->labels, &out->n, err);
+}
+
+void ts_labels_reader_close(struct ts_labels_reader *reader)
+{
+    kv_iter_close(reader->it);
+    reader->it = NULL;
+}
+
 kv_status ts_registry_labels_many(struct ts_registry *registry, const struct kv_snapshot *snapshot,
                                   const uint64_t *refs, size_t n, struct kv_arena *arena,
                                   struct ts_labels *out, struct kv_err *err)
 {
-    struct kv_iter *it = NULL;
-    struct ts_key lower, upper;
-    bool placed = false;
-    kv_status rc = KV_OK;
+    struct ts_labels_reader reader;
     if (n == 0)
         return KV_OK;
     memset(out, 0, n * sizeof *out);
-    ts_key_labels(&lower, refs[0]);
-    ts_key_labels(&upper, refs[n - 1]);
-    (void)ts_key_successor(&upper);
-    KV_TRY(kv_iter_open(registry->db, snapshot, TS_SPACE_SERIES, ts_key_slice(&lower), ts_key_slice(&upper),
-                        &it));
-    for (size_t i = 0; i < n && rc != KV_END; i++) {
-        KV_TRY(labels_advance(it, &placed, refs[i]));
-        if (rc == KV_OK)
-            KV_TRY(labels_copy(it->value, refs[i], arena, &out[i].labels, &out[i].n, err));
-    }
-    rc = KV_OK;
-out:
-    kv_iter_close(it);
+    kv_status rc = ts_labels_reader_open(registry, snapshot, refs[0], refs[n - 1], &reader);
+    for (size_t i = 0; i < n && rc == KV_OK; i++)
+        rc = ts_labels_reader_read(&reader, refs[i], arena, &out[i], err);
+    ts_labels_reader_close(&reader);
     return rc;
 }

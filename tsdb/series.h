@@ -76,6 +76,18 @@ struct ts_labels {
     struct ts_label *labels; /* NULL: no such series */
     size_t n;
 };
+/* The same for refs that rise from call to call, by one walk where they lie close. Close it, whatever open said; it may be {0}. */
+struct kv_iter;
+struct ts_labels_reader {
+    struct kv_iter *it;
+    bool placed, ended;
+};
+/* first, last: what refs lie between. */
+KV_MUST kv_status ts_labels_reader_open(struct ts_registry *registry, const struct kv_snapshot *snapshot,
+                                        uint64_t first, uint64_t last, struct ts_labels_reader *reader);
+KV_MUST kv_status ts_labels_reader_read(struct ts_labels_reader *reader, uint64_t ref, struct kv_arena *arena,
+                                        struct ts_labels *out, struct kv_err *err);
+void ts_labels_reader_close(struct ts_labels_reader *reader);
 /* The same for n sorted refs at once, by one walk where they lie close: out[i] for refs[i]. */
 KV_MUST kv_status ts_registry_labels_many(struct ts_registry *registry, const struct kv_snapshot *snapshot,
                                           const uint64_t *refs, size_t n, struct kv_arena *arena,

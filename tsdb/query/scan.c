@@ -25,7 +25,15 @@ struct ts_scan {
     size_t n_refs, next;
     struct kv_arena arena; /* labels */
     struct ts_labels *labels;
-    uint8_t *classes;                    /* of retention rules, by ref: when not all labels are kept */
+    uint8_t *classes; /* of retention rules, by ref: when not all labels are kept */
+    /* Labels are read as their series turn out to have samples: most that are active on a day have none in an hour of it. Not where
+     * labels decide what there is, nor where they are all that is asked for. */
+    bool lazy;
+    const struct ts_label_choice *choice;
+    const struct ts_labels *kept; /* chosen last */
+    struct ts_labels_reader reader;
+    struct kv_arena passing; /* labels of which some are kept */
+    uint32_t passed;
     uint32_t *slots[TS_GENERATIONS_MAX]; /* of refs, by generation */
     struct ts_window_cursor *windows;
     size_t n_windows;
@@ -96,9 +104,8 @@ static kv_status keep_chosen(struct ts_scan *scan, const struct ts_label_choice 
     for (size_t k = 0; k < all->n; k++)
         if (choice_has(choice, all->labels[k].name))
             all->labels[n++] = all->labels[k];
-    if (i > 0 && scan->labels[i - 1].labels &&
-        ts_labels_compare(all->labels, n, scan->labels[i - 1].labels, scan->labels[i - 1].n) == 0) {
-        *kept = scan->labels[i - 1];
+    if (scan->kept && ts_labels_compare(all->labels, n, scan->kept->labels, scan->kept->n) == 0) {
+        *kept = *scan->kept;
         return KV_OK;
     }
     kept->labels = kv_arena_alloc(&scan->arena, (n + 1) * sizeof *kept->labels);
@@ -109,6 +116,7 @@ static kv_status keep_chosen(struct ts_scan *scan, const struct ts_label_choice 
         if (!label->name.data || !label->value.data)
             return KV_NO_MEMORY;
     }
+    scan->kept = kept;
     return kept->labels ? KV_OK : KV_NO_MEMORY;
 }
 
@@ -140,17 +148,42 @@ static kv_status scan_chosen_labels(struct ts_scan *scan, const struct ts_label_
     return rc;
 }
 
+/* So close to its bound it was the bound, not the heap: then the query's limit says so. */
+static kv_status scan_labels_memory(const struct ts_scan *scan, kv_status rc)
+{
+    bool bounded = scan->arena.max - scan->arena.used < (size_t)1 << 20;
+    return rc == KV_NO_MEMORY && bounded ? ts_budget_bytes(scan->budget, INT64_MAX) : rc;
+}
+
 static kv_status scan_labels(struct ts_scan *scan, const struct ts_label_choice *choice, struct kv_err *err)
 {
     scan->labels = kv_zalloc(scan->n_refs, sizeof *scan->labels);
     if (!scan->labels)
         return KV_NO_MEMORY;
+    scan->choice = choice;
+    scan->lazy = !scan->by_rule && !scan->labels_only && scan->n_refs > 0;
+    if (scan->lazy)
+        return ts_labels_reader_open(scan->db->registry, scan->snapshot, scan->refs[0],
+                                     scan->refs[scan->n_refs - 1], &scan->reader);
     kv_status rc = choice ? scan_chosen_labels(scan, choice, err)
                           : ts_registry_labels_many(scan->db->registry, scan->snapshot, scan->refs,
                                                     scan->n_refs, &scan->arena, scan->labels, err);
-    /* So close to its bound it was the bound, not the heap: then the query's limit says so. */
-    bool bounded = scan->arena.max - scan->arena.used < (size_t)1 << 20;
-    return rc == KV_NO_MEMORY && bounded ? ts_budget_bytes(scan->budget, INT64_MAX) : rc;
+    return scan_labels_memory(scan, rc);
+}
+
+/* Those of refs[i], where they are read one by one. */
+static kv_status scan_labels_of(struct ts_scan *scan, size_t i, struct kv_err *err)
+{
+    struct ts_labels *own = &scan->labels[i], all;
+    kv_status rc;
+    if (!scan->choice)
+        return scan_labels_memory(
+            scan, ts_labels_reader_read(&scan->reader, scan->refs[i], &scan->arena, own, err));
+    if (++scan->passed % LABELS_STEP == 0)
+        kv_arena_release(&scan->passing);
+    rc = ts_labels_reader_read(&scan->reader, scan->refs[i], &scan->passing, &all, err);
+    return rc == KV_OK && all.labels ? scan_labels_memory(scan, keep_chosen(scan, scan->choice, &all, i))
+                                     : rc;
 }
 
 static kv_status scan_slots(struct ts_scan *scan)
@@ -244,6 +277,8 @@ void ts_scan_close(struct ts_scan *scan)
     kv_free(scan->labels);
     kv_free(scan->classes);
     kv_free(scan->own_refs);
+    ts_labels_reader_close(&scan->reader);
+    kv_arena_release(&scan->passing);
     kv_arena_release(&scan->arena);
     ts_moment_close(&scan->pin, &scan->own);
     kv_free(scan);
@@ -427,26 +462,50 @@ static kv_status scan_lend(struct ts_scan *scan, struct ts_scan_series *out)
     return scan_count_bytes(scan);
 }
 
-kv_status ts_scan_next(struct ts_scan *scan, struct ts_scan_series *out, struct kv_err *err)
+/* Lends what the labels of refs[i] are. */
+static kv_status lend_labels(const struct ts_scan *scan, size_t i, struct ts_scan_series *out,
+                             struct kv_err *err)
 {
-    if (scan->next == scan->n_refs)
-        return KV_END;
-    size_t i = scan->next++;
     uint64_t ref = scan->refs[i];
     if (!scan->labels[i].labels)
         return kv_fail(err, KV_CORRUPT, 0, "series metric=%u series=%u has no labels", ts_ref_metric(ref),
                        ts_ref_series(ref));
     *out =
         (struct ts_scan_series){.labels = scan->labels[i].labels, .n_labels = scan->labels[i].n, .ref = ref};
-    if (scan->labels_only)
-        return ts_budget_step(scan->budget);
+    return KV_OK;
+}
+
+/* As ts_scan_next. */
+static kv_status scan_next(struct ts_scan *scan, struct ts_scan_series *out, struct kv_err *err)
+{
+    kv_status rc;
+    for (;;) {
+        if (scan->next == scan->n_refs)
+            return KV_END;
+        size_t i = scan->next++;
+        if (!scan->lazy)
+            KV_TRY(lend_labels(scan, i, out, err));
+        if (scan->labels_only)
+            return ts_budget_step(scan->budget);
+        KV_TRY(scan_series(scan, i, scan_series_from(scan, i), err));
+        KV_TRY(ts_budget_step(scan->budget)); /* it may have no sample */
+        if (scan->lazy && scan->set.samples.n == 0)
+            continue;
+        if (scan->lazy) {
+            KV_TRY(scan_labels_of(scan, i, err));
+            KV_TRY(lend_labels(scan, i, out, err));
+        }
+        return scan_lend(scan, out);
+    }
+out:
+    return rc;
+}
+
+kv_status ts_scan_next(struct ts_scan *scan, struct ts_scan_series *out, struct kv_err *err)
+{
     if (err)
         *err = (struct kv_err){0};
-    kv_status rc;
-    KV_TRY(scan_series(scan, i, scan_series_from(scan, i), err));
-    KV_TRY(ts_budget_step(scan->budget)); /* it may have no sample */
-    rc = scan_lend(scan, out);
-out:
+    kv_status rc = scan_next(scan, out, err);
     if (rc < 0 && err && err->code == KV_OK)
         (void)kv_fail(err, rc, 0, "%s", kv_status_text(rc));
     return rc;

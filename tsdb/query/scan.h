@@ -34,7 +34,7 @@ struct ts_scan_options {
     int64_t from_ms, to_ms; /* both inclusive */
     bool labels_only;       /* series with data on the range's days, of which retention and deletes leave some
                          (prove.h); samples are not lent */
-    const struct ts_label_choice *labels; /* borrowed for ts_scan_open. Only these and "__name__" are kept
+    const struct ts_label_choice *labels; /* borrowed until close. Only these and "__name__" are kept
                          and lent: for a reader that groups by them. NULL: all */
     struct ts_condense condense;          /* the only windows that matter, and what of them */
 };
@@ -56,7 +56,7 @@ struct ts_scan_series {
 /* Finds the series. budget is borrowed until close; samples are counted as they are decoded. */
 KV_MUST kv_status ts_scan_open(struct ts_db *db, const struct ts_scan_options *options,
                                struct ts_budget *budget, struct ts_scan **out, struct kv_err *err);
-/* How many series it will yield (those without samples included). */
+/* How many series it will yield, at most (those without samples included). */
 size_t ts_scan_count(const struct ts_scan *scan);
 /* The next series, in ref order (metric by metric). KV_OK, KV_END or negative. */
 KV_MUST kv_status ts_scan_next(struct ts_scan *scan, struct ts_scan_series *out, struct kv_err *err);
