@@ -185,6 +185,18 @@ bool naive_ever(const struct naive *naive, uint32_t series, int64_t from_ms, int
     return false;
 }
 
+bool naive_has(const struct naive *naive, int64_t from_ms, int64_t to_ms)
+{
+    for (uint32_t s = 0; s < NAIVE_SERIES; s++) {
+        const struct naive_series *series = &naive->series[s];
+        for (size_t i = naive_find(series, from_ms); i < series->n && series->samples[i].time_ms <= to_ms;
+             i++)
+            if (!series->samples[i].maybe)
+                return true;
+    }
+    return false;
+}
+
 size_t naive_known(const struct naive *naive)
 {
     size_t n = 0;

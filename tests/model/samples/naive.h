@@ -56,5 +56,7 @@ size_t naive_find(const struct naive_series *series, int64_t time_ms);
 /* Was a sample of the series ever put into [from, to], whatever became of it? */
 bool naive_ever(const struct naive *naive, uint32_t series, int64_t from_ms, int64_t to_ms);
 size_t naive_known(const struct naive *naive);
+/* Is there a sample in [from, to] that cannot be gone? */
+bool naive_has(const struct naive *naive, int64_t from_ms, int64_t to_ms);
 
 #endif

@@ -32,6 +32,24 @@ static void pick_rules(struct kv_prng *prng, struct samples_options *out)
     out->store.n_retention_rules = n;
 }
 
+/* Of series of a metric, new series a second, samples of a request, bytes on disk. */
+static void pick_limits(uint32_t set, struct ts_options *store)
+{
+    struct kv_prng prng;
+    kv_prng_init(&prng, set ^ 0x11f75);
+    store->metric_series_max =
+        kv_prng_below(&prng, 3) ? 0 : 1 + kv_prng_below(&prng, NAIVE_SERIES / NAIVE_METRICS);
+    store->series_per_s_max = kv_prng_below(&prng, 3) ? 0 : 1 + (uint32_t)kv_prng_below(&prng, 3);
+    store->request_samples_max = kv_prng_below(&prng, 3) ? 0 : 1 + kv_prng_below(&prng, 3000);
+    store->retention_bytes = kv_prng_below(&prng, 2) ? 0 : UINT64_C(5000) << kv_prng_below(&prng, 8);
+}
+
+void samples_options_for_workers(struct samples_options *options)
+{
+    options->store.metric_series_max = options->store.series_per_s_max = 0;
+    options->store.retention_bytes = 0;
+}
+
 void samples_options(uint32_t set, uint32_t made_under, struct samples_options *out)
 {
     static const uint64_t log_bytes[] = {0, 0, 500, 2000, 10000, 100000};
@@ -61,4 +79,6 @@ void samples_options(uint32_t set, uint32_t made_under, struct samples_options *
     store->sync_interval_ms = store->durability == KV_DURABILITY_INTERVAL ? 1000 : 0;
     store->replay_in_background = kv_prng_below(&prng, 5) == 0;
     out->cache_bytes = UINT64_C(4096) << kv_prng_below(&prng, 10);
+    if (made_under >= SAMPLES_LIMITED_FROM)
+        pick_limits(set, store);
 }

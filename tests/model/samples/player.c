@@ -1,6 +1,7 @@
 #include "tests/model/samples/player.h"
 #include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
+#include "tsdb/db.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -24,6 +25,13 @@ void player_fail(struct player *p, const char *format, ...)
     va_end(args);
     fputc('\n', stderr);
     exit(1);
+}
+
+void player_options(struct player *p, uint32_t set)
+{
+    samples_options(set, p->made_under, &p->options);
+    if (p->threads)
+        samples_options_for_workers(&p->options);
 }
 
 void player_must(struct player *p, const char *what, kv_status rc, kv_status expected)
@@ -116,6 +124,57 @@ static void work(struct player *p, const struct op *op)
         player_must(p, "kv_work", rc, KV_OK);
 }
 
+/* A store that is too large drops days, whole, the oldest of those in tables; never the newest. What is gone with one is gone before
+ * any crash that comes. */
+static void days_cut(struct player *p, const struct ts_window *before, size_t n_before, uint64_t may_go)
+{
+    struct ts_window now;
+    size_t gone = 0;
+    for (size_t i = n_before; i > 0; i--) {
+        int64_t from_ms = ts_window_start_ms(before[i - 1].window), to_ms = from_ms + TS_WINDOW_MS - 1;
+        bool there = ts_windows_find(p->db->windows, before[i - 1].window, &now) ||
+                     ts_head_has_window(p->db->head, before[i - 1].window);
+        bool had = naive_has(&p->naive, from_ms, to_ms);
+        if (!there && had && (i == n_before || ++gone > may_go))
+            player_fail(p, "the day of %" PRId64 " is gone, %zu of %zu; %" PRIu64 " were cut", from_ms, i,
+                        n_before, may_go);
+        if (!there && had)
+            naive_add(&p->naive, &(struct naive_event){.kind = NAIVE_DELETE,
+                                                       .version = kv_seq(ts_kv(p->db)),
+                                                       .series = UINT64_MAX,
+                                                       .from_ms = from_ms,
+                                                       .to_ms = to_ms});
+        if (there && had && gone > 0)
+            player_fail(p, "the day of %" PRId64 " stays, and a younger one was cut", from_ms);
+    }
+    if (gone == 0)
+        return;
+    player_must(p, "kv_sync", kv_sync(ts_kv(p->db), &p->err), KV_OK);
+    p->version = p->durable = kv_seq(ts_kv(p->db));
+    player_clear_marks(p);
+    player_verify(p);
+}
+
+static void care(struct player *p, bool settle)
+{
+    struct ts_window *before = NULL;
+    size_t n = 0;
+    uint64_t cut = atomic_load(&p->db->counters.windows_cut);
+    /* What is flushed now counts as well: first, so that it is known. */
+    if (p->options.store.retention_bytes)
+        player_must(p, "ts_flush", ts_flush(p->db, false, &p->err), KV_OK);
+    player_expire(p);
+    player_must(p, "windows", ts_windows_copy(p->db->windows, INT32_MIN, INT32_MAX, &before, &n), KV_OK);
+    player_must(p, settle ? "ts_flush to settle" : "ts_maintain",
+                settle ? ts_flush(p->db, true, &p->err) : ts_maintain(p->db, &p->err), KV_OK);
+    cut = atomic_load(&p->db->counters.windows_cut) - cut;
+    if (cut > 0 && !p->options.store.retention_bytes)
+        player_fail(p, "%" PRIu64 " days were cut, and there is no bound", cut);
+    if (cut > 0)
+        days_cut(p, before, n, cut);
+    kv_free(before);
+}
+
 static void play_read(struct player *p, const struct op *op)
 {
     switch (op->kind) {
@@ -156,10 +215,8 @@ static void play(struct player *p, const struct op *op)
         player_must(p, "ts_flush", ts_flush(p->db, false, &p->err), KV_OK);
         break;
     case OP_settle:
-        player_must(p, "ts_flush to settle", ts_flush(p->db, true, &p->err), KV_OK);
-        break;
     case OP_maintain:
-        player_must(p, "ts_maintain", ts_maintain(p->db, &p->err), KV_OK);
+        care(p, op->kind == OP_settle);
         break;
     case OP_work:
         work(p, op);
@@ -205,7 +262,7 @@ void player_run(const struct history *history, volatile uint64_t *played)
     KV_ASSERT(p->memory != NULL);
     clock_manual_init(&p->clock, NAIVE_ORIGIN_MS + 40 * NAIVE_DAY_MS + NAIVE_DAY_MS / 2,
                       history->options + 1);
-    samples_options(history->options, p->made_under, &p->options);
+    player_options(p, history->options);
     player_open(p, false);
     for (; p->at < history->n; p->at++, *played += 1)
         play_marked(p, &history->ops[p->at]);

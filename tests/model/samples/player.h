@@ -50,6 +50,8 @@ struct player {
     int64_t clock_then_ms, high_ms; /* of its first row */
     bool fresh[NAIVE_SERIES];
     size_t n_fresh;
+    uint64_t rate_refused; /* samples, of rejected */
+    uint64_t rate_ns;      /* of the opening: when all new series would have come had they come at the rate */
 
     int64_t clock_ms; /* the retention clock when it was last looked at */
     uint64_t clock_mono_ns;
@@ -82,6 +84,7 @@ int64_t player_floor_now(struct player *p, uint32_t series);
 void player_row(struct player *p, const struct op *op); /* put, edge, bad */
 void player_commit(struct player *p);
 void player_abort(struct player *p); /* the request was forgotten */
+void player_options(struct player *p, uint32_t set);
 void player_delete(struct player *p, const struct op *op);
 /* player_read.c */
 void player_raw(struct player *p, const struct op *op);

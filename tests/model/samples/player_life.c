@@ -47,6 +47,7 @@ void player_open(struct player *p, bool read_only)
     env_open(p);
     p->db = db_open(p, p->path, read_only);
     player_must(p, "ts_appender_new", ts_appender_new(p->db, &p->appender), KV_OK);
+    p->rate_ns = 0;
     judge_clock_of_open(p);
 }
 
@@ -101,7 +102,7 @@ static struct kv_vfs *disk_now(struct player *p)
 
 static void set_options(struct player *p, uint32_t set)
 {
-    samples_options(p->made_under + set, p->made_under, &p->options);
+    player_options(p, p->made_under + set);
 }
 
 /* What is there is there for good. */

@@ -133,6 +133,8 @@ static struct ts_result *ask(struct player *p, const char *query, const struct t
     return result;
 }
 
+#define DURATION_MS_MAX (INT64_MAX / 1000000) /* PromQL counts them in ns */
+
 void player_raw(struct player *p, const struct op *op)
 {
     char query[160];
@@ -143,6 +145,8 @@ void player_raw(struct player *p, const struct op *op)
     if ((op->how & 16) && player_snap(p, op, op->n % 16, &start_ms, &options.end_ms) &&
         start_ms == options.end_ms)
         start_ms--;
+    if (options.end_ms - start_ms > DURATION_MS_MAX)
+        start_ms = options.end_ms - DURATION_MS_MAX;
     const struct span span = {.what = query, .from_ms = start_ms + 1, .to_ms = options.end_ms};
     snprintf(query, sizeof query, "%.*s[%" PRId64 "ms]", KV_ARG(text), options.end_ms - start_ms);
     player_expire(p);

@@ -112,8 +112,34 @@ static bool in_registry(struct player *p, uint32_t series)
     return rc == KV_OK;
 }
 
-/* Whether the registry has room for the series, should it be new. */
-static bool room(struct player *p, uint32_t series)
+/* Series of the metric that there are, or will be. */
+static uint64_t of_metric(struct player *p, uint32_t series)
+{
+    uint64_t n = 0;
+    for (uint32_t s = series % NAIVE_METRICS; s < NAIVE_SERIES; s += NAIVE_METRICS)
+        n += p->fresh[s] || in_registry(p, s);
+    return n;
+}
+
+/* A bucket of ten seconds' worth (tsdb/docs/limits.md), as the time when all new ones so far would have come at the rate. */
+static uint64_t rate_step_ns(const struct player *p)
+{
+    uint64_t rate = p->options.store.series_per_s_max;
+    return rate ? (1000000000 + rate - 1) / rate : 0;
+}
+
+static bool rate_allows(struct player *p)
+{
+    uint64_t now_ns = kv_clock_mono_ns(&p->clock.base), step_ns = rate_step_ns(p);
+    uint64_t next = (p->rate_ns > now_ns ? p->rate_ns : now_ns) + step_ns;
+    if (step_ns && next - now_ns > UINT64_C(10000000000))
+        return false;
+    p->rate_ns = next;
+    return true;
+}
+
+/* Whether the registry has room for the series of n samples, should it be new. */
+static bool room(struct player *p, uint32_t series, size_t n)
 {
     struct ts_stats stats;
     if (p->fresh[series] || in_registry(p, series))
@@ -121,10 +147,28 @@ static bool room(struct player *p, uint32_t series)
     ts_stats(p->db, &stats);
     if (stats.series > naive_known(&p->naive))
         player_fail(p, "%" PRIu64 " series, %zu were ever there", stats.series, naive_known(&p->naive));
+    if (p->options.store.metric_series_max && of_metric(p, series) >= p->options.store.metric_series_max)
+        return false;
     if (p->options.store.series_max && stats.series + p->n_fresh >= p->options.store.series_max)
         return false;
+    if (!rate_allows(p)) {
+        p->rate_refused += n;
+        return false;
+    }
     p->fresh[series] = true;
     p->n_fresh++;
+    return true;
+}
+
+/* A row that makes the request too large ends it. */
+static bool too_many(struct player *p, const struct ts_row *row)
+{
+    uint64_t max = p->options.store.request_samples_max;
+    if (!max || p->accepted + p->rejected + row->n <= max)
+        return false;
+    player_must(p, "ts_append_row past the bound", ts_append_row(p->appender, row, &p->err), KV_LIMIT);
+    ts_append_abort(p->appender);
+    player_abort(p);
     return true;
 }
 
@@ -142,6 +186,8 @@ static void add_row(struct player *p, uint32_t series, const int64_t *times, con
                                .n = n};
     struct naive_event event = {.kind = NAIVE_PUT, .series = series};
     start(p);
+    if (too_many(p, &row))
+        return;
     int64_t low_ms = low_of(p, series);
     event.samples = kv_alloc(n * sizeof *event.samples);
     KV_ASSERT(event.samples != NULL);
@@ -149,7 +195,7 @@ static void add_row(struct player *p, uint32_t series, const int64_t *times, con
         if (times[i] >= low_ms && times[i] <= p->high_ms)
             event.samples[event.n++] =
                 (struct naive_sample){.time_ms = times[i], .bits = ts_double_bits(values[i])};
-    if (event.n > 0 && !room(p, series))
+    if (event.n > 0 && !room(p, series, event.n))
         event.n = 0;
     player_must(p, "ts_append_row", ts_append_row(p->appender, &row, &p->err), KV_OK);
     p->accepted += event.n;
@@ -273,6 +319,8 @@ static void bad(struct player *p, const struct op *op)
                                .times_ms = &time_ms,
                                .values = &value,
                                .n = 1};
+    if (too_many(p, &row))
+        return;
     player_must(p, "ts_append_row", ts_append_row(p->appender, &row, &p->err), KV_OK);
     p->rejected++;
 }
@@ -293,7 +341,7 @@ static void request_clear(struct player *p)
 {
     p->n_pending = 0;
     p->started = false;
-    p->accepted = p->rejected = 0;
+    p->accepted = p->rejected = p->rate_refused = 0;
     memset(p->fresh, 0, sizeof p->fresh);
     p->n_fresh = 0;
 }
@@ -302,6 +350,7 @@ void player_abort(struct player *p)
 {
     for (size_t i = 0; i < p->n_pending; i++)
         kv_free(p->pending[i].samples);
+    p->rate_ns -= p->n_fresh * rate_step_ns(p); /* they did not come */
     request_clear(p);
 }
 
@@ -314,6 +363,10 @@ void player_commit(struct player *p)
                     "%" PRIu64 " accepted, %" PRIu64 " rejected; expected %" PRIu64 " and %" PRIu64 " (%s)",
                     result.accepted, result.rejected, p->accepted, p->rejected,
                     result.n_rejects ? result.rejects[0].text : "");
+    bool later = p->accepted == 0 && p->rejected > 0 && p->rate_refused == p->rejected;
+    if ((result.retry_in_ms > 0) != later)
+        player_fail(p, "to be tried again in %u ms; %" PRIu64 " of %" PRIu64 " came too fast",
+                    result.retry_in_ms, p->rate_refused, p->rejected);
     /* With workers one may have left between the look and its row. */
     if (result.series_created < p->n_fresh || (!p->threads && result.series_created != p->n_fresh))
         player_fail(p, "%" PRIu64 " series created, expected %zu", result.series_created, p->n_fresh);

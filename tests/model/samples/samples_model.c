@@ -40,7 +40,9 @@ static void live_all(void)
     for (uint64_t seed = args.seed; child_told->played < args.ops && child_seconds() < end; seed++) {
         struct history history;
         child_told->seed = seed;
-        child_told->options = args.fixed_options ? args.options : (seed * 2654435761u >> 7) % 100000;
+        child_told->options = args.fixed_options ? args.options
+                                                 : (seed * 2654435761u >> 7) % SAMPLES_LIMITED_FROM +
+                                                       (seed & 1) * SAMPLES_LIMITED_FROM;
         make(&history, seed, (uint32_t)child_told->options);
         play(&history);
         history_release(&history);
