@@ -29,6 +29,8 @@ struct ts_scan {
     /* Labels are read as their series turn out to have samples: most that are active on a day have none in an hour of it. Not where
      * labels decide what there is, nor where they are all that is asked for. */
     bool lazy;
+    size_t
+        named; /* where only names are kept: one past the ref whose labels all of its metric have. 0: none yet */
     const struct ts_label_choice *choice;
     const struct ts_labels *kept; /* chosen last */
     struct ts_labels_reader reader;
@@ -171,11 +173,26 @@ static kv_status scan_labels(struct ts_scan *scan, const struct ts_label_choice 
     return scan_labels_memory(scan, rc);
 }
 
+/* Nothing but names, which all series of a metric share. */
+static bool choice_is_name(const struct ts_label_choice *choice)
+{
+    for (size_t i = 0; choice && i < choice->n; i++)
+        if (!kv_slice_equal(choice->names[i], TS_METRIC_NAME))
+            return false;
+    return choice != NULL;
+}
+
 /* Those of refs[i], where they are read one by one. */
 static kv_status scan_labels_of(struct ts_scan *scan, size_t i, struct kv_err *err)
 {
     struct ts_labels *own = &scan->labels[i], all;
     kv_status rc;
+    if (scan->named && ts_ref_metric(scan->refs[i]) == ts_ref_metric(scan->refs[scan->named - 1])) {
+        *own = scan->labels[scan->named - 1];
+        return KV_OK;
+    }
+    if (choice_is_name(scan->choice))
+        scan->named = i + 1;
     if (!scan->choice)
         return scan_labels_memory(
             scan, ts_labels_reader_read(&scan->reader, scan->refs[i], &scan->arena, own, err));

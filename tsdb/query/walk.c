@@ -2,6 +2,7 @@
  * walk.c - everything that is stored, as it is: samples series by series and day by day (ts_export_*), and the chunks they lie in
  * (ts_chunks). One consistent state, pinned at the beginning; memory for the refs of the series and one window of one of them.
  */
+#include "kvcore/base/assert.h"
 #include "kvcore/base/mem.h"
 #include "tsdb/chunk/chunk.h"
 #include "tsdb/db.h"
@@ -477,6 +478,7 @@ kv_status ts_chunks(struct ts_db *db, const struct ts_walk_options *options,
     kv_status rc = ts_export_open(db, options, &walk, err);
     if (rc < 0)
         return rc;
+    KV_ASSERT(walk);
     while (walk->selector < walk->n_selectors && (rc = walk_next_series(walk, &why)) == KV_OK &&
            (rc = chunks_of_series(walk, each, ctx, &why)) == KV_OK)
         ;
