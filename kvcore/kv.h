@@ -150,8 +150,11 @@ struct kv_space_options {
     const char *name; /* 1 to 32 of [a-z0-9_] */
     enum kv_style style;
     enum kv_compression compression;
-    uint32_t block_bytes;                  /* 0: 4096 */
-    bool no_filter;                        /* no bloom filter: for spaces that are only scanned */
+    uint32_t block_bytes; /* 0: 4096 */
+    uint32_t
+        block_bytes_most; /* how large a block may become if the one before it lost an eighth or more by compression: neighbours share more, a
+                                  read of one entry unpacks more. 0: block_bytes; else block_bytes to 1 MiB */
+    bool no_filter;       /* no bloom filter: for spaces that are only scanned */
     const struct kv_hook *hook;            /* NULL: none. Must outlive the database */
     const struct kv_merge_operator *merge; /* NULL: kv_batch_merge is refused. Must outlive the database */
     uint64_t

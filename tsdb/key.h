@@ -478,10 +478,12 @@ const struct kv_hook *ts_postings_hook(void);
 /* What every open of a store passes to kv_open. chunk_hook: may be NULL. */
 static inline void ts_spaces_fill(struct kv_space_options spaces[TS_SPACES], const struct kv_hook *chunk_hook)
 {
-    /* Compressed for what chunks of neighbours share, above all the times of one scrape: a block that saves less than an eighth stays plain. */
+    /* Compressed for what chunks of neighbours share, above all the times of one scrape: a block that saves less than an eighth stays plain, and
+     * behind one that saves more a larger one shares more. */
     spaces[TS_SPACE_CHUNKS] = (struct kv_space_options){.name = "chunks",
                                                         .compression = KV_COMPRESSION_ZSTD,
                                                         .block_bytes = 32 << 10,
+                                                        .block_bytes_most = 128 << 10,
                                                         .no_filter = true,
                                                         .hook = chunk_hook,
                                                         .cut_len = ts_key_chunk_cut_len};

@@ -80,6 +80,10 @@ static kv_status space_check(const struct kv_options *asked, size_t at, struct k
     if (space->block_bytes && (space->block_bytes < BLOCK_BYTES_MIN || space->block_bytes > BLOCK_BYTES_MAX))
         return kv_fail(err, KV_INVALID, 0, "space %s: block_bytes %u is not %d to %d", space->name,
                        space->block_bytes, BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
+    if (space->block_bytes_most &&
+        (space->block_bytes_most < space->block_bytes || space->block_bytes_most > BLOCK_BYTES_MAX))
+        return kv_fail(err, KV_INVALID, 0, "space %s: block_bytes_most %u is not block_bytes (%u) to %d",
+                       space->name, space->block_bytes_most, space->block_bytes, BLOCK_BYTES_MAX);
     rc = tree_check(space, err);
     if (rc < 0)
         return rc;
@@ -205,6 +209,7 @@ kv_status kv_options_match_spaces(const struct kv_options *options, const struct
         ids[i] = (uint8_t)id;
         spaces[id] = (struct kv_space){.codec = codec_of(asked->compression),
                                        .block_bytes = asked->block_bytes,
+                                       .block_bytes_most = asked->block_bytes_most,
                                        .no_filter = asked->no_filter,
                                        .hook = asked->hook,
                                        .merge = asked->merge,

@@ -31,6 +31,7 @@ static kv_status output_begin(struct kv_output *output, uint32_t space, kv_slice
                                              .space_name = how->name,
                                              .codec = how->codec,
                                              .block_bytes = how->block_bytes,
+                                             .block_bytes_most = how->block_bytes_most,
                                              .no_filter = how->no_filter,
                                              .ranges_applied = output->ranges_applied,
                                              .deletes_since_s = output->deletes_since_s,

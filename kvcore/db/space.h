@@ -10,7 +10,7 @@
 struct kv_space {
     char name[KV_SPACE_NAME_MAX + 1];
     enum kv_codec codec;
-    uint32_t block_bytes;
+    uint32_t block_bytes, block_bytes_most;
     bool no_filter;
     const struct kv_hook *hook;            /* NULL: none */
     const struct kv_merge_operator *merge; /* NULL: none */

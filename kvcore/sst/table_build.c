@@ -17,7 +17,8 @@ struct kv_table_build {
     char *space_name;
     struct kv_table_properties properties; /* its slices are made at finish */
     enum kv_codec codec;
-    uint32_t block_bytes;
+    uint32_t block_bytes, block_bytes_most;
+    uint32_t block_full; /* which of them the block that is being filled ends at */
     uint32_t uid_sum;
     struct kv_cipher *cipher; /* NULL: not encrypted */
     bool no_filter, finished;
@@ -50,15 +51,18 @@ kv_status kv_table_build_open(const struct kv_table_build_options *options, stru
 {
     kv_status rc;
     struct kv_table_build *build = NULL;
-    if (options->block_bytes > KV_BLOCK_BYTES_MAX)
-        return kv_fail(err, KV_INVALID, 0, "block_bytes %u is above %d", options->block_bytes,
-                       KV_BLOCK_BYTES_MAX);
+    if (options->block_bytes > KV_BLOCK_BYTES_MAX || options->block_bytes_most > KV_BLOCK_BYTES_MAX)
+        return kv_fail(err, KV_INVALID, 0, "block_bytes %u or block_bytes_most %u is above %d",
+                       options->block_bytes, options->block_bytes_most, KV_BLOCK_BYTES_MAX);
     build = kv_zalloc(1, sizeof *build);
     if (!build)
         return kv_fail(err, KV_NO_MEMORY, 0, "no memory to build table %s", options->name);
     build->dir = options->dir;
     build->codec = options->codec;
     build->block_bytes = options->block_bytes ? options->block_bytes : KV_BLOCK_BYTES_DEFAULT;
+    build->block_bytes_most =
+        options->block_bytes_most > build->block_bytes ? options->block_bytes_most : build->block_bytes;
+    build->block_full = build->block_bytes;
     build->no_filter = options->no_filter;
     build->cut_len = options->cut_len;
     build->properties.space = options->space;
@@ -244,10 +248,13 @@ static kv_status build_end_block(struct kv_table_build *build, struct kv_err *er
     if (build->data.n == 0)
         return KV_OK;
     KV_ASSERT(!build->pending);
+    size_t plain = kv_block_build_bytes(&build->data);
     kv_status rc = build_store_entries(build, &build->data, &build->pending_handle, err);
     if (rc < 0)
         return rc;
     build->pending = true;
+    build->block_full =
+        build->pending_handle.len <= plain - plain / 8 ? build->block_bytes_most : build->block_bytes;
     build->properties.data_blocks++;
     build->properties.data_bytes += build->pending_handle.len;
     return KV_OK;
@@ -352,7 +359,7 @@ kv_status kv_table_build_add(struct kv_table_build *build, const struct kv_entry
     if (rc < 0)
         return rc;
     /* A block ends once it is full, and before a value that fills one alone. */
-    if (kv_block_build_bytes(&build->data) >= build->block_bytes || entry->value.len >= build->block_bytes) {
+    if (kv_block_build_bytes(&build->data) >= build->block_full || entry->value.len >= build->block_bytes) {
         KV_TRY(build_end_block(build, err));
         KV_TRY(index_flush_pending(build, entry->key, err));
     }

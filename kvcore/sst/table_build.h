@@ -29,6 +29,8 @@ struct kv_table_build_options {
     const char *space_name;
     enum kv_codec codec;
     uint32_t block_bytes; /* 0: 4096 */
+    uint32_t
+        block_bytes_most; /* where the block before it was worth compressing; below block_bytes: block_bytes */
     bool no_filter;
     uint64_t ranges_applied;  /* for properties.ranges_applied */
     uint64_t deletes_since_s; /* for properties.deletes_since_s */

@@ -126,6 +126,39 @@ Test(table, an_index_of_two_levels_answers_the_same)
     sst_kit_release(&kit);
 }
 
+Test(table, blocks_grow_where_compression_pays_and_only_there)
+{
+    const struct sst_shape shape = {.key_len_max = 40, .alphabet = 2, .versions = 3};
+    struct sst_kit kit;
+    struct sst_data data;
+    uint64_t blocks[2][2] = {{0}}; /* [compressed][may grow] */
+    sst_kit_init(&kit, 1 << 20);
+    sst_data_random(&data, 12, 20000, &shape);
+    for (int compressed = 0; compressed < 2; compressed++)
+        for (int grow = 0; grow < 2; grow++) {
+            struct kv_table_properties built;
+            struct kv_table *table = NULL;
+            struct sst_build how = {.name = "1.tbl",
+                                    .block_bytes = 1024,
+                                    .block_bytes_most = grow ? 8192 : 0,
+                                    .codec = compressed ? KV_CODEC_ZSTD : KV_CODEC_PLAIN};
+            cr_assert_eq(sst_build(&kit, &how, &data, &built, NULL), KV_OK);
+            blocks[compressed][grow] = built.data_blocks;
+            cr_assert_eq(sst_open(&kit, "1.tbl", 0, &table, NULL), KV_OK);
+            cr_assert_eq(kv_table_verify(table, NULL), KV_OK);
+            expect_gets(table, &data, &shape, 2, 100);
+            expect_walks(table, &data, &shape, 2, 5);
+            kv_table_unref(table);
+            cr_assert_eq(kv_dir_remove(kit.dir, "1.tbl", NULL), KV_OK);
+        }
+    cr_assert_eq(blocks[0][0], blocks[0][1], "stored plain: all of them end at block_bytes");
+    cr_assert_eq(blocks[1][0], blocks[0][0]);
+    cr_assert(blocks[1][1] > blocks[1][0] / 10 && blocks[1][1] < blocks[1][0] / 5, "%d of %d",
+              (int)blocks[1][1], (int)blocks[1][0]);
+    sst_data_release(&data);
+    sst_kit_release(&kit);
+}
+
 Test(table, says_what_it_holds)
 {
     const struct sst_shape shape = {.versions = 9, .deletes = true};

@@ -148,6 +148,7 @@ kv_status sst_build(struct sst_kit *kit, const struct sst_build *how, const stru
                                              .space_name = "chunks",
                                              .codec = how->codec,
                                              .block_bytes = how->block_bytes,
+                                             .block_bytes_most = how->block_bytes_most,
                                              .no_filter = how->no_filter,
                                              .cut_len = how->cut_len};
     kv_status rc = kv_table_build_open(&options, &build, err);

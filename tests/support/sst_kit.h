@@ -58,7 +58,7 @@ const struct kv_entry *sst_model_get(const struct sst_data *data, kv_slice key, 
 struct sst_build {
     const char *name;
     enum kv_codec codec;
-    uint32_t block_bytes;
+    uint32_t block_bytes, block_bytes_most;
     bool no_filter;
     size_t cut_len;
 };
