@@ -89,16 +89,21 @@ size_t ts_sequence_plan(const int64_t *q, size_t n, size_t block, int64_t *scrat
                         struct ts_sequence *sequence)
 {
     size_t best = SIZE_MAX;
-    for (int mode = 0; mode < 4; mode++) {
-        struct ts_sequence s = {.differences = mode & 1, .above = mode & 2};
-        size_t kept = plan_stored(q, n, s.differences, scratch);
+    for (int differences = 0; differences < 2; differences++) {
+        size_t kept = plan_stored(q, n, differences, scratch);
         if (kept == 0)
             continue;
-        s.base = select_kth(scratch, kept, s.above ? 0 : kept / 2);
-        size_t bytes = plan_code(q, n, block, &s);
-        if (bytes < best) {
-            best = bytes;
-            *sequence = s;
+        int64_t middle = select_kth(scratch, kept, kept / 2), least = middle;
+        for (size_t i = 0; i < kept / 2; i++) /* none behind the middle is below it */
+            least = scratch[i] < least ? scratch[i] : least;
+        for (int above = 0; above < 2; above++) {
+            struct ts_sequence s = {
+                .differences = differences, .above = above, .base = above ? least : middle};
+            size_t bytes = plan_code(q, n, block, &s);
+            if (bytes < best) {
+                best = bytes;
+                *sequence = s;
+            }
         }
     }
     return best;
