@@ -1,6 +1,7 @@
 /* Label names and values, metric names, and activity written and dropped. */
 #include "kvcore/base/mem.h"
 #include "tsdb/index_internal.h"
+#include "tsdb/query/limits.h"
 
 #include <stdlib.h>
 
@@ -92,6 +93,8 @@ static KV_MUST kv_status add_from_labels(struct ts_index_read *read, const struc
                 KV_TRY(texts_add(texts, labels[i].labels[k].name));
         }
         kv_arena_release(&arena);
+        if (read->budget)
+            KV_TRY(ts_budget_check(read->budget));
     }
 out:
     kv_arena_release(&arena);
@@ -106,6 +109,8 @@ struct listing {
     struct ts_index_scope scope;
     kv_slice label;
     struct texts *texts;
+    uint64_t looked, looked_max; /* values asked for; past the bound the series are asked instead */
+    bool given_up;
 };
 
 /* A text too long for its key is read from the labels of the series that have it. */
@@ -125,6 +130,10 @@ static kv_status list_value(void *ctx, const struct ts_index_value *value)
 {
     struct listing *l = ctx;
     bool meet;
+    if (++l->looked > l->looked_max) {
+        l->given_up = true;
+        return KV_END;
+    }
     if (value->cut)
         return add_cut(l, value->key, l->label);
     kv_status rc = ts_index_lists_meet(l->read, value->key, &l->scope, &meet);
@@ -190,14 +199,19 @@ static KV_MUST kv_status add_metric_names(struct ts_index_read *read, const stru
 static KV_MUST kv_status add_listing(struct ts_index_read *read, const struct ts_refset *set, kv_slice label,
                                      struct texts *texts)
 {
-    struct listing l = {read, ts_index_scope_of(set), label, texts};
+    enum { VALUE_COST = 8 }; /* of asking whether a value has one of the series, in labels of a series read */
+    uint64_t n = ts_refset_count(set);
+    struct listing l = {read, ts_index_scope_of(set), label, texts,
+                        .looked_max = n / VALUE_COST + TS_INDEX_DIRECT_MAX};
     kv_status rc;
-    if (ts_refset_count(set) <= TS_INDEX_DIRECT_MAX)
+    if (n <= TS_INDEX_DIRECT_MAX)
         return add_from_labels(read, set, label, texts);
     if (kv_slice_equal(label, TS_METRIC_NAME))
         return add_metric_names(read, set, texts);
-    if (label.len > 0)
-        return ts_index_walk_values(read, label, KV_STR(""), list_value, &l);
+    if (label.len > 0) { /* under churn most of a label's values are of other days */
+        rc = ts_index_walk_values(read, label, KV_STR(""), list_value, &l);
+        return rc == KV_OK && l.given_up ? add_from_labels(read, set, label, texts) : rc;
+    }
     rc = texts_add(texts, TS_METRIC_NAME);
     return rc < 0 ? rc : ts_index_walk_names(read, list_name, &l);
 }

@@ -405,6 +405,39 @@ Test(index, merging_gives_much_of_one_metric_a_list_of_its_own)
     registry_kit_close(&kit);
 }
 
+static kv_status count_text(void *ctx, kv_slice text)
+{
+    (void)text;
+    ++*(size_t *)ctx;
+    return KV_OK;
+}
+
+Test(index, values_of_a_label_that_churns_are_those_of_the_series)
+{
+    struct registry_kit kit = {0};
+    struct ts_activity *head;
+    size_t n = 0;
+    char text[40];
+    registry_kit_open(&kit);
+    cr_assert_eq(ts_activity_new(&head), KV_OK);
+    for (int i = 0; i < 2000;
+         i++) { /* more values than are asked for one by one, more series than are always read */
+        (void)snprintf(text, sizeof text, "up job=a pod=p%d", i);
+        uint64_t ref = registry_kit_add(&kit, text);
+        cr_assert_eq(ts_activity_add(head, i % 3 == 0, ref), KV_OK);
+    }
+    const struct ts_activity *heads[] = {head};
+    struct ts_select select = {.heads = heads, .n_heads = 1, .from_ms = TS_WINDOW_MS, .to_ms = TS_WINDOW_MS};
+    cr_assert_eq(ts_index_label_values(kit.registry, &select, KV_STR("pod"), count_text, &n, NULL), KV_OK);
+    cr_expect_eq(n, 667);
+    n = 0;
+    select.from_ms = 0;
+    cr_assert_eq(ts_index_label_values(kit.registry, &select, KV_STR("pod"), count_text, &n, NULL), KV_OK);
+    cr_expect_eq(n, 2000);
+    ts_activity_free(head);
+    registry_kit_close(&kit);
+}
+
 Test(index, a_head_ahead_of_the_snapshot_adds_nothing_unknown)
 {
     struct registry_kit kit = {0};
