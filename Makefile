@@ -210,7 +210,7 @@ bench-server: deps-bench all $(PROGRAMS) ## ingest, disk, memory, queries beside
 	$(Q)python3 bench/server.py $(B)
 bench-scrapes: deps-bench all ## bytes a sample of an hour of node_exporter's scrapes beside VictoriaMetrics (SCRAPES=FILE keeps them)
 	$(Q)python3 bench/scrapes.py $(B) $(if $(SCRAPES),--file $(SCRAPES))
-bench-churn: deps-bench all $(PROGRAMS) ## every series replaced every ten minutes of sample time, beside none (DAYS=1; 7 takes a quarter of an hour)
+bench-churn: deps-bench all $(PROGRAMS) ## every series replaced every ten minutes of sample time, beside none (DAYS=1; 7 is the target's week)
 	$(Q)python3 bench/churn.py $(B) --days $(or $(DAYS),1)
 bench-recovery: all $(PROGRAMS) ## ready after kill -9 with ten million samples in the log
 	$(Q)python3 bench/recovery.py $(B)
