@@ -2,7 +2,7 @@
  * codec.h - SEAM inside a chunk: how one block of at most TS_CHUNK_BLOCK values becomes bytes, one row per
  * value codec.
  *
- * chunk.c owns the header, the directory and the choice; a codec sees one block at a time and, for the whole
+ * encode.c and decode.c own the header, the directory and the choice; a codec sees one block at a time and, for the whole
  * chunk, its parameters.
  */
 #ifndef TS_CODEC_H
