@@ -348,7 +348,8 @@ Test(chunk, a_memo_of_times_changes_nothing)
     static int64_t all_times[SERIES][EACH];
     static double all_values[SERIES][EACH];
     struct kv_buf chunks[SERIES] = {{0}};
-    struct ts_chunk_memo memo = {{0}};
+    struct ts_chunk_memo memo = {.bytes = 0};
+    size_t most = 0;
     struct kv_prng prng;
     size_t taken, n;
     kv_prng_init(&prng, 12);
@@ -375,11 +376,14 @@ Test(chunk, a_memo_of_times_changes_nothing)
         cr_assert_eq(ts_chunk_decode_next(kv_buf_slice(&chunks[s]), all_times[s][a], all_times[s][b], &memo,
                                           got_times, got_values, &n),
                      KV_OK);
+        most = memo.bytes > most ? memo.bytes : most;
         cr_assert_eq(n, b - a + 1);
         cr_assert(memcmp(got_times, all_times[s] + a, n * sizeof got_times[0]) == 0);
         cr_assert(memcmp(got_values, all_values[s] + a, n * sizeof got_values[0]) == 0);
     }
+    cr_assert(most > EACH * sizeof(int64_t) && most <= TS_CHUNK_MEMO * (size_t)40 * 1024, "%zu", most);
     ts_chunk_memo_release(&memo);
+    cr_assert_eq(memo.bytes, 0);
     for (size_t s = 0; s < SERIES; s++)
         kv_buf_release(&chunks[s]);
 }

@@ -63,6 +63,7 @@ KV_MUST kv_status ts_chunk_decode(kv_slice chunk, int64_t from_ms, int64_t to_ms
 enum { TS_CHUNK_MEMO = 16 };
 struct ts_chunk_memo {
     struct ts_memo_times *times[TS_CHUNK_MEMO];
+    size_t bytes; /* that it holds */
 };
 void ts_chunk_memo_release(struct ts_chunk_memo *memo);
 /* ts_chunk_decode with a memo. */

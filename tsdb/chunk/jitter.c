@@ -183,17 +183,26 @@ static bool memo_has(const struct ts_memo_times *kept, const struct ts_jitter *j
                   kept->len) == 0;
 }
 
-/* Remembers what was decoded, if there is memory. */
-static void memo_keep(struct ts_memo_times **slot, const struct ts_jitter *jitter, size_t begin, size_t end,
-                      const int64_t *times_ms)
+static size_t memo_bytes(const struct ts_memo_times *kept)
 {
-    size_t n = memo_count(jitter, begin, end);
+    size_t behind = kept->end * TS_JITTER_UNIT < kept->n ? kept->end * TS_JITTER_UNIT : kept->n;
+    return sizeof *kept + (behind - kept->begin * TS_JITTER_UNIT) * sizeof kept->times_ms[0] + kept->len;
+}
+
+/* Remembers what was decoded, if there is memory. */
+static void memo_keep(struct ts_chunk_memo *memo, struct ts_memo_times **slot, const struct ts_jitter *jitter,
+                      size_t begin, size_t end, const int64_t *times_ms)
+{
+    const struct ts_memo_times head = {jitter->first_ms[0], jitter->last_ms, jitter->n, begin, end,
+                                       jitter->bytes.len};
+    size_t n = memo_count(jitter, begin, end), bytes = memo_bytes(&head);
+    memo->bytes -= *slot ? memo_bytes(*slot) : 0;
     kv_free(*slot);
-    struct ts_memo_times *kept = *slot = kv_alloc(sizeof *kept + n * sizeof times_ms[0] + jitter->bytes.len);
+    struct ts_memo_times *kept = *slot = kv_alloc(bytes);
     if (!kept)
         return;
-    *kept = (struct ts_memo_times){jitter->first_ms[0], jitter->last_ms, jitter->n, begin, end,
-                                   jitter->bytes.len};
+    memo->bytes += bytes;
+    *kept = head;
     memcpy(kept->times_ms, times_ms, n * sizeof times_ms[0]);
     memcpy(kept->times_ms + n, jitter->bytes.data, kept->len);
 }
@@ -214,6 +223,6 @@ kv_status ts_jitter_read(const struct ts_jitter *jitter, size_t begin, size_t en
     }
     kv_status rc = jitter_decode(jitter, begin, end, times_ms);
     if (rc == KV_OK)
-        memo_keep(slot, jitter, begin, end, times_ms);
+        memo_keep(memo, slot, jitter, begin, end, times_ms);
     return rc;
 }

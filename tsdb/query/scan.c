@@ -56,7 +56,7 @@ static kv_status scan_count_bytes(struct ts_scan *scan)
 {
     uint64_t bytes = scan->arena.used + scan->n_refs * (sizeof *scan->refs + sizeof *scan->labels) +
                      (scan->classes ? scan->n_refs : 0) + scan->pin.n * scan->n_refs * sizeof(uint32_t) +
-                     scan->gaps_room * sizeof *scan->gaps +
+                     scan->gaps_room * sizeof *scan->gaps + scan->set.memo.bytes +
                      (scan->set.samples.capacity + scan->set.merged.capacity + scan->set.next.capacity +
                       scan->set.source.capacity) *
                          (sizeof(int64_t) + sizeof(double));
