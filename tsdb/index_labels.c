@@ -11,10 +11,27 @@ struct texts {
     struct kv_arena arena;
     kv_slice *at;
     size_t n, capacity;
+    struct ts_budget *budget; /* NULL: none */
+    size_t counted;           /* bytes told to it */
+    size_t refs_bytes;        /* of the series that are read for their texts */
 };
+
+/* Tells the budget how much all of it takes. */
+static KV_MUST kv_status texts_count(struct texts *t)
+{
+    size_t bytes = t->arena.used + t->capacity * sizeof *t->at + t->refs_bytes;
+    if (!t->budget || bytes == t->counted)
+        return KV_OK;
+    kv_status rc = ts_budget_bytes(t->budget, (int64_t)bytes - (int64_t)t->counted);
+    if (rc == KV_OK)
+        t->counted = bytes;
+    return rc;
+}
 
 static void texts_release(struct texts *t)
 {
+    if (t->budget)
+        (void)!ts_budget_bytes(t->budget, -(int64_t)t->counted); /* giving back cannot fail */
     kv_arena_release(&t->arena);
     kv_free(t->at);
     *t = (struct texts){0};
@@ -36,12 +53,33 @@ static void texts_unique(struct texts *t)
     t->n = kept;
 }
 
+/* Drops repeats, of which labels are full, and their bytes. */
+static KV_MUST kv_status texts_pack(struct texts *t)
+{
+    struct kv_arena packed = {0};
+    size_t before = t->n;
+    texts_unique(t);
+    if (t->n == before)
+        return KV_OK;
+    for (size_t i = 0; i < t->n; i++) {
+        kv_slice copy = kv_arena_copy(&packed, t->at[i]);
+        if (!copy.data) {
+            kv_arena_release(&packed);
+            t->n = 0; /* some lie in what is gone */
+            return KV_NO_MEMORY;
+        }
+        t->at[i] = copy;
+    }
+    kv_arena_release(&t->arena);
+    t->arena = packed;
+    return KV_OK;
+}
+
 static KV_MUST kv_status texts_add(struct texts *t, kv_slice text)
 {
+    kv_status rc = KV_OK;
     if (t->n == t->capacity) {
-        size_t before = t->n;
-        if (before > 0)
-            texts_unique(t); /* repeats are common: make room before growing */
+        KV_TRY(texts_pack(t)); /* makes room before growing */
         if (t->n > t->capacity / 2 || t->capacity == 0) {
             size_t capacity = t->capacity ? t->capacity * 2 : 64;
             kv_slice *at = kv_realloc(t->at, capacity * sizeof *at);
@@ -55,7 +93,9 @@ static KV_MUST kv_status texts_add(struct texts *t, kv_slice text)
     if (!copy.data)
         return KV_NO_MEMORY;
     t->at[t->n++] = copy;
-    return KV_OK;
+    rc = texts_count(t);
+out:
+    return rc;
 }
 
 static KV_MUST kv_status texts_each(struct texts *t, kv_status (*each)(void *ctx, kv_slice text), void *ctx)
@@ -80,6 +120,8 @@ static KV_MUST kv_status add_from_labels(struct ts_index_read *read, const struc
     size_t n = 0;
     kv_status rc;
     KV_TRY(ts_refset_refs(set, &refs, &n));
+    texts->refs_bytes = n * sizeof *refs;
+    KV_TRY(texts_count(texts));
     for (size_t at = 0; at < n; at += STEP) {
         size_t some = n - at < STEP ? n - at : STEP;
         KV_TRY(ts_registry_labels_many(read->registry, read->snapshot, refs + at, some, &arena, labels,
@@ -97,6 +139,7 @@ static KV_MUST kv_status add_from_labels(struct ts_index_read *read, const struc
             KV_TRY(ts_budget_check(read->budget));
     }
 out:
+    texts->refs_bytes = 0;
     kv_arena_release(&arena);
     kv_free(refs);
     return rc;
@@ -225,6 +268,7 @@ static KV_MUST kv_status list(struct ts_registry *registry, const struct ts_sele
     kv_status rc;
     KV_TRY(ts_index_read_open(registry, select->snapshot, select->budget, err, &read));
     KV_TRY(ts_index_select_set(&read, select, &set));
+    texts.budget = select->budget;
     if (ts_refset_count(&set) > 0)
         KV_TRY(add_listing(&read, &set, label, &texts));
     rc = texts_each(&texts, each, ctx);

@@ -76,6 +76,8 @@ static inline uint32_t ts_ref_series(uint64_t ref)
 {
     return (uint32_t)ref;
 }
+/* All metrics have lower numbers. In the metric of a postings key: the list is mixed. */
+#define TS_POSTINGS_MIXED UINT32_C(0x80000000)
 
 #define TS_WINDOW_MS INT64_C(86400000) /* one UTC day */
 /* The window that holds time_ms (floored); times beyond what 32 bits can say are in the first or last window.
@@ -325,7 +327,7 @@ static inline KV_MUST kv_status ts_metric_value_read(kv_slice value, uint32_t *m
     *metric = kv_get_be32(value.data);
     *next = kv_get_be32(value.data + 4);
     *name = kv_slice_from(value, 8);
-    return *metric > 0 ? KV_OK : KV_CORRUPT;
+    return *metric > 0 && *metric < TS_POSTINGS_MIXED ? KV_OK : KV_CORRUPT;
 }
 
 /* ---- tombstones ---------------------------------------------------------------------------------------- */
@@ -380,8 +382,6 @@ static inline void ts_key_postings_value(struct ts_key *key, kv_slice label, kv_
     ts_key_postings_label(key, label);
     ts_key_add_text(key, value);
 }
-/* In metric: the list is mixed. Metrics have lower numbers. */
-#define TS_POSTINGS_MIXED UINT32_C(0x80000000)
 struct ts_postings_key {
     uint32_t metric;
     uint16_t batch, first;

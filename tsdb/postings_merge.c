@@ -244,8 +244,10 @@ static KV_MUST kv_status parts_of(struct merge *m, const struct kv_hook_entry *e
     KV_TRY(ts_key_postings_tail_read(entry->key, &tail));
     if (!(tail.metric & TS_POSTINGS_MIXED)) {
         part = (struct ts_mixed_part){.metric = tail.metric, .batch = tail.batch, .list = entry->value};
-        return entry->value.len > 0 ? parts_add(m, &part) : KV_CORRUPT;
+        return entry->value.len > 0 && tail.metric > 0 ? parts_add(m, &part) : KV_CORRUPT;
     }
+    if (ts_key_postings_all(entry->key))
+        return KV_CORRUPT;
     KV_TRY(ts_mixed_open(&reader, entry->value));
     while ((rc = ts_mixed_next(&reader, &part)) == KV_OK)
         KV_TRY(parts_add(m, &part));

@@ -103,8 +103,11 @@ static KV_MUST kv_status read_counters(struct ts_registry *registry, struct kv_e
         return KV_OK;
     if (rc == KV_OK && value.value.len != 12)
         rc = kv_fail(err, KV_CORRUPT, 0, "the registry's counters have %zu bytes, not 12", value.value.len);
+    uint32_t next = rc == KV_OK ? kv_get_be32(value.value.data) : 1;
+    if (next == 0 || next > TS_POSTINGS_MIXED)
+        rc = kv_fail(err, KV_CORRUPT, 0, "the registry's counters are damaged: the next metric is %u", next);
     if (rc == KV_OK) {
-        registry->next_metric = kv_get_be32(value.value.data);
+        registry->next_metric = next;
         atomic_store(&registry->series, kv_get_be64(value.value.data + 4));
     }
     kv_pinned_release(&value);

@@ -438,6 +438,33 @@ Test(index, values_of_a_label_that_churns_are_those_of_the_series)
     registry_kit_close(&kit);
 }
 
+Test(index, what_a_listing_holds_counts_in_its_budget_and_repeats_go)
+{
+    struct registry_kit kit = {0};
+    struct ts_activity *head;
+    char text[160];
+    size_t n = 0;
+    registry_kit_open(&kit);
+    cr_assert_eq(ts_activity_new(&head), KV_OK);
+    for (int i = 0; i < 8000; i++) { /* each value five times, too many values to be asked for one by one */
+        (void)snprintf(text, sizeof text, "up job=j%d pod=%0100d", i, i % 1600);
+        cr_assert_eq(ts_activity_add(head, 0, registry_kit_add(&kit, text)), KV_OK);
+    }
+    const struct ts_activity *heads[] = {head};
+    struct ts_budget budget = {.samples_max = UINT64_MAX, .bytes_max = 1 << 20};
+    struct ts_select select = {.heads = heads, .n_heads = 1, .budget = &budget};
+    cr_assert_eq(ts_index_label_values(kit.registry, &select, KV_STR("pod"), count_text, &n, NULL), KV_OK);
+    cr_expect_eq(n, 1600);
+    cr_expect_eq(budget.bytes, 0, "given back");
+    cr_expect_gt(budget.bytes_peak, 1600 * 100);
+    cr_expect_lt(budget.bytes_peak, 8000 * 100, "%llu", (unsigned long long)budget.bytes_peak);
+    budget.bytes_max = 1600 * 100;
+    cr_expect_eq(ts_index_label_values(kit.registry, &select, KV_STR("pod"), count_text, &n, NULL), KV_LIMIT);
+    cr_expect_eq(budget.bytes, 0, "given back after a failure, too");
+    ts_activity_free(head);
+    registry_kit_close(&kit);
+}
+
 Test(index, a_head_ahead_of_the_snapshot_adds_nothing_unknown)
 {
     struct registry_kit kit = {0};
@@ -654,5 +681,45 @@ Test(index, damaged_entries_are_reported)
         ts_matcher_release(&m[0]);
         ts_matcher_release(&m[1]);
         world_close(&w);
+    }
+}
+
+/* Two entries of a group, for one alone is not looked into. */
+static kv_status put_lists(struct registry_kit *kit, kv_slice label, uint32_t metric, kv_slice list)
+{
+    struct kv_batch *batch;
+    struct ts_key key;
+    cr_assert_eq(kv_batch_new(&batch), KV_OK);
+    for (uint16_t first = 0; first < 2; first++) {
+        ts_key_postings_value(&key, label, KV_STR(""));
+        ts_key_postings_tail(&key, &(struct ts_postings_key){.metric = metric, .first = first});
+        cr_assert_eq(kv_batch_put(batch, TS_SPACE_INDEX, ts_key_slice(&key), list), KV_OK);
+    }
+    cr_assert_eq(kv_commit(kit->db, batch, &(struct kv_commit_options){0}, NULL, NULL), KV_OK);
+    kv_batch_free(batch);
+    return kv_merge_range(kit->db, TS_SPACE_INDEX, KV_STR(""), KV_STR(""), NULL);
+}
+
+Test(index, merging_refuses_lists_of_what_cannot_be)
+{
+    static const struct {
+        const char *label;
+        uint32_t metric;
+        kv_slice list;
+    } bad[] = {
+        {"job", 0, KV_STR("\1\0")},                            /* metric 0 */
+        {"", TS_POSTINGS_MIXED | 1, KV_STR("\4\3\0")},         /* all series are never mixed */
+        {"job", TS_POSTINGS_MIXED | 1, KV_STR("\4\1\0")},      /* metric 0 in a mixed list */
+        {"job", TS_POSTINGS_MIXED | 1, KV_STR("\4\2\0\2\1")},  /* cut */
+        {"job", TS_POSTINGS_MIXED | 1, KV_STR("\4\2\0\2\7\0")} /* a list of no known form */
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct registry_kit kit = {0};
+        registry_kit_open(&kit);
+        (void)registry_kit_add(&kit, "m0 job=a");
+        (void)registry_kit_add(&kit, "m1 job=a");
+        cr_expect_eq(put_lists(&kit, kv_slice_str(bad[i].label), bad[i].metric, bad[i].list), KV_CORRUPT,
+                     "%zu", i);
+        registry_kit_close(&kit);
     }
 }

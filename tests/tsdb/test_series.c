@@ -475,6 +475,40 @@ Test(series, a_damaged_section_is_refused)
     registry_kit_close(&kit);
 }
 
+static void put_value(struct registry_kit *kit, const struct ts_key *key, kv_slice value)
+{
+    struct kv_batch *batch;
+    cr_assert_eq(kv_batch_new(&batch), KV_OK);
+    cr_assert_eq(kv_batch_put(batch, TS_SPACE_SERIES, ts_key_slice(key), value), KV_OK);
+    cr_assert_eq(kv_commit(kit->db, batch, &(struct kv_commit_options){0}, NULL, NULL), KV_OK);
+    kv_batch_free(batch);
+}
+
+Test(series, metrics_beyond_what_lists_can_name_are_damage)
+{
+    struct registry_kit kit = {0};
+    struct ts_registry *other;
+    struct ts_key key;
+    struct kv_err err;
+    uint32_t metric;
+    registry_kit_open(&kit);
+    (void)registry_kit_add(&kit, "up job=a");
+    ts_key_metric(&key, KV_STR("down"));
+    put_value(&kit, &key, KV_STR("\x80\0\0\0\0\0\0\1"));
+    cr_expect_eq(ts_registry_metric(kit.registry, NULL, KV_STR("down"), &metric, NULL, &err), KV_CORRUPT);
+    put_value(&kit, &key, KV_STR("\x7f\xff\xff\xff\0\0\0\1"));
+    cr_expect_eq(ts_registry_metric(kit.registry, NULL, KV_STR("down"), &metric, NULL, &err), KV_OK);
+    ts_key_counters(&key);
+    put_value(&kit, &key, KV_STR("\x80\0\0\1\0\0\0\0\0\0\0\1"));
+    cr_expect_eq(ts_registry_open(kit.db, &kit.options, &other, &err), KV_CORRUPT);
+    put_value(&kit, &key, KV_STR("\0\0\0\0\0\0\0\0\0\0\0\1"));
+    cr_expect_eq(ts_registry_open(kit.db, &kit.options, &other, &err), KV_CORRUPT);
+    put_value(&kit, &key, KV_STR("\x80\0\0\0\0\0\0\0\0\0\0\1")); /* the last one is given out */
+    cr_expect_eq(ts_registry_open(kit.db, &kit.options, &other, &err), KV_OK);
+    ts_registry_close(other);
+    registry_kit_close(&kit);
+}
+
 Test(series, names_too_long_for_keys_are_told_apart)
 {
     struct registry_kit kit = {0};
