@@ -1,4 +1,5 @@
 #include "kvcore/db/options.h"
+#include "kvcore/sst/format.h"
 #include "kvcore/vlog/large.h"
 
 #include <inttypes.h>
@@ -80,10 +81,11 @@ static kv_status space_check(const struct kv_options *asked, size_t at, struct k
     if (space->block_bytes && (space->block_bytes < BLOCK_BYTES_MIN || space->block_bytes > BLOCK_BYTES_MAX))
         return kv_fail(err, KV_INVALID, 0, "space %s: block_bytes %u is not %d to %d", space->name,
                        space->block_bytes, BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
+    uint32_t block_bytes = space->block_bytes ? space->block_bytes : KV_BLOCK_BYTES_DEFAULT;
     if (space->block_bytes_most &&
-        (space->block_bytes_most < space->block_bytes || space->block_bytes_most > BLOCK_BYTES_MAX))
+        (space->block_bytes_most < block_bytes || space->block_bytes_most > BLOCK_BYTES_MAX))
         return kv_fail(err, KV_INVALID, 0, "space %s: block_bytes_most %u is not block_bytes (%u) to %d",
-                       space->name, space->block_bytes_most, space->block_bytes, BLOCK_BYTES_MAX);
+                       space->name, space->block_bytes_most, block_bytes, BLOCK_BYTES_MAX);
     rc = tree_check(space, err);
     if (rc < 0)
         return rc;

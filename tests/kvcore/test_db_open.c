@@ -99,6 +99,8 @@ Test(db_open, bad_options_are_refused_with_a_reason)
     kit.spaces[0].block_bytes_most = 4095;
     cr_assert_eq(kv_kit_open(&kit), KV_INVALID);
     cr_assert(strstr(kit.err.text, "block_bytes_most 4095 is not block_bytes (4096) to"), "%s", kit.err.text);
+    kit.spaces[0].block_bytes = 0; /* 4096 */
+    cr_assert_eq(kv_kit_open(&kit), KV_INVALID);
     kit.spaces[0].block_bytes_most = (1 << 20) + 1;
     cr_assert_eq(kv_kit_open(&kit), KV_INVALID);
     kit.spaces[0].block_bytes = kit.spaces[0].block_bytes_most = 0;
