@@ -538,7 +538,7 @@ static KV_MUST kv_status put_series(struct ts_resolver *r, struct kv_batch *batc
         rc = kv_batch_put(batch, TS_SPACE_SERIES, ts_key_slice(&key), fresh_bytes(r, f));
     }
     if (rc == KV_OK && n > 1)
-        qsort(by_hash, n, sizeof *by_hash, hash_order);
+        qsort(by_hash, n, sizeof(const struct fresh *), hash_order);
     for (size_t i = 0; rc == KV_OK && i < n; i++) {
         uint8_t ref[TS_REF_VALUE_LEN];
         ts_key_hash(&key, by_hash[i]->hash);
