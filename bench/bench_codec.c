@@ -116,7 +116,7 @@ static void measure(struct kv_prng *prng, const struct shape *shape, enum ts_chu
                     struct cost *cost, struct ts_chunk_info *info)
 {
     struct kv_buf out = {0};
-    struct ts_chunk_memo memo = {{0}}, *with = shape->memo ? &memo : NULL;
+    struct ts_chunk_memo memo = {.bytes = 0}, *with = shape->memo ? &memo : NULL;
     size_t taken, n;
     double last = 50;
     for (int i = 0; i < SAMPLES; i++) {
