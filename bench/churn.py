@@ -130,10 +130,7 @@ def report(args, names, results):
         rows.append(row)
     bench.table(out, "Queries of the last hour, median ms / server CPU ms",
                 ["query"] + [h for n in names for h in (n + " calm", n + " churn", "ratio")], rows)
-    text = "\n".join(out) + "\n"
-    print("\n" + text)
-    if args.out:
-        open(args.out, "w").write(text)
+    bench.publish(out, args.out)
 
 
 if __name__ == "__main__":

@@ -170,6 +170,13 @@ def table(out, title, head, rows):
     out.extend("| " + " | ".join(row) + " |" for row in rows)
 
 
+def publish(out, path):
+    text = "\n".join(out) + "\n"
+    print("\n" + text)
+    if path:
+        open(path, "w").write(text)
+
+
 def ratio(a, b):
     return "-" if not b else "%.2f" % (a / b)
 
@@ -246,10 +253,7 @@ def report(args, names, ingests, answers):
         row.append(ratio(ours["ms"], vm["ms"]) if ours and vm else "-")
         rows.append(row)
     table(out, "Queries, median ms / server CPU ms", ["query"] + names + ["to VM (ms)"], rows)
-    text = "\n".join(out) + "\n"
-    print("\n" + text)
-    if args.out:
-        open(args.out, "w").write(text)
+    publish(out, args.out)
 
 
 if __name__ == "__main__":

@@ -6,20 +6,7 @@ tidemark=$build/tidemark
 work=$(mktemp -d)
 server=
 trap '[ -z "$server" ] || kill -9 "$server" 2>/dev/null; chmod -R u+w "$work" 2>/dev/null; rm -rf "$work"' EXIT
-failed=0
-fail() {
-    echo "FAILED: $1"
-    failed=1
-}
-# expect STATUS TEXT command...: exit status, and a part of what is printed
-expect() {
-    want=$1 text=$2
-    shift 2
-    "$@" >"$work/out" 2>&1 </dev/null
-    got=$?
-    [ $got -eq "$want" ] || fail "$*: exit $got, not $want: $(head -3 "$work/out")"
-    grep -qF -e "$text" "$work/out" || fail "$*: \"$text\" is not in: $(head -3 "$work/out")"
-}
+. "$(dirname "$0")/kit.sh"
 start() { # data, more arguments; sets server and url
     data=$1
     shift

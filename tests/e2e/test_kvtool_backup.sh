@@ -6,34 +6,13 @@ tidemark=$build/tidemark kvtool=$build/kvtool
 work=$(mktemp -d)
 server=
 trap '[ -z "$server" ] || kill -9 "$server" 2>/dev/null; rm -rf "$work"' EXIT
-failed=0
-fail() {
-    echo "FAILED: $1"
-    failed=1
-}
-# expect STATUS TEXT command...: exit status, and a part of what is printed
-expect() {
-    want=$1 text=$2
-    shift 2
-    "$@" >"$work/out" 2>&1 </dev/null
-    got=$?
-    [ $got -eq "$want" ] || fail "$*: exit $got, not $want: $(head -3 "$work/out")"
-    grep -qF -e "$text" "$work/out" || fail "$*: \"$text\" is not in: $(head -3 "$work/out")"
-}
-: >"$work/ready"
-"$tidemark" serve --data "$work/data" --listen 127.0.0.1:0 --self-metrics off >"$work/ready" 2>"$work/log" &
-server=$!
-for _ in $(seq 200); do
-    grep -q '^ready ' "$work/ready" && break
-    sleep 0.05
-done
-url=http://$(sed -n 's/^ready .*listen=\([^ ]*\).*/\1/p' "$work/ready")
+. "$(dirname "$0")/kit.sh"
+start "$work/data"
 at=$(date +%s)
 for i in $(seq 200); do echo "m,host=h$i v=$i $at"; done >"$work/lines"
 curl -s -o /dev/null --data-binary @"$work/lines" "$url/write?precision=s"
 expect 2 "in use" "$kvtool" backup "$work/data" "$work/repo"
-kill "$server" && wait "$server"
-server=
+stop
 expect 0 "backup=1 " "$kvtool" backup "$work/data" "$work/repo"
 expect 0 "added_files=1 " "$kvtool" backup "$work/data" "$work/repo"
 expect 0 "backup=2 " "$kvtool" backups "$work/repo"

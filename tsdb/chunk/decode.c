@@ -39,9 +39,8 @@ struct chunk_reader {
     kv_slice blocks;
 };
 
-/* Up to params. *summary: whether the header has one; then *kept is it. */
-static kv_status chunk_read_head(kv_slice *in, struct ts_chunk_info *info, struct ts_chunk_summary *kept,
-                                 bool *summary)
+/* What stands before the summary; *summary: whether there is one. */
+static kv_status chunk_read_head(kv_slice *in, struct ts_chunk_info *info, bool *summary)
 {
     uint8_t codecs, flags;
     uint64_t count, first, span;
@@ -63,14 +62,13 @@ static kv_status chunk_read_head(kv_slice *in, struct ts_chunk_info *info, struc
                                    (enum ts_value_codec)(codecs >> 4),
                                    flags & CHUNK_FLAG_SMALL ? TS_CHUNK_SMALL : TS_CHUNK_QUICK};
     *summary = flags & CHUNK_FLAG_SUMMARY;
-    return *summary ? ts_summary_take(in, info->count, kept) : KV_OK;
+    return KV_OK;
 }
 
 kv_status ts_chunk_info(kv_slice chunk, struct ts_chunk_info *out)
 {
-    struct ts_chunk_summary summary;
     bool has_summary;
-    return chunk_read_head(&chunk, out, &summary, &has_summary);
+    return chunk_read_head(&chunk, out, &has_summary);
 }
 
 /* One kind of exceptions: its bits go to values[index - begin] for each index in [begin, end). values NULL: it is only checked. */
@@ -164,10 +162,10 @@ kv_status ts_chunk_summary(kv_slice chunk, struct ts_chunk_info *info, struct ts
     bool has_summary;
     double value;
     kv_status rc;
-    KV_TRY(chunk_read_head(&chunk, &r.info, out, &has_summary));
+    KV_TRY(chunk_read_head(&chunk, &r.info, &has_summary));
     *info = r.info;
     if (has_summary)
-        return KV_OK;
+        return ts_summary_take(&chunk, r.info.count, out);
     if (r.info.value_codec != TS_VALUE_CONST)
         return KV_END;
     KV_TRY(chunk_read_time_params(&chunk, &r));
@@ -439,9 +437,11 @@ kv_status ts_chunk_decode_next(kv_slice chunk, int64_t from_ms, int64_t to_ms, s
     bool has_summary;
     kv_status rc;
     *n = 0;
-    KV_TRY(chunk_read_head(&chunk, &r.info, &summary, &has_summary));
+    KV_TRY(chunk_read_head(&chunk, &r.info, &has_summary));
     if (r.info.first_ms > to_ms || r.info.last_ms < from_ms || from_ms > to_ms)
         return KV_OK;
+    if (has_summary)
+        KV_TRY(ts_summary_take(&chunk, r.info.count, &summary));
     r.long_read = chunk_wanted(&r.info, from_ms, to_ms) > CHUNK_BLOCK_LONG;
     KV_TRY(chunk_read_time_params(&chunk, &r));
     KV_TRY(chunk_read_value_params(&chunk, &r));

@@ -167,9 +167,10 @@ void ts_chunk_memo_release(struct ts_chunk_memo *memo)
     *memo = (struct ts_chunk_memo){0};
 }
 
-static size_t memo_count(const struct ts_jitter *jitter, size_t begin, size_t end)
+/* Times in the units [begin, end) of n. */
+static size_t memo_count(size_t n, size_t begin, size_t end)
 {
-    size_t behind = end * TS_JITTER_UNIT < jitter->n ? end * TS_JITTER_UNIT : jitter->n;
+    size_t behind = end * TS_JITTER_UNIT < n ? end * TS_JITTER_UNIT : n;
     return behind - begin * TS_JITTER_UNIT;
 }
 
@@ -179,14 +180,13 @@ static bool memo_has(const struct ts_memo_times *kept, const struct ts_jitter *j
     return kept && kept->first_ms == jitter->first_ms[0] && kept->last_ms == jitter->last_ms &&
            kept->n == jitter->n && kept->begin <= begin && kept->end >= end &&
            kept->len == jitter->bytes.len &&
-           memcmp(kept->times_ms + memo_count(jitter, kept->begin, kept->end), jitter->bytes.data,
+           memcmp(kept->times_ms + memo_count(kept->n, kept->begin, kept->end), jitter->bytes.data,
                   kept->len) == 0;
 }
 
 static size_t memo_bytes(const struct ts_memo_times *kept)
 {
-    size_t behind = kept->end * TS_JITTER_UNIT < kept->n ? kept->end * TS_JITTER_UNIT : kept->n;
-    return sizeof *kept + (behind - kept->begin * TS_JITTER_UNIT) * sizeof kept->times_ms[0] + kept->len;
+    return sizeof *kept + memo_count(kept->n, kept->begin, kept->end) * sizeof kept->times_ms[0] + kept->len;
 }
 
 /* Remembers what was decoded, if there is memory. */
@@ -195,7 +195,7 @@ static void memo_keep(struct ts_chunk_memo *memo, struct ts_memo_times **slot, c
 {
     const struct ts_memo_times head = {jitter->first_ms[0], jitter->last_ms, jitter->n, begin, end,
                                        jitter->bytes.len};
-    size_t n = memo_count(jitter, begin, end), bytes = memo_bytes(&head);
+    size_t n = memo_count(jitter->n, begin, end), bytes = memo_bytes(&head);
     memo->bytes -= *slot ? memo_bytes(*slot) : 0;
     kv_free(*slot);
     struct ts_memo_times *kept = *slot = kv_alloc(bytes);
@@ -218,7 +218,7 @@ kv_status ts_jitter_read(const struct ts_jitter *jitter, size_t begin, size_t en
     struct ts_memo_times **slot = &memo->times[mixed >> 60 & (TS_CHUNK_MEMO - 1)];
     if (memo_has(*slot, jitter, begin, end)) {
         memcpy(times_ms, (*slot)->times_ms + (begin - (*slot)->begin) * TS_JITTER_UNIT,
-               memo_count(jitter, begin, end) * sizeof times_ms[0]);
+               memo_count(jitter->n, begin, end) * sizeof times_ms[0]);
         return KV_OK;
     }
     kv_status rc = jitter_decode(jitter, begin, end, times_ms);

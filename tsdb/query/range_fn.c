@@ -15,9 +15,8 @@ struct range_op {
     struct ts_range_call how;
     const struct ts_expr *selector; /* of a matrix selector; NULL for a subquery */
     ts_range_kernel kernel;
-    bool choose; /* these labels: */
-    struct ts_label_choice labels;
-    bool keeps_name, counter; /* counter: rate and increase say when a name does not look like one */
+    struct ts_label_choice labels; /* what how.labels points to, if it does */
+    bool keeps_name, counter;      /* counter: rate and increase say when a name does not look like one */
     struct ts_scan *scan;
     struct ts_operator *input;
     struct ts_operator *scalars[2];
@@ -59,7 +58,7 @@ static kv_status range_open_scan(struct range_op *self)
         .n_matchers = self->selector->vector.n_matchers,
         .from_ms = range_end(self, 0) - self->how.range_ms - range_reach_back(self) + 1,
         .to_ms = range_end(self, self->op.grid.n - 1) + range_reach_forward(self),
-        .labels = self->choose ? &self->labels : NULL,
+        .labels = self->how.labels,
     };
     if (self->selector->vector.mode == TS_RANGE_PLAIN)
         options.condense = (struct ts_condense){
@@ -332,9 +331,10 @@ kv_status ts_op_range_fn(struct ts_run *run, struct ts_grid grid, const struct t
     self->op = (struct ts_operator){&range_ops, run, grid, how->call, false};
     self->op.one_name = input ? input->one_name : ts_selector_one_name(selector);
     self->how = *how;
-    self->choose = how->labels != NULL;
-    self->labels = how->labels ? *how->labels : (struct ts_label_choice){0};
-    self->how.labels = NULL;
+    if (how->labels) {
+        self->labels = *how->labels;
+        self->how.labels = &self->labels;
+    }
     self->selector = selector;
     self->kernel = ts_range_kernel_of(id);
     self->keeps_name = id == TS_FUNC_LAST_OVER_TIME || id == TS_FUNC_FIRST_OVER_TIME ||

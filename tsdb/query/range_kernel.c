@@ -803,60 +803,46 @@ size_t ts_range_extend(const int64_t *times, const double *values, size_t n, int
     return count;
 }
 
+static const struct {
+    ts_range_kernel kernel;
+    enum ts_condense_kind condense;
+} functions[TS_FUNCS] = {
+    [TS_FUNC_RATE] = {kernel_rate, TS_CONDENSE_RISE},
+    [TS_FUNC_INCREASE] = {kernel_increase, TS_CONDENSE_RISE},
+    [TS_FUNC_DELTA] = {kernel_delta, TS_CONDENSE_ENDS},
+    [TS_FUNC_IRATE] = {kernel_irate, TS_CONDENSE_NOT},
+    [TS_FUNC_IDELTA] = {kernel_idelta, TS_CONDENSE_NOT},
+    [TS_FUNC_RESETS] = {kernel_resets, TS_CONDENSE_RISE},
+    [TS_FUNC_CHANGES] = {kernel_changes, TS_CONDENSE_FLAT},
+    [TS_FUNC_SUM_OVER_TIME] = {kernel_sum, TS_CONDENSE_SUM},
+    [TS_FUNC_AVG_OVER_TIME] = {kernel_avg, TS_CONDENSE_SUM},
+    [TS_FUNC_COUNT_OVER_TIME] = {kernel_count, TS_CONDENSE_ENDS},
+    [TS_FUNC_PRESENT_OVER_TIME] = {kernel_present, TS_CONDENSE_ENDS},
+    [TS_FUNC_ABSENT_OVER_TIME] = {kernel_present, TS_CONDENSE_ENDS},
+    [TS_FUNC_FIRST_OVER_TIME] = {kernel_first, TS_CONDENSE_ENDS},
+    [TS_FUNC_LAST_OVER_TIME] = {kernel_last, TS_CONDENSE_ENDS},
+    [TS_FUNC_TS_OF_FIRST_OVER_TIME] = {kernel_ts_first, TS_CONDENSE_ENDS},
+    [TS_FUNC_TS_OF_LAST_OVER_TIME] = {kernel_ts_last, TS_CONDENSE_ENDS},
+    [TS_FUNC_MAX_OVER_TIME] = {kernel_max, TS_CONDENSE_MAX},
+    [TS_FUNC_MIN_OVER_TIME] = {kernel_min, TS_CONDENSE_MIN},
+    [TS_FUNC_TS_OF_MAX_OVER_TIME] = {kernel_ts_max, TS_CONDENSE_NOT},
+    [TS_FUNC_TS_OF_MIN_OVER_TIME] = {kernel_ts_min, TS_CONDENSE_NOT},
+    [TS_FUNC_STDVAR_OVER_TIME] = {kernel_stdvar, TS_CONDENSE_NOT},
+    [TS_FUNC_STDDEV_OVER_TIME] = {kernel_stddev, TS_CONDENSE_NOT},
+    [TS_FUNC_QUANTILE_OVER_TIME] = {kernel_quantile, TS_CONDENSE_NOT},
+    [TS_FUNC_MAD_OVER_TIME] = {kernel_mad, TS_CONDENSE_NOT},
+    [TS_FUNC_DERIV] = {kernel_deriv, TS_CONDENSE_NOT},
+    [TS_FUNC_PREDICT_LINEAR] = {kernel_predict_linear, TS_CONDENSE_NOT},
+    [TS_FUNC_DOUBLE_EXPONENTIAL_SMOOTHING] = {kernel_double_exponential, TS_CONDENSE_NOT},
+    [TS_FUNC_HOLT_WINTERS] = {kernel_double_exponential, TS_CONDENSE_NOT},
+};
+
 ts_range_kernel ts_range_kernel_of(enum ts_func_id id)
 {
-    static const ts_range_kernel kernels[TS_FUNCS] = {
-        [TS_FUNC_RATE] = kernel_rate,
-        [TS_FUNC_INCREASE] = kernel_increase,
-        [TS_FUNC_DELTA] = kernel_delta,
-        [TS_FUNC_IRATE] = kernel_irate,
-        [TS_FUNC_IDELTA] = kernel_idelta,
-        [TS_FUNC_RESETS] = kernel_resets,
-        [TS_FUNC_CHANGES] = kernel_changes,
-        [TS_FUNC_SUM_OVER_TIME] = kernel_sum,
-        [TS_FUNC_AVG_OVER_TIME] = kernel_avg,
-        [TS_FUNC_COUNT_OVER_TIME] = kernel_count,
-        [TS_FUNC_PRESENT_OVER_TIME] = kernel_present,
-        [TS_FUNC_ABSENT_OVER_TIME] = kernel_present,
-        [TS_FUNC_FIRST_OVER_TIME] = kernel_first,
-        [TS_FUNC_LAST_OVER_TIME] = kernel_last,
-        [TS_FUNC_TS_OF_FIRST_OVER_TIME] = kernel_ts_first,
-        [TS_FUNC_TS_OF_LAST_OVER_TIME] = kernel_ts_last,
-        [TS_FUNC_MAX_OVER_TIME] = kernel_max,
-        [TS_FUNC_MIN_OVER_TIME] = kernel_min,
-        [TS_FUNC_TS_OF_MAX_OVER_TIME] = kernel_ts_max,
-        [TS_FUNC_TS_OF_MIN_OVER_TIME] = kernel_ts_min,
-        [TS_FUNC_STDVAR_OVER_TIME] = kernel_stdvar,
-        [TS_FUNC_STDDEV_OVER_TIME] = kernel_stddev,
-        [TS_FUNC_QUANTILE_OVER_TIME] = kernel_quantile,
-        [TS_FUNC_MAD_OVER_TIME] = kernel_mad,
-        [TS_FUNC_DERIV] = kernel_deriv,
-        [TS_FUNC_PREDICT_LINEAR] = kernel_predict_linear,
-        [TS_FUNC_DOUBLE_EXPONENTIAL_SMOOTHING] = kernel_double_exponential,
-        [TS_FUNC_HOLT_WINTERS] = kernel_double_exponential,
-    };
-    return kernels[id];
+    return functions[id].kernel;
 }
 
 enum ts_condense_kind ts_range_condense_of(enum ts_func_id id)
 {
-    static const uint8_t kinds[TS_FUNCS] = {
-        [TS_FUNC_RATE] = TS_CONDENSE_RISE,
-        [TS_FUNC_INCREASE] = TS_CONDENSE_RISE,
-        [TS_FUNC_RESETS] = TS_CONDENSE_RISE,
-        [TS_FUNC_CHANGES] = TS_CONDENSE_FLAT,
-        [TS_FUNC_DELTA] = TS_CONDENSE_ENDS,
-        [TS_FUNC_COUNT_OVER_TIME] = TS_CONDENSE_ENDS,
-        [TS_FUNC_PRESENT_OVER_TIME] = TS_CONDENSE_ENDS,
-        [TS_FUNC_ABSENT_OVER_TIME] = TS_CONDENSE_ENDS,
-        [TS_FUNC_FIRST_OVER_TIME] = TS_CONDENSE_ENDS,
-        [TS_FUNC_LAST_OVER_TIME] = TS_CONDENSE_ENDS,
-        [TS_FUNC_TS_OF_FIRST_OVER_TIME] = TS_CONDENSE_ENDS,
-        [TS_FUNC_TS_OF_LAST_OVER_TIME] = TS_CONDENSE_ENDS,
-        [TS_FUNC_MIN_OVER_TIME] = TS_CONDENSE_MIN,
-        [TS_FUNC_MAX_OVER_TIME] = TS_CONDENSE_MAX,
-        [TS_FUNC_SUM_OVER_TIME] = TS_CONDENSE_SUM,
-        [TS_FUNC_AVG_OVER_TIME] = TS_CONDENSE_SUM,
-    };
-    return kinds[id];
+    return functions[id].condense;
 }
